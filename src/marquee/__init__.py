@@ -1,0 +1,10 @@
+"""Marquee: config-driven, reproducible experiments for AI in culture and entertainment."""
+
+__version__ = "0.1.0"
+
+
+def load(run: str):
+    """The predictor of a finished run: a run folder, an id or fingerprint prefix, or "latest". See marquee.apply."""
+    from marquee.apply.predictor import load as load_predictor
+
+    return load_predictor(run)

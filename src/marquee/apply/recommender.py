@@ -1,0 +1,155 @@
+"""Recommend from a finished run: for users it knows by id, for anyone by history."""
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from marquee.apply.artefacts import load_model
+from marquee.data.known import from_inference
+from marquee.data.views import EVALUATION_CELLS, gather_rows
+from marquee.errors import ConfigError
+from marquee.models.base import Histories
+
+
+class RecommendPredictor:
+    """The trained recommender with its id maps, titles and the histories it may mask.
+
+    items   DataFrame: item_id, title, one row an item
+    users   the known user ids
+    """
+
+    def __init__(self, folder: Path):
+        self.model = load_model(folder)
+        self.known = from_inference(folder)
+        self.items = pd.DataFrame({"item_id": self.known.item_ids, "title": self.known.titles})
+        self.users = self.known.user_ids
+        self._user_index = pd.Index(self.known.user_ids)
+        self._item_index = pd.Index(self.known.item_ids)
+        self._titles = np.asarray(self.known.titles, dtype=object)
+
+    def recommend(
+        self,
+        users: Sequence[int | str] | None = None,
+        histories: Sequence[Sequence[int | str]] | None = None,
+        *,
+        k: int = 10,
+        candidates: Sequence[int | str] | None = None,
+        filter_seen: bool = True,
+    ) -> pd.DataFrame:
+        """The `k` best items for each of `users` (original ids) or for each of `histories` (titles or item ids).
+
+        Without either, for all known users. `candidates` limits the catalogue; `filter_seen` leaves out the items of
+        the history. Columns: user (for histories their number), rank (from 1), item_id, title, score; a user for whom
+        fewer than `k` items are left gets fewer rows. Raises ConfigError for unknown ids or titles, and where the
+        model cannot serve users it never saw.
+        """
+        if k < 1:
+            raise ConfigError(f"k={k}: at least one item must be asked for.")
+        if users is not None and histories is not None:
+            raise ConfigError("Give users or histories, not both.")
+        if histories is not None:
+            if not self.model.scores_unseen_users:
+                raise ConfigError(
+                    f"{type(self.model).__name__} knows users by id only and cannot score a history. "
+                    "Ask for a known user, or train a model that reads histories: "
+                    "linear/ease, neighbours/item_knn, rnn/gru4rec, transformer/sasrec."
+                )
+            known, rows, names = self._histories(histories)
+        else:
+            rows = np.arange(len(self.users)) if users is None else self._find_users(users)
+            known, names = (self.known.items, self.known.offsets), self.users[rows]
+        allowed = None
+        if candidates is not None:
+            allowed = torch.ones(len(self.items), dtype=torch.bool)
+            allowed[torch.from_numpy(self.find_items(candidates))] = False
+        items, scores = self._top(known, rows, histories is None, k, allowed, filter_seen)
+        keep = np.isfinite(scores).ravel()
+        width = items.shape[1]
+        flat = items.ravel()[keep]
+        return pd.DataFrame(
+            {
+                "user": np.repeat(np.asarray(names), width)[keep],
+                "rank": np.tile(np.arange(1, width + 1), len(rows))[keep],
+                "item_id": self.known.item_ids[flat],
+                "title": self._titles[flat],
+                "score": scores.ravel()[keep],
+            }
+        )
+
+    def find_items(self, names: Iterable[int | str]) -> np.ndarray:
+        """Positions of items given by title or id. Raises ConfigError that names the closest titles."""
+        found = []
+        for name in names:
+            position = self._position(name)
+            if position < 0:
+                close = get_close_matches(str(name), self.known.titles, n=3, cutoff=0.4)
+                hint = f" Close titles: {'; '.join(close)}." if close else ""
+                raise ConfigError(f"{name!r} is neither a title nor an item id of this run.{hint}")
+            found.append(position)
+        return np.asarray(found, dtype=np.int64)
+
+    def _position(self, name: int | str) -> int:
+        by_title = np.flatnonzero(self._titles == str(name))
+        if not len(by_title):
+            folded = str(name).casefold()
+            by_title = np.asarray([i for i, title in enumerate(self.known.titles) if title.casefold() == folded])
+        if len(by_title):
+            return int(by_title[0])
+        return int(self._item_index.get_indexer([_same_kind(name, self.known.item_ids)])[0])
+
+    def _find_users(self, users: Sequence[int | str]) -> np.ndarray:
+        wanted = [_same_kind(user, self.users) for user in users]
+        rows = self._user_index.get_indexer(wanted)
+        if (rows < 0).any():
+            unknown = users[int(np.flatnonzero(rows < 0)[0])]
+            serve = "Give a history instead (--history)." if self.model.scores_unseen_users else (
+                f"{type(self.model).__name__} cannot serve users that training never saw."
+            )
+            raise ConfigError(
+                f"User {unknown!r} is not in this run, which knows {len(self.users):,} users "
+                f"such as {', '.join(map(str, self.users[:3]))}. {serve}"
+            )
+        return rows
+
+    def _histories(self, histories: Sequence[Sequence[int | str]]) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+        rows = [self.find_items(history) for history in histories]
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        items = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+        numbers = np.arange(len(rows))
+        return (items, offsets), numbers, numbers
+
+    @torch.inference_mode()
+    def _top(self, known, rows, by_id: bool, k: int, excluded, filter_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Items and scores [users, k]; places that nothing could fill have the score -inf."""
+        size = max(1, EVALUATION_CELLS // len(self.items))
+        items, scores = [], []
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            histories: Histories = gather_rows(known[0], known[1], chunk)
+            users = torch.from_numpy(np.ascontiguousarray(chunk)) if by_id else None
+            table = self.model.score(users, histories).float()
+            table = table.clone(memory_format=torch.contiguous_format)
+            if filter_seen:
+                table[histories.rows(), histories.items] = -torch.inf
+            if excluded is not None:
+                table[:, excluded] = -torch.inf
+            best, index = table.topk(min(k, table.shape[1]), dim=1)
+            items.append(index.numpy())
+            scores.append(best.numpy())
+        width = min(k, len(self.items))
+        empty = np.zeros((0, width))
+        return np.concatenate([empty.astype(np.int64), *items]), np.concatenate([empty, *scores])
+
+
+def _same_kind(value: int | str, ids: np.ndarray) -> int | str:
+    """A value typed on a command line, as the ids are: whole numbers where they are."""
+    if ids.dtype.kind == "i":
+        try:
+            return int(value)
+        except ValueError:
+            return -1
+    return str(value)

@@ -1,0 +1,298 @@
+"""One walk over a composed configuration that reports all its mistakes at once, before anything is loaded."""
+
+import typing
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from marquee.config import schema
+from marquee.config.compose import Composed, compose_all, file_of_option, options
+from marquee.config.targets import closest, resolve, signature
+from marquee.config.values import describe, fits, kind, shown
+from marquee.errors import ConfigError
+
+MISSING = "???"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the key, what was found there, what is allowed, and what to type instead."""
+
+    key: str
+    found: str
+    allowed: str
+    origin: str
+    fix: str = ""
+    missing: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}", f"  found:   {self.found}", f"  where:   {self.origin}", f"  allowed: {self.allowed}"]
+        if self.fix:
+            lines.append(f"  fix:     {self.fix}")
+        return "\n".join(lines)
+
+
+def check(composed: Composed) -> None:
+    """Raise one ConfigError with every problem of the configuration."""
+    found = problems(composed)
+    if found:
+        raise ConfigError(report(found))
+
+
+def report(found: Sequence[Problem]) -> str:
+    """All problems as one message."""
+    head = "1 problem in the configuration" if len(found) == 1 else f"{len(found)} problems in the configuration"
+    return "\n\n".join([head, *map(str, found)])
+
+
+def problems(composed: Composed) -> list[Problem]:
+    """Every mistake in a configuration, in the order of its keys."""
+    config = composed.config
+    found: list[Problem] = []
+    for key in config:
+        if key not in schema.ROOT:
+            found.append(_unknown(key, config[key], key, "the root", schema.ROOT, composed))
+    for key, annotation in schema.VALUES.items():
+        found += _value(key, config.get(key, MISSING), annotation, composed)
+    found += _mapping("paths", config.get("paths"), schema.PATHS, composed)
+    classes: dict[str, type] = {}
+    for key, base in schema.NODES.items():
+        node = config.get(key)
+        if node is None and key in schema.OPTIONAL:
+            continue
+        found += _node(key, MISSING if node is None else node, resolve(base), composed)
+        if isinstance(node, dict):
+            target = _resolved(node)
+            if target is not None:
+                classes[key] = target
+    for key, base in schema.COLLECTIONS.items():
+        nodes = config.get(key) or {}
+        if not isinstance(nodes, dict):
+            allowed = f"names with a _target_ each; a choice is made by {key}={'|'.join(options(key))}"
+            found.append(Problem(key, shown(nodes), allowed, composed.origin(key)))
+            continue
+        for name, node in nodes.items():
+            found += _node(f"{key}.{name}", node, resolve(base) if base else None, composed)
+    found += _misfits(classes, composed)
+    return found
+
+
+# One node, one value ------------------------------------------------------------------------------------------------
+
+
+def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterator[Problem]:
+    """The problems of one `_target_` node and all below it."""
+    if node == MISSING:
+        group = path.split(".")[0]
+        choices = options(group) if "." not in path else []
+        yield Problem(path, "nothing", f"one of {', '.join(choices)}" if choices else "a class (_target_)",
+                      composed.origin(path), f"{path}={choices[0]}" if choices else "", missing=True)  # fmt: skip
+        return
+    if not isinstance(node, dict) or "_target_" not in node:
+        found = f"{kind(node)} {shown(node)}" if not isinstance(node, dict) else f"keys {', '.join(node)} without _target_"
+        fix = ""
+        if "." not in path and options(path):
+            near = closest(str(node), options(path))
+            fix = f"{path}={near}" if near else f"{path}={options(path)[0]}"
+        yield Problem(path, found, "keys of a class, one of them _target_", composed.origin(path), fix)
+        return
+    try:
+        target = resolve(node["_target_"])
+    except ConfigError as error:
+        key = f"{path}._target_"
+        yield Problem(key, shown(node["_target_"]), str(error), composed.origin(key))
+        return
+    if base is not None and not issubclass(target, base):
+        yield Problem(path, _name(target), f"a sub-class of {_name(base)}", composed.origin(f"{path}._target_"))
+        return
+    accepted = signature(target)
+    for key, value in node.items():
+        if key == "_target_":
+            continue
+        full = f"{path}.{key}"
+        if key in accepted.keys:
+            yield from _value(full, value, accepted.keys[key].annotation, composed, accepted.keys[key].default)
+        elif key in accepted.supplied:
+            allowed = f"{_name(target)} gets {key} from the framework; it cannot be configured"
+            yield Problem(full, shown(value), allowed, composed.origin(full), f"leave {full} out")
+        elif not accepted.open:
+            yield _unknown(full, value, key, _name(target), accepted.keys, composed)
+    for key, parameter in accepted.keys.items():
+        if parameter.required and key not in node:
+            full = f"{path}.{key}"
+            yield Problem(full, "nothing", describe(parameter.annotation), composed.origin(full), f"{full}=...", missing=True)
+
+
+def _value(path: str, value: Any, annotation: Any, composed: Composed, default: Any = None) -> Iterator[Problem]:
+    """The problems of a value that a class, the root or `paths` asks for; `default` is what the fix proposes."""
+    if value == MISSING:
+        yield Problem(path, "nothing", describe(annotation), composed.origin(path), f"{path}=...", missing=True)
+    elif isinstance(value, dict) and "_target_" in value:
+        bases = tuple(part for part in (*typing.get_args(annotation), annotation) if isinstance(part, type))
+        bases = tuple(base for base in bases if base is not type(None) and not typing.get_origin(base))
+        yield from _node(path, value, None, composed)
+        target = _resolved(value)
+        if bases and target is not None and not issubclass(target, bases):
+            allowed = " or ".join(f"a sub-class of {_name(base)}" for base in bases)
+            yield Problem(path, _name(target), allowed, composed.origin(f"{path}._target_"))
+    elif _holds_node(value):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, part in items:
+            if _holds_node(part):
+                yield from _value(f"{path}.{key}", part, Any, composed)
+    elif _holds_missing(value):
+        yield Problem(path, shown(value), describe(annotation), composed.origin(path), f"{path}=...", missing=True)
+    elif not fits(annotation, value):
+        found = f"{shown(value)} ({kind(value)})"
+        fix = f"{path}={'...' if default is None else shown(default)}"
+        yield Problem(path, found, describe(annotation), composed.origin(path), fix)
+
+
+def _mapping(path: str, node: Any, keys: dict[str, Any], composed: Composed) -> Iterator[Problem]:
+    if not isinstance(node, dict):
+        yield Problem(path, shown(node), f"keys {', '.join(keys)}", composed.origin(path), f"{path}=default")
+        return
+    for key, value in node.items():
+        if key not in keys:
+            yield _unknown(f"{path}.{key}", value, key, path, keys, composed)
+    for key, annotation in keys.items():
+        yield from _value(f"{path}.{key}", node.get(key, MISSING), annotation, composed)
+
+
+def _unknown(path: str, value: Any, name: str, owner: str, keys: Any, composed: Composed) -> Problem:
+    near = closest(name, keys)
+    allowed = f"{owner} takes {', '.join(keys)}" if keys else f"{owner} takes no keys"
+    if owner == "the root":
+        allowed = f"the root takes {', '.join(keys)}"
+    fix = ""
+    if near:
+        right = path[: len(path) - len(name)] + near
+        fix = f"did you mean {right}?"
+        if not isinstance(value, (dict, list)) and value != MISSING:
+            fix += f"  {right}={shown(value)}"
+    return Problem(path, f"an unknown key, {shown(value)}" if not isinstance(value, dict) else "an unknown key",
+                   allowed, composed.origin(path), fix)  # fmt: skip
+
+
+def _resolved(node: dict[str, Any]) -> type | None:
+    try:
+        return resolve(node["_target_"])
+    except (ConfigError, KeyError, TypeError):
+        return None
+
+
+def _holds_node(value: Any) -> bool:
+    if isinstance(value, dict):
+        return "_target_" in value or any(map(_holds_node, value.values()))
+    return isinstance(value, list) and any(map(_holds_node, value))
+
+
+def _holds_missing(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_missing, value.values()))
+    return any(map(_holds_missing, value)) if isinstance(value, list) else value == MISSING
+
+
+def _name(target: type) -> str:
+    return f"{target.__module__}.{target.__qualname__}"
+
+
+# Do the parts fit each other ----------------------------------------------------------------------------------------
+
+
+def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
+    """Data decides: split, task and model must be able to work with what it yields."""
+    data = classes.get("data")
+    if data is None or not hasattr(data, "spec_type"):
+        return
+    chosen = f"data={composed.choices.get('data', _name(data))}"
+    yields = f"{chosen} yields {data.spec_type.__name__}"
+    for group in ("split", "task", "model"):
+        target = classes.get(group)
+        if target is None or fits_data(group, target, data):
+            continue
+        specs = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
+        takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
+        takes = "cuts another kind of data" if group == "split" else takes
+        good = fitting(group, data)
+        choice = composed.choices.get(group, _name(target))
+        words = [word for word in composed.overrides if word.startswith(f"{group}=")]
+        yield Problem(
+            group,
+            f"{group}={choice} ({_name(target)}) {takes}",
+            f"{yields}; what fits it: {', '.join(good) or 'nothing yet'}",
+            "command line" if words else composed.origin(f"{group}._target_"),
+            f"{group}={closest(choice, good) or good[0]}" if good else "",
+        )
+
+
+def fits_data(group: str, target: type, data: type) -> bool:
+    """Whether a split, task or model class can work with a data class, by type alone."""
+    if group == "split":
+        return issubclass(target, data.split_type)
+    takes = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
+    return any(issubclass(data.spec_type, spec) for spec in takes)
+
+
+def specs_of(model: type) -> tuple[type, ...]:
+    """The specs that a model takes: the annotation of its first parameter."""
+    from marquee.data.spec import Spec
+
+    supplied = list(signature(model).supplied.values())
+    if not supplied:
+        return ()
+    parts = typing.get_args(supplied[0]) or (supplied[0],)
+    return tuple(part for part in parts if isinstance(part, type) and issubclass(part, Spec))
+
+
+def fitting(group: str, data: type) -> list[str]:
+    """The options of a group that fit a data class."""
+    return [option for option in options(group) if (target := option_class(group, option)) and fits_data(group, target, data)]
+
+
+@cache
+def option_class(group: str, option: str) -> type | None:
+    """The class that an option's YAML names, or None where it names none that can be resolved."""
+    import yaml
+
+    file = file_of_option(group, option)
+    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
+    return _resolved(content) if isinstance(content, dict) else None
+
+
+# Everything that ships ----------------------------------------------------------------------------------------------
+
+
+def check_all() -> list[tuple[str, list[Problem]]]:
+    """Check every data set with every model that fits it, and every experiment; no data is loaded.
+
+    Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
+    bring-your-own data set) are no problem here.
+    """
+    jobs = []
+    for data in options("data"):
+        target = option_class("data", data)
+        if target is None or not hasattr(target, "spec_type"):
+            jobs.append([f"data={data}"])  # composing it will say what is wrong
+            continue
+        jobs += [[f"data={data}", f"model={model}"] for model in fitting("model", target)]
+        for group in ("model", "split", "task"):
+            unresolved = [option for option in options(group) if option_class(group, option) is None]
+            jobs += [[f"data={data}", f"{group}={option}"] for option in unresolved]
+    jobs += [[f"experiment={experiment}"] for experiment in options("experiment")]
+    for group in ("optimizer", "scheduler", "trainer", "callbacks", "tracker"):
+        jobs += [[f"{group}={option}"] for option in options(group)]
+    results = []
+    try:
+        composed = compose_all(jobs)
+    except ConfigError:  # one of them: find which
+        composed = []
+    for index, words in enumerate(jobs):
+        try:
+            job = composed[index] if composed else compose_all([words])[0]
+            found = [problem for problem in problems(job) if not problem.missing]
+        except ConfigError as error:
+            found = [Problem(" ".join(words), "a configuration that cannot be composed", str(error), "conf/")]
+        results.append((" ".join(words), found))
+    return results

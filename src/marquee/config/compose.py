@@ -1,0 +1,307 @@
+"""From conf/ and the words of the command line to one plain, resolved configuration that knows where each key came from."""
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from marquee.config.targets import closest, plugins
+from marquee.errors import ConfigError
+
+_ROOT = "train"
+_OVERRIDE = re.compile(r"^(\+\+|\+|~)?([^=]*?)(=.*)?$", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A configuration with its history.
+
+    config     plain dicts, lists and values; interpolations resolved; a missing value is the text `???`
+    overrides  the words of the command line, as they were typed
+    choices    the option chosen in each group, e.g. {"model": "mf/bpr"}
+    """
+
+    config: dict[str, Any]
+    overrides: tuple[str, ...]
+    choices: dict[str, str]
+
+    def origin(self, key: str) -> str:
+        """Where a key's value was written: "command line", or the YAML file (the file to look into if it is absent)."""
+        for override in self.overrides:
+            _, name, _ = _parse(override)
+            if not _is_group(name) and (key == name or key.startswith(name + ".")):
+                return "command line"
+        return _file_of(key, self.overrides)
+
+
+def conf_folder() -> Path:
+    """The shipped configuration: inside the installed package, else the checkout's conf/."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "conf", package.parents[1] / "conf"):
+        if (folder / f"{_ROOT}.yaml").is_file():
+            return folder
+    raise ConfigError(f"conf/{_ROOT}.yaml was not found beside the package in {package}. Reinstall marquee.")
+
+
+def conf_folders() -> list[Path]:
+    """All folders that are searched: the shipped one, those of MARQUEE_CONF, and `conf/` inside each plug-in package."""
+    return [conf_folder(), *user_folders()]
+
+
+def user_folders() -> list[Path]:
+    """The folders that users add. Raises ConfigError for one that MARQUEE_CONF names and that is none."""
+    folders = []
+    for name in filter(None, os.environ.get("MARQUEE_CONF", "").split(os.pathsep)):
+        folder = Path(name).expanduser().resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"The configuration folder {name} (--config-dir or MARQUEE_CONF) does not exist.")
+        folders.append(folder)
+    for name in plugins():
+        spec = find_spec(name.split(".")[0])
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            if (Path(place) / "conf").is_dir():
+                folders.append((Path(place) / "conf").resolve())
+    return folders
+
+
+def options(group: str) -> list[str]:
+    """All choices of a group, families included: ["cnn/poster", "mf/bpr", ...]."""
+    found = set()
+    for folder in conf_folders():
+        for file in (folder / group).rglob("*.yaml"):
+            found.add(file.relative_to(folder / group).with_suffix("").as_posix())
+    return sorted(found)
+
+
+def groups() -> list[str]:
+    """The names of all groups."""
+    return sorted({entry.name for folder in conf_folders() for entry in folder.iterdir() if entry.is_dir()})
+
+
+def file_of_option(group: str, option: str) -> Path | None:
+    """The YAML file of a choice."""
+    return _find(f"{group}/{option}")
+
+
+def choice_of(group: str, node: Any) -> str | None:
+    """The option of a group that a resolved node most likely came from ("mf/bpr"), else the name of its class.
+
+    Several options may name one class (the sizes of MovieLens); the one with the most equal values is meant.
+    """
+    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+        return None
+    best = (-1, node["_target_"].rpartition(".")[2])
+    for option in options(group):
+        content = _read(_find(f"{group}/{option}"))
+        if isinstance(content, dict) and content.get("_target_") == node["_target_"]:
+            equal = sum(node.get(key) == value for key, value in content.items())
+            best = max(best, (equal, option), key=lambda candidate: candidate[0])
+    return best[1]
+
+
+def normalised(overrides: Sequence[str]) -> list[str]:
+    """Overrides as Hydra should see them: `key=value` may add a key, because the check judges keys, not Hydra.
+
+    So all mistakes are found in one go, and a key that the signature knows needs no `+`.
+    """
+    result = []
+    for override in overrides:
+        sign, name, value = _parse(override)
+        plain = sign in ("", "+") and value and not _is_group(name) and not name.startswith(("hydra", "@"))
+        result.append(f"++{name}{value}" if plain else override)
+    return result
+
+
+def typed(overrides: Sequence[str]) -> list[str]:
+    """The inverse of `normalised`, for the record."""
+    return [override.removeprefix("++") for override in overrides]
+
+
+def search_path_override() -> list[str]:
+    """The word that tells Hydra of the users' folders (empty without any)."""
+    places = ",".join(f"'file://{folder.as_posix()}'" for folder in user_folders())
+    return [f"hydra.searchpath=[{places}]"] if places else []
+
+
+@contextmanager
+def _hydra() -> Iterator[None]:
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="marquee"):
+        yield
+
+
+def compose(overrides: Sequence[str] = ()) -> Composed:
+    """Compose the root configuration. Raises ConfigError for what Hydra itself cannot put together."""
+    return compose_all([overrides])[0]
+
+
+def compose_all(jobs: Sequence[Sequence[str]]) -> list[Composed]:
+    """Compose many jobs with one reading of each file. Raises ConfigError for the first that cannot be composed."""
+    import hydra
+
+    with hydra_errors(), _hydra():
+        result = []
+        for overrides in jobs:
+            words = [*search_path_override(), *normalised(overrides)]
+            node = hydra.compose(_ROOT, words, return_hydra_config=True)
+            choices = dict(node.hydra.runtime.choices)
+            result.append(plain(node, overrides, choices))
+        return result
+
+
+def plain(node: Any, overrides: Sequence[str], choices: dict[str, str]) -> Composed:
+    """A composed OmegaConf node, without Hydra's part, as plain data."""
+    from omegaconf import OmegaConf, open_dict
+    from omegaconf.errors import OmegaConfBaseException
+
+    node = node.copy()
+    with open_dict(node):
+        node.pop("hydra", None)
+    try:
+        config = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"The configuration cannot be resolved: {_first_lines(error)}") from error
+    return Composed(config, tuple(overrides), {k: v for k, v in choices.items() if v and not k.startswith("hydra")})
+
+
+def expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of `marquee train -m`: every combination of the comma-separated values, as Hydra's sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    with hydra_errors():
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        (jobs,) = BasicSweeper.split_arguments(parsed, max_batch_size=None)
+    return jobs
+
+
+@contextmanager
+def hydra_errors() -> Iterator[None]:
+    """Turn what Hydra and OmegaConf raise into a ConfigError that names the mistake and the closest valid name."""
+    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        yield
+    except MissingConfigException as error:
+        raise ConfigError(_unknown_option(error)) from error
+    except OverrideParseException as error:
+        raise ConfigError(
+            f"{error.override!r} on the command line cannot be read: {_first_lines(error)}\n"
+            "  Write key=value or group=choice; quote a value with special characters: 'key=\"a, b\"'"
+        ) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"The configuration cannot be composed: {_first_lines(error)}") from error
+    except ValueError as error:
+        if "override" not in str(error):
+            raise
+        raise ConfigError(f"The configuration cannot be composed: {_first_lines(error)}") from error
+
+
+def _unknown_option(error: Any) -> str:
+    """The message for `model=mf/bprr`, or for a defaults list that names a file that does not exist."""
+    path = (error.missing_cfg_file or "").removesuffix(".yaml")
+    group, _, option = path.partition("/")
+    allowed = options(group) if option else groups()
+    if not allowed:
+        return _first_lines(error)
+    near = closest(option or path, allowed)
+    lines = [f"{group}={option}: there is no {group} of that name."]
+    source = re.match(r"In '([^']+)'", str(error))
+    if source and source[1] != _ROOT:
+        lines.append(f"  it is named in: conf/{source[1]}.yaml")
+    if near:
+        lines.append(f"  did you mean:   {group}={near}")
+    lines.append(f"  allowed:        {', '.join(allowed)}")
+    return "\n".join(lines)
+
+
+def _first_lines(error: Exception, count: int = 4) -> str:
+    told = str(error) or str(error.__cause__ or type(error).__name__)
+    lines = [line for line in told.splitlines() if line.strip() and "full_key" not in line]
+    lines = [line for line in lines if "object_type" not in line and "HYDRA_FULL_ERROR" not in line]
+    return "\n  ".join(lines[:count])
+
+
+# Where keys come from ------------------------------------------------------------------------------------------------
+
+
+def _parse(override: str) -> tuple[str, str, str]:
+    """("+", "model.dim", "=3") of `+model.dim=3`."""
+    match = _OVERRIDE.match(override)
+    return match[1] or "", match[2].strip(), match[3] or ""
+
+
+def _is_group(name: str) -> bool:
+    group = name.split("@")[0]
+    return bool(group) and "." not in group and any((folder / group).is_dir() for folder in conf_folders())
+
+
+def _find(path: str) -> Path | None:
+    for folder in conf_folders():
+        if (folder / f"{path}.yaml").is_file():
+            return folder / f"{path}.yaml"
+    return None
+
+
+def _file_of(key: str, overrides: Sequence[str]) -> str:
+    """The last YAML file in merge order that holds the key; else the one where it would belong."""
+    fallback = f"conf/{_ROOT}.yaml"
+    for path, package in reversed(_defaults(tuple(overrides))):
+        parts = key.split(".")
+        prefix = package.split(".") if package else []
+        if parts[: len(prefix)] != prefix:
+            continue
+        file = _find(path)
+        if file is None:
+            continue
+        if _holds(_read(file), parts[len(prefix) :]):
+            return _display(file)
+        if prefix and fallback == f"conf/{_ROOT}.yaml":
+            fallback = _display(file)
+    return fallback
+
+
+@lru_cache(maxsize=64)
+def _defaults(overrides: tuple[str, ...]) -> list[tuple[str, str]]:
+    """(config path, package) of every file that was merged, in order."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.types import RunMode
+
+    with hydra_errors(), _hydra():
+        loader = GlobalHydra.instance().config_loader()
+        words = [*search_path_override(), *normalised(overrides)]
+        merged = loader.compute_defaults_list(_ROOT, words, RunMode.RUN).defaults
+    return [(entry.config_path, entry.package or "") for entry in merged if entry.config_path]
+
+
+@lru_cache(maxsize=256)
+def _read(file: Path) -> Any:
+    import yaml
+
+    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
+
+def _holds(content: Any, parts: Sequence[str]) -> bool:
+    for part in parts:
+        if isinstance(content, list) and part.isdigit() and int(part) < len(content):
+            content = content[int(part)]
+        elif isinstance(content, dict) and part in content:
+            content = content[part]
+        else:
+            return False
+    return True
+
+
+def _display(file: Path) -> str:
+    """A path as a person would look for it: conf/... for shipped files, else relative to the working folder."""
+    try:
+        return (Path("conf") / file.relative_to(conf_folder())).as_posix()
+    except ValueError:
+        return os.path.relpath(file) if file.is_relative_to(Path.cwd()) else str(file)

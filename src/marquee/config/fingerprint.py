@@ -1,0 +1,59 @@
+"""A run's identity: the sha256 of its whole resolved configuration, its data, its split and its code."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+# What cannot change a result: where things lie, who watches, how much is printed, what the run is called.
+# `data.path` is where a user's own file lies; its bytes are in the data fingerprint.
+EXCLUDED = (
+    "paths",
+    "tracker",
+    "hydra",
+    "resume",
+    "name",
+    "tags",
+    "data.path",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.log_every_n_steps",
+)
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration without the excluded keys."""
+    kept = copy.deepcopy(dict(config))
+    for key in EXCLUDED:
+        *parents, leaf = key.split(".")
+        node: Any = kept
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(leaf, None)
+    return kept
+
+
+def canonical(content: Any) -> str:
+    """JSON with one spelling: keys sorted, no spaces, a whole number is written the same as integer and as float."""
+    return json.dumps(_numbers(content), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _numbers(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {str(key): _numbers(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_numbers(value) for value in content]
+    if isinstance(content, float) and content.is_integer() and abs(content) < 2**53:
+        return int(content)
+    return content
+
+
+def fingerprint(config: Mapping[str, Any], data: str, split: str, code: Mapping[str, Any]) -> str:
+    """The identity of a run as 64 hexadecimal digits.
+
+    `data` and `split` are fingerprints of their own; `code` is what `runs.code.code_identity` returns.
+    """
+    content = {"config": identity(config), "data": data, "split": split, "code": code["sha256"]}
+    return hashlib.sha256(canonical(content).encode()).hexdigest()

@@ -1,0 +1,132 @@
+"""Is a YAML value what an annotation asks for? Strict: true is no integer, "3" is no number, ranges hold."""
+
+import json
+import types
+import typing
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import annotated_types
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+UNKNOWN = object()
+
+
+@cache
+def _adapter(annotation: Any) -> Any:
+    if annotation is Any:
+        return None
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+    except TypeError:  # pydantic refuses a config for types that carry their own
+        pass
+    except Exception:
+        return None
+    try:
+        return TypeAdapter(annotation)
+    except Exception:
+        return None
+
+
+def adapter(annotation: Any) -> Any:
+    """A pydantic TypeAdapter, or None where the annotation says nothing that can be checked."""
+    try:
+        return _adapter(annotation)
+    except TypeError:  # unhashable, e.g. Literal of lists
+        return _adapter.__wrapped__(annotation)
+
+
+def convert(annotation: Any, value: Any) -> Any:
+    """The value as the annotated type: a list becomes a tuple, a string a Path. Raises ValueError where it does not fit."""
+    judge = adapter(annotation)
+    if judge is None:
+        return value
+    # YAML knows what JSON knows. Pydantic's strict JSON mode therefore asks exactly the right questions: lists may be
+    # tuples, integers may be floats, but neither strings nor booleans are numbers.
+    try:
+        return judge.validate_json(json.dumps(value), strict=True)
+    except (ValidationError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def fits(annotation: Any, value: Any) -> bool:
+    """Whether `convert` accepts the value."""
+    try:
+        convert(annotation, value)
+    except ValueError:
+        return False
+    return True
+
+
+def describe(annotation: Any) -> str:
+    """What is allowed, in words: `integer >= 1`, `number from 0 to below 1`, `one of bce, ce`."""
+    origin = typing.get_origin(annotation)
+    arguments = typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _ranged(describe(arguments[0]), arguments[1:])
+    if origin is Literal:
+        return "one of " + ", ".join(map(shown, arguments)) if len(arguments) > 1 else shown(arguments[0])
+    if origin in (Union, types.UnionType):
+        parts = list(dict.fromkeys(describe(argument) for argument in arguments if argument is not type(None)))
+        # Lightning and torch accept objects as well; YAML cannot write them, so they are not worth a word.
+        parts = [part for part in parts if not part.startswith("an object")] or parts
+        return " or ".join(parts + ["null"] * (type(None) in arguments))
+    if origin in (list, set, frozenset) or (origin is tuple and arguments[-1:] == (Ellipsis,)):
+        return f"list of {describe(arguments[0])}"
+    if origin is tuple:
+        return f"list of {len(arguments)}: " + ", ".join(map(describe, arguments))
+    if origin is dict:
+        return f"mapping of {describe(arguments[0])} to {describe(arguments[1])}"
+    names = {
+        int: "integer", float: "number", str: "text", bool: "true or false", Path: "path", Any: "anything",
+        list: "list", dict: "mapping", tuple: "list", type(None): "null",
+    }  # fmt: skip
+    if annotation in names:
+        return names[annotation]
+    return f"an object of {getattr(annotation, '__name__', annotation)}"
+
+
+def _ranged(base: str, constraints: tuple[Any, ...]) -> str:
+    low = high = ""
+    length = ""
+    for constraint in constraints:
+        if isinstance(constraint, annotated_types.Interval):
+            return _ranged(base, tuple(constraint))
+        if isinstance(constraint, annotated_types.Ge):
+            low = f" >= {constraint.ge}"
+        elif isinstance(constraint, annotated_types.Gt):
+            low = f" > {constraint.gt}"
+        elif isinstance(constraint, annotated_types.Le):
+            high = f" <= {constraint.le}"
+        elif isinstance(constraint, annotated_types.Lt):
+            high = f" < {constraint.lt}"
+        elif isinstance(constraint, annotated_types.MultipleOf):
+            length += f", a multiple of {constraint.multiple_of}"
+        elif isinstance(constraint, annotated_types.Len):
+            length += f", at least {constraint.min_length} long" if constraint.min_length else ""
+            length += f", at most {constraint.max_length} long" if constraint.max_length is not None else ""
+        elif isinstance(constraint, annotated_types.MinLen):
+            length += f", at least {constraint.min_length} long"
+        elif isinstance(constraint, annotated_types.MaxLen):
+            length += f", at most {constraint.max_length} long"
+    return base + low + (" and" if low and high else "") + high + length
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it in YAML."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return value if value and value.strip() == value else repr(value)
+    return str(value)
+
+
+def kind(value: Any) -> str:
+    """What a found value is, in words."""
+    if isinstance(value, bool):
+        return "true or false"
+    names = {int: "integer", float: "number", str: "text", list: "list", dict: "mapping", type(None): "null"}
+    return names.get(type(value), type(value).__name__)

@@ -1,0 +1,106 @@
+"""Image files to uint8 pixels of one size; `decode_image` is what a finished run uses alone."""
+
+import io
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from PIL import Image
+
+from marquee.errors import DataError
+
+log = logging.getLogger(__name__)
+
+# What Pillow raises on damaged bytes, depending on the format and on where the damage is.
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+MODES = {1: "L", 3: "RGB"}
+CHUNK = 32  # images a task of the pool: enough to hide its cost, few enough to share the work evenly
+
+
+def decode_image(image: Any, spec: dict[str, Any]) -> np.ndarray:
+    """A path, encoded bytes or a Pillow image as uint8 [channels, height, width].
+
+    `spec` has "channels" (1 or 3), "height" and "width"; the image is stretched to that size, not cropped.
+    Raises DataError where the bytes are no image.
+    """
+    try:
+        return _pixels(image, spec["channels"], spec["height"], spec["width"])
+    except FileNotFoundError as error:
+        raise DataError(f"The image {image} does not exist.") from error
+    except DAMAGE as error:
+        name = image if isinstance(image, (str, Path)) else "the image"
+        raise DataError(f"{name} is not a readable image ({error}).") from error
+
+
+def decode_all(
+    target: Path,
+    names: Sequence[str],
+    read: Callable[[int], bytes | Path],
+    shape: tuple[int, int, int],
+    max_corrupt: float,
+    where: str,
+) -> tuple[np.ndarray, list[str]]:
+    """Decode `read(0) ... read(n-1)` into the .npy file `target`, uint8 [decoded, channels, height, width].
+
+    Returns the row numbers that could be decoded and the names of those that could not (each is logged with its
+    reason). Raises DataError where they are more than the share `max_corrupt`.
+    """
+    images = open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(names), *shape))
+
+    def decode(start: int) -> list[tuple[int, str]]:
+        failed = []
+        for row in range(start, min(start + CHUNK, len(names))):
+            try:
+                images[row] = _pixels(read(row), *shape)
+            except DAMAGE as error:
+                failed.append((row, str(error) or type(error).__name__))
+        return failed
+
+    # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
+    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
+        failed = [failure for chunk in pool.map(decode, range(0, len(names), CHUNK)) for failure in chunk]
+    for row, reason in failed[:20]:
+        log.warning("corrupt image %s is left out: %s", names[row], reason)
+    if len(failed) > max_corrupt * len(names):
+        listed = "; ".join(f"{names[row]} ({reason})" for row, reason in failed[:5])
+        raise DataError(
+            f"{where}: {len(failed)} of {len(names)} images cannot be decoded: {listed}. Repair or remove them, or "
+            f"accept a larger share with data.max_corrupt (now {max_corrupt:g})."
+        )
+    kept = np.setdiff1d(np.arange(len(names)), [row for row, _ in failed])
+    if failed:
+        if not len(kept):
+            raise DataError(f"{where}: none of the {len(names)} images can be decoded.")
+        complete = open_memmap(target.with_suffix(".part"), mode="w+", dtype=np.uint8, shape=(len(kept), *shape))
+        for start in range(0, len(kept), 1024):
+            complete[start : start + 1024] = images[kept[start : start + 1024]]
+        complete.flush()
+        os.replace(target.with_suffix(".part"), target)
+    else:
+        images.flush()
+    return kept, [names[row] for row, _ in failed]
+
+
+def _pixels(source: Any, channels: int, height: int, width: int) -> np.ndarray:
+    if isinstance(source, Image.Image):
+        return _resized(source, channels, height, width)
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        # A JPEG much larger than needed is decoded at a fraction of its size, at a fraction of the cost.
+        image.draft(MODES[channels], (width, height))
+        return _resized(image, channels, height, width)
+
+
+def _resized(image: Image.Image, channels: int, height: int, width: int) -> np.ndarray:
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image)
+    return pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)

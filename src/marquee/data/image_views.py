@@ -1,0 +1,106 @@
+"""Batches of images, gathered from the memory map and augmented as whole tensors."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor
+
+from marquee.data.module import Part, View
+from marquee.seeding import derive, numpy_generator
+
+
+class ImageBatch(NamedTuple):
+    images: Tensor  # uint8 [batch, channels, height, width]
+    labels: Tensor  # int64 [batch], or float32 [batch, classes] when multi-label
+    index: Tensor  # int64 [batch], the image's row number in the data set
+
+
+def as_float(images: Tensor) -> Tensor:
+    """uint8 pixels as float32 between -2 and 2, channels last, which convolutions on CPUs and tensor cores prefer."""
+    return images.to(torch.float32, memory_format=torch.channels_last).sub_(127.5).mul_(2 / 127.5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageBatches(View):
+    """Each epoch is a new permutation. An image's augmentation is a pure function of (seed, epoch, row number), so
+    neither batch size nor the number of processes changes it. Evaluation sees the images as they are.
+
+    batch_size             images a training step
+    flip                   mirror half of the images left to right
+    crop                   shift by up to so many pixels each way; the border is repeated
+    jitter                 brightness and contrast change by up to this share each
+    evaluation_batch_size  images a step of validation and test
+    """
+
+    batch_size: Annotated[int, Ge(1)] = 64
+    flip: bool = False
+    crop: Annotated[int, Ge(0)] = 0
+    jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    evaluation_batch_size: Annotated[int, Ge(1)] = 256
+
+    def steps(self, data: Any) -> int:
+        return -(-len(data.parts["train"]) // self.batch_size)
+
+    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[ImageBatch]:
+        index = numpy_generator(seed, "image batches", epoch).permutation(data.parts["train"])
+        key = derive(seed, "augmentation", epoch)
+        for start in range(0, len(index), self.batch_size):
+            batch = _batch(data, index[start : start + self.batch_size])
+            yield batch._replace(images=self.augment(batch.images, batch.index, key))
+
+    def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Iterator[ImageBatch]:
+        index = data.parts[part][rank::world]
+        for start in range(0, len(index), self.evaluation_batch_size):
+            yield _batch(data, index[start : start + self.evaluation_batch_size])
+
+    def augment(self, images: Tensor, index: Tensor, key: int) -> Tensor:
+        """Flip, crop and jitter [batch, channels, height, width]; `key` stands for (seed, epoch)."""
+        if self.flip or self.crop:
+            images = self._move(images, index, key)
+        if self.jitter:
+            contrast, brightness = (
+                (1 + self.jitter * (2 * uniform(key, index, stream) - 1))[:, None, None, None] for stream in (3, 4)
+            )
+            # The mean grey of each image stays where contrast leaves it, and brightness scales the outcome.
+            pixels = images.float()
+            grey = pixels.mean(dim=(1, 2, 3), keepdim=True)
+            images = ((pixels - grey) * contrast + grey).mul_(brightness).round_().clamp_(0, 255).to(torch.uint8)
+        return images
+
+    def _move(self, images: Tensor, index: Tensor, key: int) -> Tensor:
+        height, width = images.shape[2:]
+        span = 2 * self.crop + 1
+        down, right = ((uniform(key, index, stream) * span).long() - self.crop for stream in (0, 1))
+        rows = (torch.arange(height) + down[:, None]).clamp_(0, height - 1)
+        columns = (torch.arange(width) + right[:, None]).clamp_(0, width - 1)
+        if self.flip:
+            mirrored = uniform(key, index, 2) < 0.5
+            columns = torch.where(mirrored[:, None], columns.flip(1), columns)
+        # One gather for both: first whole rows, then the pixels within them.
+        images = images.gather(2, rows[:, None, :, None].expand_as(images))
+        return images.gather(3, columns[:, None, None, :].expand_as(images))
+
+
+def uniform(key: int, index: Tensor, stream: int) -> Tensor:
+    """One number in [0, 1) for each index (float32): a counter-based generator, so that none depends on another.
+
+    splitmix64 of Steele, Lea & Flood 2014, "Fast splittable pseudorandom number generators".
+    """
+    with np.errstate(over="ignore"):
+        state = np.uint64(key) + (index.numpy().astype(np.uint64) * np.uint64(8) + np.uint64(stream + 1)) * np.uint64(
+            0x9E3779B97F4A7C15
+        )
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state ^= state >> np.uint64(31)
+    # 24 bits: more would round up to 1.0 in float32.
+    return torch.from_numpy((state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24))
+
+
+def _batch(data: Any, index: np.ndarray) -> ImageBatch:
+    images = torch.from_numpy(np.take(data.images, index, axis=0))
+    return ImageBatch(images, torch.from_numpy(data.labels[index]), torch.from_numpy(index))

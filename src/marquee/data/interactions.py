@@ -1,0 +1,217 @@
+"""The base class of every data set of interactions: locate, prepare, cache, split, describe."""
+
+import hashlib
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import Mapping
+from inspect import Parameter, signature
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import numpy as np
+import pandas as pd
+from annotated_types import Ge
+
+from marquee.data.cache import cached, file_sha256
+from marquee.data.filters import Duplicates
+from marquee.data.known import Known
+from marquee.data.module import DataModule, Part, Paths
+from marquee.data.predefined import Files, read_parts
+from marquee.data.spec import InteractionSpec
+from marquee.data.splits import InteractionSplit
+from marquee.data.store import COLUMNS, Interactions
+from marquee.errors import DataError
+
+log = logging.getLogger(__name__)
+
+PREPARATION = 1  # raised whenever the code below prepares the same raw bytes differently
+
+
+class Tables(NamedTuple):
+    """What a data set reads. `items` has item_id, title and what else is known; `users` has user_id."""
+
+    interactions: pd.DataFrame
+    items: pd.DataFrame | None = None
+    users: pd.DataFrame | None = None
+
+
+class InteractionModule(DataModule):
+    """Base of the data sets of interactions. A sub-class says where its files are (`sources`) and how each is read.
+
+    After `setup`: `store` holds all interactions, `parts` those of train, validation and test, `items` and `users` are
+    tables with a row for each id of the store (item_id, title, ...; user_id, ...).
+
+    Parameters of sub-classes are attributes of the same name. Those that end in `path` do not count for the
+    fingerprint, because the files' content does.
+    """
+
+    spec_type = InteractionSpec
+    split_type = InteractionSplit
+
+    name: ClassVar[str]
+    ordered: ClassVar[bool] = False  # rows without timestamps are oldest first
+    preparation: ClassVar[int] = 1  # raised whenever the sub-class reads the same raw bytes differently
+
+    store: Interactions
+    parts: dict[Part, Interactions]
+    items: pd.DataFrame
+    users: pd.DataFrame
+
+    def __init__(
+        self,
+        *,
+        duplicates: Duplicates = "keep_last",
+        min_rating: float | None = None,
+        k_core: Annotated[int, Ge(0)] = 0,
+    ):
+        self.duplicates = duplicates
+        self.min_rating = min_rating
+        self.k_core = k_core
+
+    # What a data set defines ---------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def sources(self, paths: Paths) -> dict[str, Path]:
+        """The verified raw files by role: "interactions" and, where there are any, "items" and "users"."""
+
+    @abstractmethod
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        """One file of interactions: columns user, item and, where known, value and timestamp."""
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        """The item table: item_id, title, ..."""
+        raise NotImplementedError
+
+    def read_users(self, path: Path) -> pd.DataFrame:
+        """The user table: user_id, ..."""
+        raise NotImplementedError
+
+    def read(self, sources: Mapping[str, Path]) -> Tables:
+        """All tables. A data set that is generated overrides this and has no sources.
+
+        With `split=files` the sources are that split's: "train", "validation", "test", or "labels" beside
+        "interactions"; `read_parts` joins them with a column `label`.
+        """
+        return Tables(
+            read_parts(sources, self.read_interactions),
+            self.read_items(sources["items"]) if "items" in sources else None,
+            self.read_users(sources["users"]) if "users" in sources else None,
+        )
+
+    # What it gives -------------------------------------------------------------------------------------------------
+
+    def setup(self, split: InteractionSplit, paths: Paths) -> None:
+        sources = self.sources(paths)
+        if isinstance(split, Files):
+            sources = split.sources(sources, paths)
+        key = {
+            "preparation": [PREPARATION, self.preparation],
+            "data": f"{type(self).__module__}.{type(self).__qualname__}",
+            "parameters": self._parameters(),
+            "raw": {role: file_sha256(path) for role, path in sources.items()},
+        }
+        self.fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        folder = cached(paths, self.name, key, lambda folder: self._prepare(folder, sources))
+        self.store, self.items, self.users, report = _load(folder)
+
+        cut = split.cut(self.store, self.fingerprint)
+        self.parts, self.split_fingerprint = cut.parts, cut.fingerprint
+        self.report = report | cut.report
+        self.spec = InteractionSpec(
+            n_users=self.store.n_users,
+            n_items=self.store.n_items,
+            has_timestamps=self.store.timestamps is not None,
+            has_values=self.store.values is not None,
+        )
+        self._assigned = cut.assigned
+        self._histories: dict[Part, Interactions] = {}
+        log.info("%s: %s", self.name, ", ".join(f"{name} {value}" for name, value in self.report.items()))
+
+    def history(self, part: Part) -> Interactions:
+        """What may be known when `part` is predicted: train for validation, train and validation for test."""
+        if part == "validation":
+            return self.parts["train"]
+        if part not in self._histories:
+            known = (self._assigned == 0) | (self._assigned == 1) if part == "test" else np.zeros(len(self.store), bool)
+            self._histories[part] = self.store.take(known)
+        return self._histories[part]
+
+    def known(self) -> Known:
+        """Every user's history with ids and titles: all that a predictor needs of the data."""
+        return Known(
+            self.store.offsets, self.store.items, self.store.user_ids, self.store.item_ids, self.items["title"].tolist()
+        )
+
+    def save_inference(self, folder: Path) -> None:
+        self.known().save(folder)
+
+    # How it is prepared --------------------------------------------------------------------------------------------
+
+    def _parameters(self) -> dict[str, Any]:
+        """The constructor's keyword parameters, by the convention that attributes carry their names."""
+        names = {
+            name
+            for kind in type(self).__mro__
+            if "__init__" in vars(kind) and issubclass(kind, InteractionModule)
+            for name, parameter in signature(kind.__init__).parameters.items()
+            if parameter.kind is Parameter.KEYWORD_ONLY and not name.endswith("path")
+        }
+        return {name: getattr(self, name) for name in sorted(names)}
+
+    def _prepare(self, folder: Path, sources: Mapping[str, Path]) -> None:
+        tables = self.read(sources)
+        store, report = Interactions.from_frame(
+            tables.interactions,
+            duplicates=self.duplicates,
+            min_rating=self.min_rating,
+            min_interactions=self.k_core,
+            ordered=self.ordered,
+        )
+        items, without = _aligned(tables.items, "item_id", store.item_ids)
+        users, _ = _aligned(tables.users, "user_id", store.user_ids)
+        if "title" not in items:
+            items["title"] = items["item_id"].astype(str)
+        else:
+            report["items_without_title"] = without
+            items["title"] = items["title"].where(items["title"].notna(), items["item_id"].astype(str))
+        for name in COLUMNS:
+            if (column := getattr(store, name)) is not None:
+                np.save(folder / f"{name}.npy", column)
+        items.to_parquet(folder / "items.parquet", index=False)
+        users.to_parquet(folder / "users.parquet", index=False)
+        (folder / "report.json").write_text(json.dumps({"ordered": store.ordered, "report": report}))
+
+
+def _load(folder: Path) -> tuple[Interactions, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Copy on write keeps the arrays writable (torch warns about others) and the pages shared and unread."""
+    files = {name: folder / f"{name}.npy" for name in COLUMNS}
+    columns = {
+        name: np.asarray(np.load(file, mmap_mode="c")) if file.exists() else None for name, file in files.items()
+    }
+    items, users = pd.read_parquet(folder / "items.parquet"), pd.read_parquet(folder / "users.parquet")
+    content = json.loads((folder / "report.json").read_text())
+    store = Interactions(
+        **columns,
+        user_ids=_ids(users["user_id"]),
+        item_ids=_ids(items["item_id"]),
+        ordered=content["ordered"],
+    )
+    return store, items, users, content["report"]
+
+
+def _ids(column: pd.Series) -> np.ndarray:
+    return column.to_numpy() if column.dtype.kind == "i" else column.to_numpy(dtype=object)
+
+
+def _aligned(table: pd.DataFrame | None, key: str, ids: np.ndarray) -> tuple[pd.DataFrame, int]:
+    """The table with one row for each id, in their order, and how many of them it does not know."""
+    if table is None:
+        return pd.DataFrame({key: ids}), len(ids)
+    keys = table[key].astype(str)
+    if (twice := keys.duplicated()).any():
+        raise DataError(f"The table of {key.removesuffix('_id')}s has {key} {keys[twice].iloc[0]!r} more than once.")
+    wanted = ids.astype(str)
+    aligned = table.drop(columns=key).set_index(keys).reindex(wanted).reset_index(drop=True)
+    aligned.insert(0, key, ids)
+    return aligned, int((~np.isin(wanted, keys.to_numpy(dtype=str))).sum())

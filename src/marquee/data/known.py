@@ -1,0 +1,56 @@
+"""What a predictor keeps of the data: every user's history, the original ids and the titles. JSON and safetensors."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Known:
+    """All known interactions and the names of their users and items.
+
+    offsets   int64 [n_users + 1]; the items of user u are items[offsets[u]:offsets[u + 1]], oldest first
+    items     int32 [n]
+    user_ids  [n_users] original ids, int64 or object (strings)
+    item_ids  [n_items] likewise
+    titles    [n_items]; the id as text where no title is known
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    titles: list[str]
+
+    def history(self, user: int) -> np.ndarray:
+        """The items of the user at position `user`, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def save(self, folder: Path) -> None:
+        """Write histories.safetensors and ids.json."""
+        from safetensors.numpy import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        histories = {"offsets": self.offsets, "items": self.items}
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in histories.items()}, folder / "histories.safetensors"
+        )
+        ids = {"user_ids": self.user_ids.tolist(), "item_ids": self.item_ids.tolist(), "titles": self.titles}
+        (folder / "ids.json").write_text(json.dumps(ids, ensure_ascii=False), encoding="utf-8")
+
+
+def from_inference(folder: Path) -> Known:
+    """Read back what `Known.save` wrote."""
+    from safetensors.numpy import load_file
+
+    histories = load_file(folder / "histories.safetensors")
+    ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+    return Known(
+        histories["offsets"], histories["items"], _array(ids["user_ids"]), _array(ids["item_ids"]), ids["titles"]
+    )
+
+
+def _array(ids: list) -> np.ndarray:
+    return np.asarray(ids, dtype=np.int64 if all(isinstance(value, int) for value in ids) else object)

@@ -1,0 +1,77 @@
+"""The contract of a data set: locate and prepare it once, split it, describe it. It knows nothing of Lightning."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from marquee.data.spec import Spec
+
+Part = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where raw data is looked for (may be read-only), where prepared data is cached, where runs land."""
+
+    data: Path
+    cache: Path
+    output: Path = Path("outputs")
+
+
+class Split(ABC):
+    """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters."""
+
+
+class DataModule(ABC):
+    """A data set. Constructors only store parameters; `setup` does the work and then sets the attributes below.
+
+    spec               what the data is, for models
+    fingerprint        sha256 over the raw bytes, the preparation parameters and the preparation code's version
+    split_fingerprint  sha256 over the membership of train, validation and test, the protocol, its seed and tie rule
+    report             flat dict of counts for the log and the manifest: what was read, dropped (per rule), kept
+    """
+
+    spec_type: ClassVar[type[Spec]]
+    split_type: ClassVar[type[Split]]
+
+    spec: Spec
+    fingerprint: str
+    split_fingerprint: str
+    report: dict[str, Any]
+
+    @abstractmethod
+    def setup(self, split: Split, paths: Paths) -> None:
+        """Locate, verify, prepare (from cache where it stands) and split. Raises DataError. Safe to call twice."""
+
+    def oracle(self) -> Any:
+        """The Bayes-optimal scorer where the truth is known (the embedded worlds), else None."""
+        return None
+
+    @abstractmethod
+    def save_inference(self, folder: Path) -> None:
+        """Write what a predictor needs of the data (id maps, vocabulary, histories) as JSON and safetensors."""
+
+
+class View(ABC):
+    """How a model wants the training data cut into batches. Every random choice is a function of (seed, epoch).
+
+    Batches are NamedTuples of tensors. In training batches each tensor's first dimension is the batch, so that a
+    distributed run can give each process its share of every batch.
+    """
+
+    @abstractmethod
+    def steps(self, data: Any) -> int:
+        """The number of batches that one epoch of `train_batches` yields."""
+
+    @abstractmethod
+    def train_batches(self, data: Any, seed: int, epoch: int) -> Any:
+        """Yield the epoch's batches."""
+
+    def shard(self, batch: Any, rank: int, world: int) -> Any:
+        """One process's share of a training batch: every `world`-th row, beginning at `rank`."""
+        return batch if world == 1 else type(batch)(*(tensor[rank::world] for tensor in batch))
+
+    @abstractmethod
+    def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Any:
+        """Yield every unit of `part` that belongs to `rank` exactly once, in a fixed order."""

@@ -1,0 +1,127 @@
+"""The MovieLens data sets of GroupLens (Harper & Konstan 2015, TiiS 5(4)): 100K, 1M and latest-small."""
+
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+
+from marquee.data.interactions import InteractionModule
+from marquee.data.module import Paths
+from marquee.data.sources import Archive, RawFile, find
+from marquee.data.tables import read_interactions, read_table
+
+ADDRESS = "https://files.grouplens.org/datasets/movielens"
+# The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because GroupLens may
+# renew the set; the sha256 is that of the edition of September 2018, as TensorFlow Datasets pins it.
+ML_100K = Archive("ml-100k.zip", f"{ADDRESS}/ml-100k.zip", md5="0e33842e24a9c977be4e0107933c0723")
+ML_1M = Archive("ml-1m.zip", f"{ADDRESS}/ml-1m.zip", md5="c4d9eecfca2ab87c1945afe126590906")
+ML_LATEST_SMALL = Archive(
+    "ml-latest-small.zip",
+    f"{ADDRESS}/ml-latest-small.zip",
+    sha256="696d65a3dfceac7c45750ad32df2c259311949efec81f0f144fdfb91ebc9e436",
+)
+
+
+def _file(archive: Archive, name: str, *sha256: str) -> RawFile:
+    """A member of an archive, looked for in a folder named as the archive, or bare."""
+    member = f"{archive.name.removesuffix('.zip')}/{name}"
+    return RawFile((member, name), sha256, archive, member)
+
+
+class MovieLens(InteractionModule):
+    """Base of the three. Files must be as published, byte for byte; others can be read as `data=interactions`."""
+
+    files: ClassVar[dict[str, RawFile]]
+
+    def sources(self, paths: Paths) -> dict[str, Path]:
+        return {role: find(raw, paths, self.name) for role, raw in self.files.items()}
+
+
+class MovieLens100K(MovieLens):
+    """100,000 ratings (1 to 5) of 1,682 movies by 943 users, 1997 to 1998, with times."""
+
+    name = "movielens_100k"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(ML_100K, "u.data", "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"),
+        "items": _file(ML_100K, "u.item", "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701"),
+        "users": _file(ML_100K, "u.user", "f120e114da2e8cf314fd28f99417c94ae9ddf1cb6db8ce0e4b5995d40e90e62c"),
+    }
+    genres = (
+        "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama",
+        "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+    )  # fmt: skip
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        return read_interactions(path, {"user": 0, "item": 1, "value": 2, "timestamp": 3}, "\t", quoted=False)
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        names = ["item_id", "title", "released", "video", "url", *self.genres]
+        table = read_table(path, names, "|", encoding="latin-1", quoted=False)
+        flags = table[list(self.genres)].to_numpy() == "1"
+        genres = ["|".join(np.compress(row, self.genres)) for row in flags]
+        return table[["item_id", "title", "released"]].assign(genres=genres)
+
+    def read_users(self, path: Path) -> pd.DataFrame:
+        table = read_table(
+            path, ["user_id", "age", "gender", "occupation", "zip"], "|", encoding="latin-1", quoted=False
+        )
+        return table.assign(age=table["age"].astype(int))
+
+
+class MovieLens1M(MovieLens):
+    """1,000,209 ratings (1 to 5) of 3,706 movies by 6,040 users, 2000 to 2003.
+
+    The official ratings.dat has four fields. Copies with three, without the timestamp, are read too; protocols that
+    need time then refuse.
+    """
+
+    name = "movielens_1m"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(
+            ML_1M,
+            "ratings.dat",
+            "506d64ca44484487c11dc2d9a28de5c54948213e6b96285e298afe28d6ea4e0f",  # official, four fields
+            "2dad134c8b493373beed8d2a42e18ec2a93606fd957bd76c0bfbdef5c514b985",  # the same lines without timestamp
+        ),
+        "items": _file(ML_1M, "movies.dat", "0140fc2356357c1a851d0f52e893a1e4d3696df632c4141cea8d5bc3d621f0b9"),
+        "users": _file(ML_1M, "users.dat", "1dc3a95300cb19f7c10e027daf29b8cdf1d908dab65b5edfb45950aa389a10a3"),
+    }
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        columns = {"user": 0, "item": 1, "value": 2}
+        with open(path, "rb") as file:
+            fields = file.readline().split(b"::")
+        if len(fields) == 4:
+            columns["timestamp"] = 3
+        return read_interactions(path, columns, "::", quoted=False)
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        return read_table(path, ["item_id", "title", "genres"], "::", encoding="latin-1", quoted=False)
+
+    def read_users(self, path: Path) -> pd.DataFrame:
+        names = ["user_id", "gender", "age", "occupation", "zip"]
+        table = read_table(path, names, "::", encoding="latin-1", quoted=False)
+        return table.assign(age=table["age"].astype(int))
+
+
+class MovieLensLatestSmall(MovieLens):
+    """100,836 ratings (0.5 to 5) of 9,724 movies by 610 users, 1996 to 2018 (the edition of September 2018)."""
+
+    name = "movielens_latest_small"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(
+            ML_LATEST_SMALL, "ratings.csv", "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646"
+        ),
+        "items": _file(
+            ML_LATEST_SMALL, "movies.csv", "5a5f32dd9bb3797b8e728a1b98958789d2b13f294a69fdfbc5727f8a9611aa07"
+        ),
+    }
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        return read_interactions(
+            path, {"user": "userId", "item": "movieId", "value": "rating", "timestamp": "timestamp"}, ","
+        )
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        return read_table(path, None, ",").rename(columns={"movieId": "item_id"})

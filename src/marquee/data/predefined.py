@@ -1,0 +1,149 @@
+"""Splits that somebody published as files: train and test files, or a label for each line of the ratings."""
+
+import gzip
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import pandas as pd
+from annotated_types import Interval
+
+from marquee.data.module import Paths
+from marquee.data.splits import TEST, TRAIN, VALIDATION, InteractionSplit, among, held_out, shuffled_rank
+from marquee.data.tables import locate
+from marquee.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from marquee.data.store import Interactions
+
+PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+
+class Files(InteractionSplit):
+    """Membership as published, in the data set's own format, so that results can stand beside a paper's.
+
+    ==============  =====================
+    file            part
+    ==============  =====================
+    ua.base         train, and a random `validation_share` of each user for validation
+    ua.test         test
+    ==============  =====================
+
+    train        file of the training interactions; null takes the data set's own file (its `path`)
+    validation   file of the validation interactions; null cuts `validation_share` of each user from train
+    test         file of the test interactions
+    labels       instead of the three: one number for each line of the ratings (0 train, 1 validation, 2 test), as text
+                 or as NumPy file
+
+    Whether time leaks is up to who made the files; random ones leak as `split=ratio` does. That no pair of user and
+    item stands in two of the files is checked.
+    """
+
+    chronological = False
+
+    def __init__(
+        self,
+        *,
+        train: str | None = None,
+        validation: str | None = None,
+        test: str | None = None,
+        labels: str | None = None,
+        validation_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        seed: int = 0,
+    ):
+        self.train = train
+        self.validation = validation
+        self.test = test
+        self.labels = labels
+        self.validation_share = validation_share
+        self.seed = seed
+
+    def sources(self, own: Mapping[str, Path], paths: Paths) -> dict[str, Path]:
+        """The data set's own files, with those of the split in place of, or beside, its interactions."""
+        sources = dict(own)
+        if self.labels is not None:
+            if self.train or self.validation or self.test:
+                raise ConfigError("split.labels stands for the whole split: give it alone, without train or test.")
+            return sources | {"labels": locate(self.labels, paths, "split.labels")}
+        if self.test is None:
+            raise ConfigError(
+                "split=files needs split.test=FILE (and split.train=FILE where the data's own file is not the training "
+                "part), or split.labels=FILE with a part for each line."
+            )
+        interactions = sources.pop("interactions", None)
+        sources["train"] = locate(self.train, paths, "split.train") if self.train else interactions
+        if self.validation:
+            sources["validation"] = locate(self.validation, paths, "split.validation")
+        return sources | {"test": locate(self.test, paths, "split.test")}
+
+    def parameters(self) -> dict[str, Any]:
+        # The files count by their content, which the data fingerprint holds.
+        return {"validation_share": self.validation_share, "seed": self.seed}
+
+    def assign(self, store: "Interactions") -> np.ndarray:
+        if store.labels is None:
+            raise ConfigError("split=files does not fit generated data. Use split=leave_one_out or split=ratio.")
+        if self.validation_share == 0 or (store.labels == VALIDATION).any():
+            return store.labels
+        rows = np.flatnonzero(store.labels == TRAIN)
+        train = store.take(rows)
+        wanted = held_out(np.diff(train.offsets), self.validation_share, at_least_from=2)
+        assigned = np.array(store.labels)
+        assigned[rows[shuffled_rank(train, self.seed) < wanted[train.users]]] = VALIDATION
+        return assigned
+
+
+def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+    """The interactions of one file, or of the files of a predefined split with a column `label`."""
+    if "test" not in sources:
+        frame = read(sources["interactions"])
+        return frame.assign(label=_labels(sources["labels"], len(frame))) if "labels" in sources else frame
+    frames = {name: read(sources[name]) for name in PARTS if name in sources}
+    joined = pd.DataFrame()
+    for column in next(iter(frames.values())).columns:
+        columns = [frame[column] for frame in frames.values()]
+        if column in ("user", "item"):
+            joined[column] = _joined_ids(columns)
+        else:
+            joined[column] = np.concatenate([part.to_numpy() for part in columns])
+    joined["label"] = np.repeat([PARTS[name] for name in frames], [len(frame) for frame in frames.values()])
+    _refuse_overlap(joined, sources)
+    return joined
+
+
+def _joined_ids(columns: list[pd.Series]) -> pd.Categorical:
+    columns = [column.astype("category") for column in columns]
+    if len({column.cat.categories.dtype.kind for column in columns}) > 1:  # one file's ids are all numbers
+        columns = [column.cat.rename_categories(column.cat.categories.astype(str).astype(object)) for column in columns]
+    return pd.api.types.union_categoricals(columns)
+
+
+def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Path]) -> None:
+    users, items = frame["user"].cat.codes.to_numpy(np.int64), frame["item"].cat.codes.to_numpy(np.int64)
+    pairs = users * len(frame["item"].cat.categories) + items
+    labels = frame["label"].to_numpy()
+    for first, second in (("train", "test"), ("train", "validation"), ("validation", "test")):
+        both = among(pairs[labels == PARTS[second]], pairs[labels == PARTS[first]])
+        if both.any():
+            row = frame[labels == PARTS[second]][both].iloc[0]
+            raise DataError(
+                f"The split leaks: {both.sum():,} pairs of user and item stand in {sources[first]} as well as in "
+                f"{sources[second]} (first: user {row['user']!r}, item {row['item']!r})."
+            )
+
+
+def _labels(path: Path, n: int) -> np.ndarray:
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            labels = arrays[arrays.files[0]]
+    elif path.suffix == ".npy":
+        labels = np.load(path)
+    else:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
+            labels = np.loadtxt(file, dtype=np.int64, ndmin=1)
+    if len(labels) != n:
+        raise DataError(f"{path} has {len(labels):,} labels, and there are {n:,} interactions.")
+    if wrong := sorted(set(np.unique(labels)) - {TRAIN, VALIDATION, TEST}):
+        raise DataError(f"{path} has the label {wrong[0]}; labels are 0 train, 1 validation, 2 test.")
+    return labels.astype(np.int8)

@@ -1,0 +1,110 @@
+"""Labelled texts in CSV, TSV, JSON lines or plain lines; whatever is wrong is named with file and line."""
+
+import csv
+import gzip
+import io
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from marquee.errors import DataError
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """The whole file, unpacked where it ends in .gz, without a byte-order mark."""
+    try:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} cannot be read ({error}). It may be truncated; fetch it again.") from error
+    if not content.strip():
+        raise DataError(f"{path} is empty.")
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path} line {line}: byte 0x{content[error.start]:02x} is not valid {encoding}. If the file is in another "
+            "encoding, name it, for example data.encoding=iso-8859-1."
+        ) from error
+    except LookupError as error:
+        raise DataError(f"data.encoding={encoding} is not known to Python; try utf-8 or iso-8859-1.") from error
+
+
+def read_lines(path: Path, encoding: str) -> list[str]:
+    """One text a line."""
+    lines = read_text(path, encoding).split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return [line.rstrip("\r") for line in lines]
+
+
+def read_records(
+    path: Path, columns: Mapping[str, str], delimiter: str | None = None, quoting: bool = True, encoding: str = "utf-8"
+) -> list[list[str]]:
+    """The wanted columns, each as a list of strings. `columns` maps the configuration key to the column's name."""
+    name = path.name.removesuffix(".gz")
+    text = read_text(path, encoding)
+    if name.endswith((".jsonl", ".ndjson")):
+        rows = _json_rows(path, text, columns)
+    else:
+        rows = _table_rows(path, text, columns, delimiter or ("\t" if name.endswith(".tsv") else ","), quoting)
+    values = [list(column) for column in zip(*rows, strict=True)]
+    if not values:
+        raise DataError(f"{path} has no records.")
+    return values
+
+
+def _table_rows(
+    path: Path, text: str, columns: Mapping[str, str], delimiter: str, quoting: bool
+) -> Iterator[tuple[str, ...]]:
+    csv.field_size_limit(sys.maxsize)
+    mode = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=mode, strict=quoting)
+    header = next(reader)
+    if repeated := {name for name in header if header.count(name) > 1}:
+        raise DataError(f"{path} line 1: the column {min(repeated)!r} is there twice.")
+    wanted = [_column(path, header, key, name) for key, name in columns.items()]
+    width = len(header)
+    try:
+        for row in reader:
+            if len(row) != width:
+                if not row:
+                    continue
+                raise DataError(
+                    f"{path} line {reader.line_num}: {len(row)} fields, expected {width} ({', '.join(header)}). "
+                    "Correct the line; if quotation marks in the text are plain characters, type data.quoting=false."
+                )
+            yield tuple(row[i] for i in wanted)
+    except csv.Error as error:
+        raise DataError(
+            f"{path} line {reader.line_num}: {error}. "
+            "If quotation marks in the text are plain characters, type data.quoting=false."
+        ) from error
+
+
+def _json_rows(path: Path, text: str, columns: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path} line {number}: not a JSON object ({error}).") from error
+        if not isinstance(record, dict):
+            raise DataError(f"{path} line {number}: expected a JSON object, found {type(record).__name__}.")
+        names = list(record)
+        yield tuple(_as_string(record[names[_column(path, names, *item, line=number)]]) for item in columns.items())
+
+
+def _as_string(value: Any) -> str:
+    return "" if value is None else value if isinstance(value, str) else str(value)
+
+
+def _column(path: Path, header: list[str], key: str, name: str, line: int = 1) -> int:
+    if name not in header:
+        raise DataError(
+            f"{path} line {line}: there is no column {name!r}. Columns seen: {', '.join(header)}. Type {key}=COLUMN."
+        )
+    return header.index(name)

@@ -1,0 +1,164 @@
+"""The embedded data sets: one world as ratings, reviews and posters, with the best score that anyone could reach."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from annotated_types import Ge
+from torch import Tensor
+
+from marquee.data.filters import Duplicates
+from marquee.data.images import ImageData, ImageSource
+from marquee.data.interactions import InteractionModule, Tables
+from marquee.data.module import Paths
+from marquee.data.splits import InteractionSplit, LeaveOneOut
+from marquee.data.texts import Corpus, TextData, TextSource
+from marquee.data.world import catalogue, posters, reviews
+from marquee.models.base import Histories
+
+
+class WorldRatings(InteractionModule):
+    """What the world's people watched and how they rated it. User ids are 1 ... 1000, item ids 1 ... 400."""
+
+    name = "world_ratings"
+    preparation = catalogue.VERSION
+
+    def __init__(
+        self,
+        *,
+        seed: Annotated[int, Ge(0)] = 1,
+        duplicates: Duplicates = "keep_last",
+        min_rating: float | None = None,
+        k_core: Annotated[int, Ge(0)] = 0,
+    ):
+        super().__init__(duplicates=duplicates, min_rating=min_rating, k_core=k_core)
+        self.seed = seed
+        self._next_film = False
+
+    def sources(self, paths: Paths) -> dict[str, Path]:
+        return {}
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        raise NotImplementedError
+
+    def read(self, sources: Mapping[str, Path]) -> Tables:
+        world = catalogue.generate(self.seed)
+        interactions = pd.DataFrame(
+            {"user": world.users + 1, "item": world.items + 1, "value": world.stars, "timestamp": world.timestamps}
+        )
+        genres = np.asarray(catalogue.GENRES, dtype=object)[world.genres]
+        items = pd.DataFrame(
+            {
+                "item_id": np.arange(catalogue.N_ITEMS) + 1,
+                "title": world.titles,
+                "year": world.years,
+                "genres": [f"{main}|{second}" for main, second in genres],
+            }
+        )
+        return Tables(interactions, items)
+
+    def setup(self, split: InteractionSplit, paths: Paths) -> None:
+        super().setup(split, paths)
+        whole = self.min_rating is None and self.k_core == 0
+        self._next_film = isinstance(split, LeaveOneOut) and whole
+
+    def oracle(self) -> "NextFilmOracle | None":
+        """Known for leave-one-out on the unfiltered world; other protocols do not ask for the next film."""
+        return NextFilmOracle(self) if self._next_film else None
+
+
+class NextFilmOracle:
+    """Ranks unseen films by the probability that the world's choice rule gives them: no recommender can do better.
+
+    It knows the tastes, how long each watching life is, and the film watched last; the film to be found is the next.
+    """
+
+    def __init__(self, data: WorldRatings):
+        self.world = catalogue.generate(data.seed)
+        self.users = data.store.user_ids - 1
+        self.items = data.store.item_ids - 1
+        self.lengths = np.bincount(self.world.users, minlength=catalogue.N_USERS)
+
+    def score(self, users: Tensor, histories: Histories) -> Tensor:
+        """float64 [batch, n_items]."""
+        people = self.users[users.numpy()]
+        offsets = histories.offsets.numpy()
+        watched = np.diff(offsets)
+        newest = histories.items.numpy()[np.maximum(offsets[1:] - 1, 0)]
+        previous = np.where(watched > 0, self.items[newest], -1)
+        utilities = self.world.utilities(people, watched / self.lengths[people], previous)
+        return torch.from_numpy(utilities[:, self.items])
+
+
+class WorldReviews(TextData):
+    """Reviews by the world's people of the world's films; the class says whether the reviewer liked the film."""
+
+    def __init__(
+        self,
+        *,
+        seed: Annotated[int, Ge(0)] = 1,
+        vocabulary_size: Annotated[int, Ge(3)] = 2000,
+        min_count: Annotated[int, Ge(1)] = 1,
+    ):
+        super().__init__(vocabulary_size=vocabulary_size, min_count=min_count)
+        self.seed = seed
+
+    def source(self, paths: Paths) -> TextSource:
+        def read() -> Corpus:
+            written = reviews.write(self.seed)
+            return Corpus(written.texts, ["positive" if good else "negative" for good in written.favourable])
+
+        return TextSource("world_reviews", {"seed": self.seed, "world": catalogue.VERSION}, read)
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user id (as in world_ratings) of each review."""
+        return reviews.write(self.seed).users + 1
+
+    @property
+    def items(self) -> np.ndarray:
+        """The item id (as in world_ratings) of each review."""
+        return reviews.write(self.seed).items + 1
+
+    def oracle(self) -> "PosteriorOracle":
+        good = reviews.write(self.seed).posterior
+        columns = {"negative": 1 - good, "positive": good}
+        return PosteriorOracle(np.stack([columns[label] for label in self.spec.labels], axis=1))
+
+
+class WorldPosters(ImageData):
+    """Posters of the world's films; the class is the film's main genre."""
+
+    def __init__(self, *, seed: Annotated[int, Ge(0)] = 1):
+        super().__init__(height=posters.HEIGHT, width=posters.WIDTH, channels=3)
+        self.seed = seed
+
+    def source(self, paths: Paths) -> ImageSource:
+        genres = catalogue.generate(self.seed).genres[:, 0]
+        labels = np.repeat([catalogue.GENRES[genre] for genre in genres], posters.PER_FILM)
+        names = [f"film {film + 1}, poster {n + 1}" for film in range(len(genres)) for n in range(posters.PER_FILM)]
+        key = {"seed": self.seed, "world": catalogue.VERSION}
+        return ImageSource("world_posters", key, names, labels.tolist(), pixels=lambda: posters.draw(self.seed).images)
+
+    @property
+    def items(self) -> np.ndarray:
+        """The item id (as in world_ratings) of each poster."""
+        return posters.draw(self.seed).items + 1
+
+    def oracle(self) -> "PosteriorOracle":
+        order = [catalogue.GENRES.index(label) for label in self.spec.labels]
+        return PosteriorOracle(posters.draw(self.seed).posterior[:, order])
+
+
+class PosteriorOracle:
+    """The exact P(class | example), [examples, n_classes], looked up by the example's row number."""
+
+    def __init__(self, posterior: np.ndarray):
+        self.log_posterior = torch.from_numpy(np.log(posterior))
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Logits [batch, n_classes] whose softmax is the posterior."""
+        return self.log_posterior[batch.index]

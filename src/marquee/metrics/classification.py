@@ -1,0 +1,215 @@
+"""How classifiers are judged: one pass over the probabilities of all units, in float64.
+
+`targets` are class numbers int [n] (binary, multi-class) or a 0/1 matrix [n, labels] (multi-label); `probabilities` are
+[n, classes]. A single-label prediction is the most probable class (the first of equals), a label is predicted at 0.5.
+The definitions are scikit-learn's, and the tests compare with it. They are computed here and not by torchmetrics
+because they are wanted once, exactly, from joined arrays, where torchmetrics updates a state for each batch.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from marquee.errors import JobError
+from marquee.metrics.evaluator import Evaluator
+
+log = logging.getLogger(__name__)
+
+BINS = 15  # of the calibration error, as in Guo et al.
+EPSILON = float(np.finfo(np.float32).eps)  # probabilities come from float32, so nothing smaller can be told from 0
+
+
+class ClassificationEvaluator(Evaluator):
+    """Collects probabilities [batch, classes] of batches that have `labels` and `index`.
+
+    The per-unit table has a row an example: unit, target, predicted, correct (multi-label: the share of labels that
+    are right), loss (natural log; multi-label: mean over labels) and one column `p_<label>` a class.
+    """
+
+    def __init__(self, labels: Sequence[str], multilabel: bool = False):
+        self.labels = list(labels)
+        self.multilabel = multilabel
+        self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+
+    def update(self, scores: Tensor, batch: Any) -> None:
+        if not bool(scores.isfinite().all()):
+            raise JobError(
+                "The model gave NaN or infinite probabilities. Lower the learning rate (optimizer.lr=...), clip "
+                "gradients (trainer.gradient_clip_val=1) or use trainer.precision=32."
+            )
+        columns = (batch.index, batch.labels, scores.float())
+        self._seen.append(tuple(column.detach().cpu().numpy() for column in columns))
+
+    def state(self) -> dict[str, np.ndarray]:
+        if self._seen:
+            index, targets, probabilities = (np.concatenate(column) for column in zip(*self._seen, strict=True))
+        else:  # a process that had no unit to evaluate
+            n = len(self.labels)
+            index, probabilities = np.zeros(0, dtype=np.int64), np.zeros((0, n), dtype=np.float32)
+            targets = np.zeros((0, n), dtype=np.float32) if self.multilabel else np.zeros(0, dtype=np.int64)
+        return {"index": index, "targets": targets, "probabilities": probabilities}
+
+    def compute(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, float], pd.DataFrame]:
+        joined = {name: np.concatenate([state[name] for state in states]) for name in states[0]}
+        order = np.argsort(joined["index"], kind="stable")
+        index, targets, probabilities = (joined[name][order] for name in ("index", "targets", "probabilities"))
+        metrics = classification_metrics(targets, probabilities, self.labels)
+        return metrics, self._units(index, targets, probabilities)
+
+    def _units(self, index: np.ndarray, targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+        names = np.array(self.labels, dtype=object)
+        predicted = predictions(probabilities, self.multilabel)
+        if self.multilabel:
+            columns = {"target": _joined(targets, names), "predicted": _joined(predicted, names)}
+            correct = (predicted == targets).mean(axis=1)
+        else:
+            columns = {"target": names[targets], "predicted": names[predicted]}
+            correct = (predicted == targets).astype(np.float64)
+        columns |= {"correct": correct, "loss": losses(targets, probabilities)}
+        columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(self.labels)}
+        return pd.DataFrame({"unit": index, **columns})
+
+
+def classification_metrics(
+    targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str] | None = None
+) -> dict[str, float]:
+    """All metrics by name. `precision`, `recall` and `f1` alone are those of the second class of two.
+
+    accuracy is the share of right classes (multi-label: of right labels; `subset_accuracy` of rows that are right
+    throughout). What is undefined, such as the AUROC of a class that does not occur, is left out, with a logged note.
+    """
+    multilabel = targets.ndim == 2
+    predicted = predictions(probabilities, multilabel)
+    right = predicted == targets
+    metrics = {"accuracy": float(right.mean())}
+    if multilabel:
+        metrics["subset_accuracy"] = float(right.all(axis=1).mean())
+    metrics |= precision_recall_f1(targets, predicted, probabilities.shape[1])
+    metrics |= ranking_metrics(targets, probabilities, labels)
+    metrics["log_loss"] = float(losses(targets, probabilities).mean())
+    metrics["calibration_error"] = calibration_error(targets, probabilities)
+    return metrics
+
+
+def predictions(probabilities: np.ndarray, multilabel: bool) -> np.ndarray:
+    """Class numbers [n], or a 0/1 matrix [n, labels]."""
+    return (probabilities >= 0.5).astype(np.int64) if multilabel else probabilities.argmax(axis=1)
+
+
+def losses(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Log loss of each unit [n], natural logarithm, probabilities clipped to [eps, 1 - eps] (float32's eps).
+
+    Multi-label: the mean over labels of the binary log loss.
+    """
+    p = np.clip(probabilities.astype(np.float64), EPSILON, 1 - EPSILON)
+    if targets.ndim == 1:
+        return -np.log(p[np.arange(len(p)), targets])
+    return -np.where(targets > 0, np.log(p), np.log1p(-p)).mean(axis=1)
+
+
+def precision_recall_f1(targets: np.ndarray, predicted: np.ndarray, n_classes: int) -> dict[str, float]:
+    """Macro: the mean over classes; micro: from counts added up over classes. 0 where nothing is predicted or true.
+
+    Classes that are neither true nor predicted anywhere do not count in a single-label macro mean; each label of a
+    multi-label task does. (scikit-learn, `precision_recall_fscore_support`, zero_division=0.)
+    """
+    if targets.ndim == 1:
+        hit = np.bincount(targets[targets == predicted], minlength=n_classes)
+        true, guessed = (np.bincount(column, minlength=n_classes) for column in (targets, predicted))
+        counted = (true + guessed) > 0
+    else:
+        hit, true, guessed = ((a > 0).sum(axis=0) for a in (targets * predicted, targets, predicted))
+        counted = np.ones(n_classes, dtype=bool)
+    of_class = {
+        "precision": _ratio(hit, guessed),
+        "recall": _ratio(hit, true),
+        "f1": _ratio(2 * hit, true + guessed),
+    }
+    total = {
+        "precision": _ratio(hit.sum(), guessed.sum()),
+        "recall": _ratio(hit.sum(), true.sum()),
+        "f1": _ratio(2 * hit.sum(), true.sum() + guessed.sum()),
+    }
+    metrics = {f"{name}_macro": float(values[counted].mean()) for name, values in of_class.items()}
+    metrics |= {f"{name}_micro": float(value) for name, value in total.items()}
+    if targets.ndim == 1 and n_classes == 2:
+        metrics |= {name: float(values[1]) for name, values in of_class.items()}
+    return metrics
+
+
+def ranking_metrics(
+    targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str] | None = None
+) -> dict[str, float]:
+    """`auroc` and `average_precision`: of the second class of two, else the mean over classes, one against the rest.
+
+    A class without a positive or without a negative unit has no AUROC, one without a positive no average precision:
+    it is left out of the mean.
+    """
+    n_classes = probabilities.shape[1]
+    classes = [1] if targets.ndim == 1 and n_classes == 2 else range(n_classes)
+    values: dict[str, list[float]] = {"auroc": [], "average_precision": []}
+    undefined = []
+    for number in classes:
+        positive = targets[:, number] > 0 if targets.ndim == 2 else targets == number
+        if positive.any() and not positive.all():
+            values["auroc"].append(auroc(positive, probabilities[:, number]))
+        else:
+            undefined.append(labels[number] if labels else str(number))
+        if positive.any():
+            values["average_precision"].append(average_precision(positive, probabilities[:, number]))
+    if undefined:
+        log.info("auroc is undefined for, and leaves out, classes with one kind of unit: %s", ", ".join(undefined))
+    return {name: float(np.mean(found)) for name, found in values.items() if found}
+
+
+def auroc(positive: np.ndarray, scores: np.ndarray) -> float:
+    """The share of (positive, negative) pairs in the right order, ties counting one half.
+
+    Hanley & McNeil 1982; computed from midranks (Mann & Whitney 1947). `positive` bool [n], `scores` [n].
+    """
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    midranks = np.cumsum(counts) - (counts - 1) / 2
+    n_positive = int(positive.sum())
+    n_negative = len(positive) - n_positive
+    return float((midranks[inverse][positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+
+
+def average_precision(positive: np.ndarray, scores: np.ndarray) -> float:
+    """The sum over thresholds of (recall gained) * precision, without interpolation; equal scores are one threshold.
+
+    scikit-learn, `average_precision_score`. `positive` bool [n], `scores` [n].
+    """
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], np.cumsum(positive[order])
+    last = np.r_[ranked[1:] != ranked[:-1], True]  # the last of each run of equal scores
+    hits, seen = hits[last], np.flatnonzero(last) + 1
+    return float((np.diff(hits, prepend=0) * hits / seen).sum() / hits[-1])
+
+
+def calibration_error(targets: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float:
+    """Expected calibration error of the prediction: the mean |confidence - accuracy| over 15 equal-width bins, weighted
+    by their size; each bin takes its upper edge.
+
+    Guo, Pleiss, Sun & Weinberger 2017, "On Calibration of Modern Neural Networks", ICML, equation 3. Multi-label: each
+    label of each unit is a prediction of its own, with confidence max(p, 1 - p).
+    """
+    predicted = predictions(probabilities, targets.ndim == 2)
+    right = (predicted == targets).astype(np.float64).ravel()
+    p = probabilities.astype(np.float64)
+    confidence = p.max(axis=1) if targets.ndim == 1 else np.where(predicted > 0, p, 1 - p).ravel()
+    edges = np.linspace(0, 1, bins + 1)[1:-1]
+    bin_ = np.searchsorted(edges, confidence, side="left")
+    gap = np.bincount(bin_, weights=right - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(right))
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    return np.divide(part, whole, out=np.zeros_like(np.asarray(whole, dtype=np.float64)), where=np.asarray(whole) > 0)
+
+
+def _joined(matrix: np.ndarray, names: np.ndarray) -> list[str]:
+    return ["|".join(names[row > 0]) for row in matrix]

@@ -1,0 +1,205 @@
+"""Top-k ranking metrics over the full catalogue, with ties ranked by expectation.
+
+Scores that tie have no order, and whichever order a sort happens to leave would reward or punish a model for the
+numbering of its items. Every metric here is therefore the expectation over all orders of tied items: a constant
+scorer scores as a random one does. Where nothing ties, the expectation is the ordinary metric.
+
+For a user with R relevant items and a list of length k (log is base 2; the first position is 1):
+
+hit_rate@k   1 if any of the k is relevant
+recall@k     hits / R
+precision@k  hits / k
+f1@k         harmonic mean of the two, 2 hits / (k + R)
+ndcg@k       sum of 1/log(1 + position) over hits, divided by that sum for min(k, R) hits at the top
+             (Järvelin & Kekäläinen 2002, "Cumulated gain-based evaluation of IR techniques", binary gain)
+mrr@k        1 / position of the first hit, else 0 (Voorhees 1999, "The TREC-8 question answering track report")
+map@k        precision at each hit, summed and divided by min(k, R) (average precision, cut off at k)
+
+and over all users together:
+
+coverage@k         share of the catalogue that is recommended to at least one user
+mean_popularity@k  mean number of training interactions of the recommended items
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from marquee.errors import JobError
+from marquee.metrics.evaluator import Evaluator
+
+PER_USER = ("hit_rate", "recall", "precision", "f1", "ndcg", "mrr", "map")
+
+
+class _Top(NamedTuple):
+    """The first K positions of each ranking. Position i belongs to a group of tied items (most groups have one)."""
+
+    items: Tensor  # int64 [batch, K]
+    candidate: Tensor  # bool [batch, K]: False past the last unmasked item
+    size: Tensor  # [batch, K] tied items in the group, also beyond K
+    relevant: Tensor  # [batch, K] relevant items in the group
+    before: Tensor  # int64 [batch, K] positions of the same group before this one
+
+
+class Ranking(Evaluator):
+    """Metrics at each cut-off of `ks`; `popularity` is the number of training interactions per item, [n_items]."""
+
+    def __init__(self, ks: Sequence[int], popularity: Tensor, mask_seen: bool = True):
+        self.ks = sorted(ks)
+        self.popularity = popularity.float()
+        self.mask_seen = mask_seen
+        self.users: list[np.ndarray] = []
+        self.rows: list[np.ndarray] = []
+        n_items = len(popularity)
+        # log of the probability that an item reaches nobody's list: expected coverage needs no more.
+        self.log_missed = torch.zeros(len(self.ks), n_items, dtype=torch.float64)
+
+    def columns(self) -> list[str]:
+        """The per-user columns in the order of the rows."""
+        names = [f"{metric}@{k}" for k in self.ks for metric in PER_USER]
+        return ["n_relevant", *names, *(f"mean_popularity@{k}" for k in self.ks)]
+
+    def update(self, scores: Tensor, batch) -> None:
+        """Rank scores [batch, n_items] against the batch's targets (see `data.views.RankingBatch`)."""
+        if bool(scores.isnan().any()):
+            raise JobError(
+                "The model scored an item with NaN, so nothing can be ranked. The weights have diverged: lower the "
+                "learning rate (optimizer.lr=...) or clip gradients (trainer.gradient_clip_val=1)."
+            )
+        # A scorer may return a view of what it keeps, or one row expanded to the batch; masking needs memory of its own.
+        scores = scores.float().clone(memory_format=torch.contiguous_format)
+        n_users, n_items = scores.shape
+        if self.mask_seen:
+            scores[batch.histories.rows(), batch.histories.items] = -torch.inf
+        relevant = torch.zeros(n_users, n_items, dtype=torch.bool, device=scores.device)
+        relevant[batch.targets.rows(), batch.targets.items] = True
+        n_relevant = (batch.targets.offsets[1:] - batch.targets.offsets[:-1]).to(scores.device)
+
+        top, probe = _top(scores, relevant, min(self.ks[-1], n_items))
+        columns = [n_relevant.double()]
+        gains = _expected_gains(top, n_relevant)
+        for k in self.ks:
+            columns += gains(k)
+        popularity = self.popularity.to(scores.device)
+        for row, k in enumerate(self.ks):
+            columns.append(self._popularity_and_coverage(row, min(k, n_items), scores, top, probe, popularity))
+        self.users.append(batch.users.cpu().numpy())
+        self.rows.append(torch.stack(columns, dim=1).cpu().numpy())
+
+    def _popularity_and_coverage(self, row: int, k: int, scores, top: _Top, probe: Tensor, popularity) -> Tensor:
+        """Mean popularity of each user's list [batch]; notes which items the lists reach."""
+        items, inside = top.items[:, :k], top.candidate[:, :k]
+        length = inside.sum(1).clamp(min=1)
+        mean = (popularity[items] * inside).sum(1).double() / length
+        # Where a group of ties reaches beyond the cut-off, each member is in the list with the same probability.
+        cut = inside[:, -1] & (top.before[:, k - 1] + 1 < top.size[:, k - 1])
+        whole = ~cut
+        reached = torch.bincount(items[whole][inside[whole]], minlength=scores.shape[1])
+        missed = torch.where(reached > 0, -torch.inf, 0.0).double()
+        if bool(cut.any()):
+            tied = scores[cut]
+            last = probe[cut, k - 1 : k]
+            above = k - 1 - top.before[cut, k - 1 : k]
+            share = (k - above) / top.size[cut, k - 1 : k]
+            chance = (tied > last).double() + (tied == last) * share
+            missed = missed + torch.log1p(-chance.clamp(max=1)).sum(0)
+            mean[cut] = (chance @ popularity.double()) / k
+        self.log_missed[row] += missed.cpu()
+        return mean
+
+    def state(self) -> dict[str, np.ndarray]:
+        width = len(self.columns())
+        return {
+            "users": np.concatenate(self.users) if self.users else np.zeros(0, np.int64),
+            "rows": np.concatenate(self.rows) if self.rows else np.zeros((0, width)),
+            "log_missed": self.log_missed.numpy(),
+        }
+
+    def compute(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, float], pd.DataFrame]:
+        users = np.concatenate([state["users"] for state in states])
+        table = pd.DataFrame(np.concatenate([state["rows"] for state in states]), columns=self.columns())
+        table.insert(0, "user", users)
+        table = table.sort_values("user", ignore_index=True)
+        metrics = {name: float(value) for name, value in table.iloc[:, 2:].mean().items()} if len(table) else {}
+        missed = np.exp(sum(state["log_missed"] for state in states))
+        metrics.update({f"coverage@{k}": float((1 - missed[row]).mean()) for row, k in enumerate(self.ks)})
+        return metrics, table
+
+
+def _top(scores: Tensor, relevant: Tensor, length: int) -> tuple[_Top, Tensor]:
+    """The first `length` positions with their tie groups, and the scores at them [batch, length]."""
+    n_items = scores.shape[1]
+    values, items = scores.topk(min(length + 1, n_items), dim=1)
+    tied_rows = ((values[:, 1:] == values[:, :-1]) & values[:, 1:].isfinite()).any(1)
+    values, items = values[:, :length], items[:, :length]
+    candidate = values > -torch.inf
+    hits = (relevant.gather(1, items) & candidate).double()
+    size = torch.ones_like(hits)
+    before = torch.zeros_like(items)
+    if bool(tied_rows.any()):
+        size[tied_rows], hits[tied_rows], before[tied_rows] = _tie_groups(
+            scores[tied_rows], relevant[tied_rows], values[tied_rows], hits[tied_rows]
+        )
+        hits *= candidate
+    return _Top(items, candidate, size, hits, before), values
+
+
+def _tie_groups(scores: Tensor, relevant: Tensor, values: Tensor, hits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Group size, relevant items in the group and positions of the group before, for rows that have ties."""
+    length = values.shape[1]
+    position = torch.arange(length, device=scores.device).expand_as(values)
+    starts = torch.ones_like(values, dtype=torch.bool)
+    starts[:, 1:] = values[:, 1:] != values[:, :-1]
+    first = torch.where(starts, position, 0).cummax(1).values
+    group = starts.cumsum(1) - 1
+    size = torch.zeros_like(hits).scatter_add_(1, group, torch.ones_like(hits)).gather(1, group)
+    inside = torch.zeros_like(hits).scatter_add_(1, group, hits).gather(1, group)
+    # Only the last group can reach beyond the list, so only its size and content need a look at all items.
+    last = values[:, -1:]
+    equal = scores == last
+    in_last = group == group[:, -1:]
+    size = torch.where(in_last, equal.sum(1, keepdim=True).double(), size)
+    inside = torch.where(in_last, (equal & relevant).sum(1, keepdim=True).double(), inside)
+    return size, inside, position - first
+
+
+def _expected_gains(top: _Top, n_relevant: Tensor):
+    """A function from k to the per-user metrics of PER_USER, each [batch], as expectations over tied orders."""
+    length = top.items.shape[1]
+    position = torch.arange(1, length + 1, device=top.items.device, dtype=torch.float64)
+    discount = 1 / torch.log2(position + 1)
+    p = torch.where(top.candidate, top.relevant / top.size, 0.0)
+    hits = p.cumsum(1)
+    dcg = (p * discount).cumsum(1)
+    # First hit: given no hit so far, the next of a group's remaining items is relevant with r / (m - before).
+    remaining = (top.size - top.before).clamp(min=1)
+    no_hit = (1 - torch.where(top.candidate, top.relevant / remaining, 0.0).clamp(max=1)).cumprod(1)
+    first_hit = torch.cat([torch.ones_like(no_hit[:, :1]), no_hit[:, :-1]], 1) - no_hit
+    mrr = (first_hit / position).cumsum(1)
+    # E[rel_i rel_j]: independent across groups, r(r-1)/(m(m-1)) within one.
+    start = torch.arange(length, device=p.device) - top.before
+    hits_before_group = hits.gather(1, start) - p
+    both = top.relevant * (top.relevant - 1).clamp(min=0) / (top.size * (top.size - 1)).clamp(min=1)
+    average_precision = ((p + p * hits_before_group + top.before * both) / position).cumsum(1)
+    ideal = discount.cumsum(0)
+
+    def at(k: int) -> list[Tensor]:
+        last = min(k, length) - 1
+        n = n_relevant.clamp(min=1)
+        best = n.clamp(max=min(k, length))
+        found = hits[:, last]
+        return [
+            1 - no_hit[:, last],
+            found / n,
+            found / k,
+            2 * found / (k + n),
+            dcg[:, last] / ideal[best - 1],
+            mrr[:, last],
+            average_precision[:, last] / best,
+        ]
+
+    return at

@@ -1,0 +1,65 @@
+"""A plain convolutional network for posters: convolutions of 32, 64 and 128 channels, each pooled 2 by 2, dense 512.
+
+After Chu & Guo 2017, "Movie Genre Classification based on Poster Images with Deep Neural Networks", MUSA2.
+"""
+
+from itertools import pairwise
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Interval, Len
+from torch import Tensor, nn
+
+from marquee.data.image_views import ImageBatch, ImageBatches, as_float
+from marquee.data.spec import ImageSpec
+from marquee.errors import ConfigError
+from marquee.models.base import Classifier
+
+
+class PosterCnn(Classifier):
+    """channels  of the convolutions, one after the other
+    kernel       side of each convolution, in pixels
+    dense        width of the layer before the output
+    dropout      share of zeroed values before and after the dense layer
+    """
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        *,
+        view: ImageBatches,
+        channels: Annotated[list[Annotated[int, Ge(1)]], Len(1)] = (32, 64, 128),
+        kernel: Annotated[int, Ge(1)] = 3,
+        dense: Annotated[int, Ge(1)] = 512,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
+    ):
+        super().__init__()
+        self.view = view
+        shrink = 2 ** len(channels)
+        height, width = spec.height // shrink, spec.width // shrink
+        if not height * width:
+            raise ConfigError(
+                f"model.channels={list(channels)} halves the image {len(channels)} times, and {spec.height} by "
+                f"{spec.width} pixels do not last that long. Use fewer convolutions or larger images."
+            )
+        widths = [spec.channels, *channels]
+        self.features = nn.Sequential(
+            *(
+                layer
+                for before, after in pairwise(widths)
+                for layer in (nn.Conv2d(before, after, kernel, padding="same"), nn.ReLU(inplace=True), nn.MaxPool2d(2))
+            )
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(widths[-1] * height * width, dense),
+            nn.ReLU(inplace=True),
+            nn.Dropout(dropout),
+            nn.Linear(dense, spec.n_classes),
+        )
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, batch: ImageBatch) -> Tensor:
+        """Logits [batch, n_classes]."""
+        return self.classifier(self.features(as_float(batch.images)))

@@ -1,0 +1,74 @@
+"""A small residual network for small images, with identity shortcuts before pooling to one vector.
+
+He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", CVPR, section 4.2 (CIFAR-10): a 3x3
+convolution, three stages of `blocks` pairs of convolutions, each stage half the size and twice the channels of the
+one before, global average pooling. Shortcuts that change size are 1x1 convolutions (the paper's option B).
+"""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from marquee.data.image_views import ImageBatch, ImageBatches, as_float
+from marquee.data.spec import ImageSpec
+from marquee.models.base import Classifier
+
+
+class ResNetSmall(Classifier):
+    """width  channels of the first stage; the others have 2 and 4 times as many (paper: 16)
+    blocks    residual blocks a stage; the network has 6 * blocks + 2 layers (paper: 3 for ResNet-20)
+    stem      pixels that the first convolution steps; 2 or 4 makes large images affordable
+    """
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        *,
+        view: ImageBatches,
+        width: Annotated[int, Ge(1)] = 16,
+        blocks: Annotated[int, Ge(1)] = 2,
+        stem: Annotated[int, Ge(1)] = 1,
+    ):
+        super().__init__()
+        self.view = view
+        self.first = nn.Sequential(
+            nn.Conv2d(spec.channels, width, 3, stride=stem, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+        )
+        layers, before = [], width
+        for stage, after in enumerate((width, 2 * width, 4 * width)):
+            for block in range(blocks):
+                layers.append(Block(before, after, stride=2 if stage and not block else 1))
+                before = after
+        self.stages = nn.Sequential(*layers)
+        self.output = nn.Linear(before, spec.n_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, batch: ImageBatch) -> Tensor:
+        """Logits [batch, n_classes]."""
+        return self.output(self.stages(self.first(as_float(batch.images))).mean(dim=(2, 3)))
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, added to their input."""
+
+    def __init__(self, before: int, after: int, stride: int):
+        super().__init__()
+        self.first = nn.Conv2d(before, after, 3, stride=stride, padding=1, bias=False)
+        self.first_norm = nn.BatchNorm2d(after)
+        self.second = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        self.second_norm = nn.BatchNorm2d(after)
+        self.shortcut = nn.Identity()
+        if stride != 1 or before != after:
+            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride=stride, bias=False), nn.BatchNorm2d(after))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.first_norm(self.first(x)), inplace=True)
+        return F.relu(self.second_norm(self.second(y)) + self.shortcut(x), inplace=True)

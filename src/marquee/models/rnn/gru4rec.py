@@ -1,0 +1,60 @@
+"""GRU4Rec: a GRU reads the history and predicts the next item at every step."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from marquee.data.spec import InteractionSpec
+from marquee.data.views import SequenceBatch, Sequences
+from marquee.models.base import Histories, Recommender
+from marquee.models.losses import NextItemLoss
+
+
+class GRU4Rec(Recommender):
+    """Embedding, dropout, GRU, projection back to the items' space; scores are products with the item embeddings.
+
+    Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks"; the full cross-entropy is that
+    of Hidasi & Karatzoglou 2018, "Recurrent neural networks with top-k gains", section 3.1. Item vectors of input and
+    output are shared (their "constrained embedding"). One row is one user's whole history, so their session-parallel
+    mini-batches are not needed.
+    """
+
+    scores_unseen_users = True
+
+    def __init__(
+        self,
+        spec: InteractionSpec,
+        *,
+        view: Sequences,
+        loss: NextItemLoss,
+        dim: Annotated[int, Ge(1)] = 64,
+        hidden: Annotated[int, Ge(1)] = 128,
+        layers: Annotated[int, Ge(1)] = 1,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
+    ):
+        super().__init__()
+        self.view = view
+        self.criterion = loss
+        self.n_items = spec.n_items
+        self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
+        self.dropout = nn.Dropout(dropout)
+        self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
+        self.out = nn.Linear(hidden, dim)
+        nn.init.xavier_normal_(self.items.weight)
+
+    def _encode(self, items: Tensor) -> Tensor:
+        """Items [batch, length] to states in item space [batch, length, dim]."""
+        states, _ = self.gru(self.dropout(self.items(items)))
+        return self.out(states)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        real = batch.targets != self.n_items
+        return self.criterion(self._encode(batch.items)[real], self.items.weight[: self.n_items], batch.targets[real])
+
+    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
+        items, lengths = histories.padded(self.view.max_length, self.n_items)
+        states = self._encode(items)
+        last = states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
+        return last @ self.items.weight[: self.n_items].T

@@ -1,0 +1,109 @@
+"""SASRec: causal self-attention over the history predicts the next item at every position."""
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Interval
+from torch import Tensor, nn
+
+from marquee.data.spec import InteractionSpec
+from marquee.data.views import SequenceBatch, Sequences
+from marquee.models.base import Histories, Recommender
+from marquee.models.losses import NextItemLoss
+
+
+class Block(nn.Module):
+    """Self-attention and a point-wise feed-forward network, each with dropout, layer norm and a residual.
+
+    norm_first True: x + f(norm(x)), today's pre-norm. False: the paper's block as its published code has it: only
+    queries are normalised before attention, the residual is taken from the normalised queries, and likewise for the
+    feed-forward part.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float, norm_first: bool):
+        super().__init__()
+        self.heads = heads
+        self.norm_first = norm_first
+        self.dropout = dropout
+        self.attention_norm = nn.LayerNorm(dim, eps=1e-8)
+        self.query = nn.Linear(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.feed_norm = nn.LayerNorm(dim, eps=1e-8)
+        self.feed = nn.Sequential(
+            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout)
+        )
+
+    def _attend(self, queries: Tensor, context: Tensor) -> Tensor:
+        batch, length, dim = queries.shape
+        query = self.query(queries).view(batch, length, self.heads, -1).transpose(1, 2)
+        key, value = self.key_value(context).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = self.attention_norm(x)
+        if self.norm_first:
+            x = x + self._attend(normal, normal)
+            return x + self.feed(self.feed_norm(x))
+        x = self.feed_norm(normal + self._attend(normal, x))
+        return x + self.feed(x)
+
+
+class SASRec(Recommender):
+    """Kang & McAuley 2018, "Self-attentive sequential recommendation", with any of the losses of `models.losses`.
+
+    Items are scored by products with the (shared) item embeddings (their eq. 6). Rows are right-padded and positions
+    are counted back from the newest item, which is what the paper's left padding amounts to.
+    """
+
+    scores_unseen_users = True
+
+    def __init__(
+        self,
+        spec: InteractionSpec,
+        *,
+        view: Sequences,
+        loss: NextItemLoss,
+        dim: Annotated[int, Ge(1)] = 64,
+        layers: Annotated[int, Ge(1)] = 2,
+        heads: Annotated[int, Ge(1)] = 1,
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
+        norm_first: bool = True,
+    ):
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
+        self.view = view
+        self.criterion = loss
+        self.n_items = spec.n_items
+        self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
+        self.positions = nn.Embedding(view.max_length, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(Block(dim, heads, dropout, norm_first) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim, eps=1e-8)
+        for table in (self.items, self.positions):
+            nn.init.normal_(table.weight, std=dim**-0.5 / 2)
+        with torch.no_grad():
+            self.items.weight[spec.n_items] = 0
+
+    def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
+        """Items [batch, length], right-padded, with lengths [batch], to states [batch, length, dim]."""
+        age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(min=0)
+        x = self.dropout(self.items(items) * self.items.embedding_dim**0.5 + self.positions(age))
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+    def loss(self, batch: SequenceBatch) -> Tensor:
+        real = batch.targets != self.n_items
+        states = self._encode(batch.items, real.sum(1))
+        return self.criterion(states[real], self.items.weight[: self.n_items], batch.targets[real])
+
+    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
+        items, lengths = histories.padded(self.view.max_length, self.n_items)
+        states = self._encode(items, lengths)
+        last = states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
+        return last @ self.items.weight[: self.n_items].T

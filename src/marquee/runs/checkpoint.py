@@ -1,0 +1,70 @@
+"""The two checkpoints of a run: `last` to resume from, `best` to test and use.
+
+Lightning's own ModelCheckpoint does not save while the step counter is at zero, where a closed form stays for its
+whole life; and it does not remember that early stopping had decided, which a resumed run must know.
+"""
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from annotated_types import Ge
+
+
+class Checkpoint(pl.Callback):
+    """Writes `last.ckpt` after every `every_n_epochs`-th epoch and `best.ckpt` when the monitored metric improves.
+
+    Lightning writes to a temporary file and renames it, so a kill leaves the previous checkpoint whole.
+    """
+
+    def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"], *, every_n_epochs: Annotated[int, Ge(1)] = 1):
+        self.folder = folder
+        self.monitor = monitor
+        self.mode = mode
+        self.every_n_epochs = every_n_epochs
+        self.best: float | None = None
+        self.best_epoch: int | None = None
+        self.stopped = False
+
+    @property
+    def last_path(self) -> Path:
+        return self.folder / "last.ckpt"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "best.ckpt"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        value = trainer.callback_metrics.get(self.monitor)
+        improved = False
+        if value is not None:
+            sign = 1 if self.mode == "max" else -1
+            value = float(value)
+            improved = math.isfinite(value) and (self.best is None or sign * value > sign * self.best)
+        if improved:
+            self.best, self.best_epoch = value, epoch
+        self.stopped = bool(trainer.should_stop)
+        if improved or (value is None and self.best is None):
+            # Without validation the newest epoch is the best that is known.
+            trainer.save_checkpoint(self.best_path)
+        if self.stopped or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0:
+            trainer.save_checkpoint(self.last_path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best, "best_epoch": self.best_epoch, "stopped": self.stopped}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best, self.best_epoch, self.stopped = state["best"], state["best_epoch"], state["stopped"]
+
+    def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        # The resumed run had already decided to stop: one more epoch would not be what an uninterrupted run does.
+        if self.stopped:
+            trainer.should_stop = True
+
+
+def load_weights(task: torch.nn.Module, path: Path) -> None:
+    """Put a checkpoint's weights into a task; nothing but tensors and plain values is unpickled."""
+    task.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])

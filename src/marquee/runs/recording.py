@@ -1,0 +1,118 @@
+"""Whatever ends a run, its manifest, its log and its trackers say so."""
+
+import errno
+import logging
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from marquee.config.build import build
+from marquee.errors import JobError, MarqueeError
+from marquee.runs.manifest import Run
+from marquee.tracking.tracker import Tracker
+
+log = logging.getLogger("marquee")
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM, told apart from Ctrl-C in the manifest."""
+
+
+@contextmanager
+def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
+    """Around training: yields the trackers' loggers; on the way out writes the status and closes everything.
+
+    Ctrl-C and SIGTERM give `interrupted`, any exception `failed` with its message, otherwise `finished`. A full disk
+    or an unexpected exception becomes a JobError, so that the command exits with 4.
+    """
+    started = time.monotonic()
+    handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    trackers: list[Tracker] = [build(node) for node in (config["tracker"] or {}).values()]
+    opened: list[Tracker] = []
+    try:
+        with _signals():
+            loggers = []
+            for tracker in trackers:
+                loggers.append(tracker.open(run))
+                opened.append(tracker)
+            yield loggers
+        _finish(run, "finished", started, None)
+    except (KeyboardInterrupt, SystemExit) as exception:
+        # Lightning turns Ctrl-C into SystemExit after tidying up.
+        cause = "SIGTERM" if isinstance(exception, Interrupted) or _caused_by_sigterm(exception) else "Ctrl-C"
+        _finish(run, "interrupted", started, f"stopped by {cause}")
+        raise KeyboardInterrupt(
+            f"Interrupted. What is trained so far is kept; to continue: marquee train resume={run.folder}"
+        ) from None
+    except MarqueeError as error:
+        message = f"{error}{_last_good(run)}"
+        _finish(run, "failed", started, message)
+        raise type(error)(message) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
+            raise _crashed(run, started, error) from error
+        message = f"Cannot write to {error.filename or run.folder}: {error.strerror}. Free some space or set paths.output."
+        with suppress(OSError):
+            _finish(run, "failed", started, message)
+        raise JobError(message) from error
+    except Exception as error:
+        raise _crashed(run, started, error) from error
+    finally:
+        for tracker in opened:
+            try:
+                tracker.finish(run.manifest)
+            except Exception as error:  # a tracker must never cost a finished run
+                log.warning("%s could not be closed: %s", type(tracker).__name__, error)
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _finish(run: Run, status: str, started: float, error: str | None) -> None:
+    durations = {**(run.manifest.get("durations") or {}), "total": round(time.monotonic() - started, 3)}
+    run.finish(status, error=error, durations=durations)
+
+
+def _crashed(run: Run, started: float, error: Exception) -> JobError:
+    log.error("".join(traceback.format_exception(type(error), error, error.__traceback__)))
+    message = f"{type(error).__name__}: {error}"
+    _finish(run, "failed", started, message)
+    return JobError(f"{message}\nThe traceback is in {run.folder / 'log.txt'}.{_last_good(run)}")
+
+
+def _last_good(run: Run) -> str:
+    last = run.folder / "checkpoints" / "last.ckpt"
+    return f" The last good checkpoint is {last}." if last.exists() else ""
+
+
+def _caused_by_sigterm(exception: BaseException) -> bool:
+    context = exception.__context__
+    while context is not None:
+        if isinstance(context, Interrupted):
+            return True
+        context = context.__context__
+    return False
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM raises Interrupted in the main thread; afterwards both handlers are as they were."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(signum: int, frame: Any) -> None:
+        raise Interrupted
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

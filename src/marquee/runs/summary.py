@@ -1,0 +1,75 @@
+"""What a person sees when a run has finished: the test metrics beside baselines and oracle, and what to type next."""
+
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from marquee.runs.manifest import Run
+
+# A table of all metrics would not fit a terminal; the manifest has the rest.
+COLUMNS = {
+    "Recommendation": ("hit_rate@{k}", "recall@{k}", "ndcg@{k}", "mrr@{k}", "coverage@{k}"),
+    "Classification": ("accuracy", "f1_macro", "auroc", "average_precision", "log_loss"),
+}
+
+
+def print_summary(run: Run, monitor: str) -> None:
+    """The table of a finished run, its folder and two suggestions, on standard output."""
+    console = Console()
+    manifest = run.manifest
+    console.print(metric_table(manifest, monitor))
+    console.print(_protocol(manifest), style="dim", soft_wrap=True)
+    console.print(f"run: {run.folder}", soft_wrap=True, highlight=False)
+    console.print("next:", *_suggestions(manifest), sep="\n  ", soft_wrap=True, highlight=False)
+
+
+def metric_table(manifest: dict[str, Any], monitor: str) -> Table:
+    """Model, baselines and oracle as rows."""
+    columns = shown_metrics(manifest, monitor)
+    table = Table(title=f"test: {manifest['data']['name']}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("model", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right")
+
+    def row(name: str, metrics: dict[str, float], style: str | None = None) -> None:
+        cells = [f"{metrics[column]:.4f}" if column in metrics else "-" for column in columns]
+        table.add_row(name, *cells, style=style)
+
+    own = {name.removeprefix("test/"): value for name, value in manifest["metrics"].items()}
+    row(manifest["model"], own, "bold")
+    for name, metrics in (manifest.get("baselines") or {}).items():
+        if name != manifest["model"]:
+            row(name, metrics)
+    if manifest.get("oracle"):
+        row("oracle (ceiling)", manifest["oracle"])
+    return table
+
+
+def shown_metrics(manifest: dict[str, Any], monitor: str) -> list[str]:
+    """The monitored metric first, then the usual ones at its cut-off that this run has."""
+    task = manifest["config"]["task"]["_target_"].rsplit(".", 1)[-1]
+    k = monitor.rsplit("@", 1)[-1]
+    wanted = [monitor, *(name.format(k=k) for name in COLUMNS.get(task, ()))]
+    return [name for name in dict.fromkeys(wanted) if f"test/{name}" in manifest["metrics"]]
+
+
+def _protocol(manifest: dict[str, Any]) -> str:
+    split = manifest["split"]
+    values = ", ".join(f"{key}={value}" for key, value in split["config"].items() if key != "_target_")
+    parts = [f"split {split['name']} ({values})" if values else f"split {split['name']}"]
+    if "Recommendation" in manifest["config"]["task"]["_target_"]:
+        seen = "masked" if manifest["config"]["task"].get("mask_seen", True) else "not masked"
+        parts.append(f"full ranking of {manifest['data']['spec']['n_items']} items, seen items {seen}")
+    parts.append(f"seed {manifest['seed']}")
+    if manifest.get("best_epoch"):
+        parts.append(f"epoch {manifest['best_epoch']} of {manifest['epochs']}, best on validation")
+    return "; ".join(parts)
+
+
+def _suggestions(manifest: dict[str, Any]) -> list[str]:
+    if "Recommendation" in manifest["config"]["task"]["_target_"]:
+        return ["marquee recommend latest --user 1", "marquee train -m model=mf/bpr,linear/ease seed=1,2"]
+    flag = '--text "..."' if manifest["data"]["spec"]["kind"] == "TextSpec" else "--image FILE"
+    return [f"marquee predict latest {flag}", "marquee show latest"]

@@ -1,0 +1,245 @@
+"""One experiment from configuration to record. This is the only file that knows Lightning's Trainer."""
+
+import logging
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from marquee.config.build import build, paths
+from marquee.config.compose import choice_of
+from marquee.config.fingerprint import fingerprint
+from marquee.data.module import DataModule
+from marquee.errors import ConfigError
+from marquee.runs.checkpoint import Checkpoint, load_weights
+from marquee.runs.code import code_identity
+from marquee.runs.environment import environment
+from marquee.runs.loaders import EvaluationLoader, TrainLoader
+from marquee.runs.manifest import Run, read_manifest, status_of
+from marquee.runs.progress import Progress
+from marquee.runs.recording import recording
+from marquee.runs.summary import print_summary
+from marquee.seeding import derive
+from marquee.tasks.base import Task
+from marquee.tracking.curves import Curves
+
+log = logging.getLogger("marquee")
+
+Config = dict[str, Any]
+
+
+def train(config: Config, overrides: Sequence[str] = (), resume: Path | None = None) -> dict[str, Any]:
+    """Run one checked, fully resolved configuration; `resume` is the folder of an unfinished run to continue.
+
+    Returns the manifest. Raises ConfigError, DataError or JobError; the manifest of a run that had started says so.
+    """
+    started = time.monotonic()
+    if resume is not None:
+        refuse_finished(resume)
+    data = prepare_data(config)
+    task = prepare_task(config, data)
+    durations = {"prepare": time.monotonic() - started}
+    run = open_run(config, overrides, data, task, resume)
+    with recording(run, config) as loggers:
+        trainer, checkpoint = prepare_trainer(config, task, run, loggers)
+        durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
+        durations["test"] = _timed(test, trainer, task, checkpoint)
+        if trainer.is_global_zero:
+            references: dict[str, Any] = {}
+            durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
+            record(run, config, task, trainer, checkpoint, references, durations)
+    if trainer.is_global_zero:
+        print_summary(run, task.monitor)
+    return run.manifest
+
+
+def prepare_data(config: Config) -> DataModule:
+    """Locate, verify, prepare and split the data."""
+    data: DataModule = build(config["data"])
+    data.setup(build(config["split"]), paths(config["paths"]))
+    for name, value in data.report.items():
+        log.info("data %s: %s", name, value)
+    return data
+
+
+def prepare_task(config: Config, data: DataModule) -> Task:
+    """The model, initialised from the seed, inside its task."""
+    torch.manual_seed(derive(config["seed"], "init"))
+    try:
+        model = build(config["model"], data.spec)
+    except ValueError as error:
+        raise ConfigError(f"model: {error}") from error
+
+    def optimizer(parameters):
+        return build(config["optimizer"], parameters)
+
+    def scheduler(optimizer):
+        extra = {"mode": task.mode} if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau") else {}
+        return build(config["scheduler"] | extra, optimizer)
+
+    task: Task = build(config["task"], model, data, optimizer, scheduler, config["seed"])
+    return task
+
+
+def refuse_finished(folder: Path) -> None:
+    """A run is continued only where something is left to do and nobody else is doing it."""
+    status = status_of(read_manifest(folder))
+    if status == "finished":
+        raise ConfigError(f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}")
+    if status == "running" and not int(os.environ.get("LOCAL_RANK", 0)):
+        raise ConfigError(f"{folder.name} is still running in another process. Wait for it, or stop it first.")
+
+
+def open_run(config: Config, overrides: Sequence[str], data: DataModule, task: Task, resume: Path | None) -> Run:
+    """A new folder with a manifest that says `running`, or the folder to continue in."""
+    rank = int(os.environ.get("LOCAL_RANK", 0))
+    if rank:
+        return Run.open(Path(os.environ["MARQUEE_RUN_FOLDER"]))
+    code = code_identity()
+    identity = fingerprint(config, data.fingerprint, data.split_fingerprint, code)
+    if resume is not None:
+        run = Run.open(resume)
+        if run.manifest["data"]["fingerprint"] != data.fingerprint:
+            raise ConfigError(f"{resume}: the data has changed since this run began, so it cannot be continued.")
+        if run.manifest["fingerprint"] != identity:
+            log.warning("The code or configuration has changed since this run began; the result may differ.")
+        run.restart()
+    else:
+        data_name, model_name = choice_of("data", config["data"]), choice_of("model", config["model"])
+        content = {
+            "name": config["name"],
+            "tags": config["tags"],
+            "environment": environment(),
+            "fingerprint": identity,
+            "config": config,
+            "overrides": list(overrides),
+            "code": code,
+            "model": model_name,
+            "data": {
+                "name": data_name,
+                "fingerprint": data.fingerprint,
+                "spec": data.spec.to_json(),
+                "report": data.report,
+            },
+            "split": {
+                "name": choice_of("split", config["split"]),
+                "fingerprint": data.split_fingerprint,
+                "config": config["split"],
+            },
+            "seed": config["seed"],
+            "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
+        }
+        slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
+        run = Run.create(Path(config["paths"]["output"]).expanduser(), identity, slug, content)
+    os.environ["MARQUEE_RUN_FOLDER"] = str(run.folder)
+    return run
+
+
+def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) -> tuple[pl.Trainer, Checkpoint]:
+    """The Trainer with the run's callbacks; a closed form gets one process and its one epoch."""
+    nodes, settings = config["callbacks"], dict(config["trainer"])
+    monitor = f"validation/{task.monitor}"
+    checkpoint: Checkpoint = build(nodes["checkpoint"], run.folder / "checkpoints", monitor, task.mode)
+    callbacks: list[pl.Callback] = [checkpoint]
+    if "early_stopping" in nodes and task.model.max_epochs is None:
+        callbacks.append(build({"monitor": monitor, "mode": task.mode, **nodes["early_stopping"]}))
+    known = {"checkpoint", "early_stopping"}
+    callbacks += [build(node) for name, node in nodes.items() if name not in known]
+    if settings.pop("enable_progress_bar", True):
+        callbacks.append(Progress(task.monitor))
+    if task.model.max_epochs is not None:
+        settings.update(max_epochs=task.model.max_epochs)
+    if task.model.closed_form:
+        settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
+    _quiet_lightning()
+    curves = Curves(run.folder / "metrics.csv", run.manifest.get("epochs") or 0)
+    own = {
+        "callbacks": callbacks,
+        "logger": [curves, *loggers],
+        "default_root_dir": str(run.folder),
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "use_distributed_sampler": False,
+    }
+    trainer = build(settings | own)
+    return trainer, checkpoint
+
+
+def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -> None:
+    """Train; when resuming, continue from the last checkpoint if there is one."""
+    view, data = task.model.view, task.data
+    rank, world = trainer.global_rank, trainer.world_size
+    progress = trainer.fit_loop.epoch_progress.current
+    batches = TrainLoader(view, data, task.seed, lambda: progress.processed, rank, world)
+    validation = EvaluationLoader(view, data, "validation", rank, world)
+    start = checkpoint.last_path if resume and checkpoint.last_path.exists() else None
+    trainer.fit(task, batches, validation, ckpt_path=start, weights_only=True)
+
+
+def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
+    """Test metrics, from the best checkpoint."""
+    if checkpoint.best_path.exists():
+        load_weights(task, checkpoint.best_path)
+    loader = EvaluationLoader(task.model.view, task.data, "test", trainer.global_rank, trainer.world_size)
+    trainer.test(task, loader, verbose=False)
+
+
+def evaluate_references(task: Task) -> dict[str, Any]:
+    """The baselines and, where the truth is known, the oracle, by the same evaluator on the same split."""
+    task.eval()
+    baselines = {name: task.evaluate(scorer, "test")[0] for name, scorer in task.baselines().items()}
+    oracle = task.data.oracle()
+    return {"baselines": baselines, "oracle": task.evaluate(oracle, "test")[0] if oracle is not None else None}
+
+
+def record(
+    run: Run,
+    config: Config,
+    task: Task,
+    trainer: pl.Trainer,
+    checkpoint: Checkpoint,
+    references: dict[str, Any],
+    durations: dict[str, float],
+) -> None:
+    """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, manifest."""
+    from marquee.apply.artefacts import save_model
+    from marquee.data.cache import file_sha256
+
+    metrics, units = task.results["test"]
+    units.to_parquet(run.folder / "per_unit.parquet")
+    save_model(run.folder / "inference", config["model"], task.model, task.data)
+    flat = {f"test/{name}": value for name, value in metrics.items()}
+    if "validation" in task.results and checkpoint.best is not None:
+        flat[f"validation/{task.monitor}"] = checkpoint.best
+    run.update(
+        metrics=flat,
+        monitor=task.monitor,
+        mode=task.mode,
+        epochs=trainer.current_epoch,
+        best_epoch=checkpoint.best_epoch,
+        durations={name: round(seconds, 3) for name, seconds in durations.items()},
+        checkpoint={"path": "checkpoints/best.ckpt", "sha256": file_sha256(checkpoint.best_path)},
+        **references,
+    )
+
+
+def _timed(action: Callable[..., Any], *arguments: Any) -> float:
+    started = time.monotonic()
+    action(*arguments)
+    return time.monotonic() - started
+
+
+def _quiet_lightning() -> None:
+    """Lightning's remarks on devices, loaders and tips are for authors of loops, not for users of Marquee."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+    if not sys.warnoptions:
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")

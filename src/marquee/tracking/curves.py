@@ -1,0 +1,56 @@
+"""`metrics.csv`: the curves of a run, one row an epoch, written in every run whatever tracker is chosen."""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.loggers.logger import Logger
+
+
+class Curves(Logger):
+    """Columns appear as metrics do. After a resume, rows of epochs that are trained again are dropped first."""
+
+    def __init__(self, path: Path, resume_epoch: int = 0):
+        super().__init__()
+        self.path = path
+        self.started = time.monotonic()
+        self.rows: list[dict[str, Any]] = []
+        if path.exists() and resume_epoch:
+            with path.open(newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if float(row["epoch"]) < resume_epoch]
+
+    @property
+    def name(self) -> str:
+        return "curves"
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """The manifest holds the configuration."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        values = dict(metrics)
+        epoch = values.pop("epoch", None)
+        if epoch is None or any(name.startswith("test/") for name in values):
+            return
+        epoch = int(epoch)
+        if not self.rows or int(self.rows[-1]["epoch"]) != epoch:
+            self.rows.append({"epoch": epoch})
+        # Validation and training report the same epoch one after the other: one row holds both.
+        seconds = round(time.monotonic() - self.started, 3)
+        self.rows[-1].update({"step": step, "seconds": seconds, **values})
+        self._write()
+
+    def _write(self) -> None:
+        columns = ["epoch", "step", "seconds"]
+        columns += sorted({name for row in self.rows for name in row} - set(columns))
+        temporary = self.path.with_suffix(".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(self.rows)
+        os.replace(temporary, self.path)
