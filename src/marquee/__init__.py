@@ -3,8 +3,8 @@
 __version__ = "0.1.0"
 
 
-def load(run: str):
-    """The predictor of a finished run: a run folder, an id or fingerprint prefix, or "latest". See marquee.apply."""
+def load(run="latest", output=None):
+    """The predictor of a finished run: a folder, an id or fingerprint prefix, or "latest". See marquee.apply.predictor."""
     from marquee.apply.predictor import load as load_predictor
 
-    return load_predictor(run)
+    return load_predictor(run, output)

@@ -35,6 +35,10 @@ def folder(tmp_path):
     return tmp_path / "pictures"
 
 
+def path_of(i):
+    return f"{('dark', 'bright')[i % 2]}/{i:02}.png"
+
+
 def prepared(paths, folder, **options):
     data = Images(**{"path": str(folder), "height": 16, "width": 12, **options})
     data.setup(Holdout(), paths)
@@ -56,19 +60,18 @@ def test_every_sub_folder_is_a_class_and_pixels_are_kept(folder, paths):
 
 
 def test_a_labels_file_with_several_labels_an_image(folder, paths):
-    lines = ["file,genres"] + [f"{('dark', 'bright')[i % 2]}/{i:02}.png,{'a|b' if i % 4 else 'b|rare' if i == 0 else 'b'}"
-                               for i in range(N)]  # fmt: skip
+    genres = ["b|rare", *(["b"] * 3), *["a|b", "b"] * 18]
+    lines = ["file,genres", *(f"{path_of(i)},{genres[i]}" for i in range(N))]
     (folder / "labels.csv").write_text("\n".join(lines))
     data = prepared(paths, folder, labels="labels.csv", label="genres", label_separator="|", min_count=2)
     assert data.spec.multilabel
     assert data.spec.labels == ("a", "b")
-    assert data.labels[:2].tolist() == [[0, 1], [1, 1]]
+    assert data.labels[[0, 4]].tolist() == [[0, 1], [1, 1]]
     assert data.report["labels below 2 images"] == ["rare (1)"]
 
 
 def test_images_without_a_label_are_in_no_part(folder, paths):
-    lines = ["file,label"] + [f"{('dark', 'bright')[i % 2]}/{i:02}.png,{('x', 'y')[i % 2] if i > 3 else ''}"
-                              for i in range(N)]  # fmt: skip
+    lines = ["file,label", *(f"{path_of(i)},{'' if i < 4 else 'xy'[i % 2]}" for i in range(N))]
     (folder / "labels.csv").write_text("\n".join(lines))
     data = prepared(paths, folder, labels="labels.csv")
     rows = np.sort(np.concatenate(list(data.parts.values())))

@@ -2,6 +2,8 @@
 
 import hashlib
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -66,7 +68,10 @@ def paths(tmp_path):
     return Paths(tmp_path / "data", tmp_path / "cache")
 
 
-def raw(url="http://127.0.0.1:9/toy.zip", md5=hashlib.md5(CONTENT).hexdigest(), **options):
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+def raw(url="http://127.0.0.1:9/toy.zip", md5=MD5, **options):
     return RawFile(("toy/ratings.dat", "ratings.dat"), archive=Archive("toy.zip", url, md5=md5), **options)
 
 
@@ -99,7 +104,15 @@ def test_a_missing_file_names_places_address_and_checksum(paths):
     with pytest.raises(DataError) as error:
         find(raw(), paths, "toy")
     message = str(error.value)
-    for part in ("toy/ratings.dat", "ratings.dat", "toy.zip", "http://127.0.0.1:9/toy.zip", "md5 ", "paths.data=", "resume"):
+    for part in (
+        "toy/ratings.dat",
+        "ratings.dat",
+        "toy.zip",
+        "http://127.0.0.1:9/toy.zip",
+        f"md5 {MD5}",
+        "paths.data=",
+        "resume",
+    ):
         assert part in message
     with pytest.raises(DataError, match=r"needs u\.data(.|\n)*MARQUEE_DATA"):
         find(RawFile(("u.data",)), paths, "toy")
@@ -185,6 +198,18 @@ def test_two_that_download_at_once_share_one_download(paths):
             thread.join()
         assert find(raw(url, member="toy/ratings.dat"), paths, "toy").read_bytes() == RATINGS
     assert seen == [None]
+
+
+def test_a_download_that_cannot_be_kept_names_the_cache(paths):
+    paths.cache.mkdir()
+    (paths.cache / "raw").write_text("a file where a folder should be")
+    with server() as (url, _), pytest.raises(DataError, match=r"cannot be kept in .*paths\.cache="):
+        find(raw(url), paths, "toy")
+
+
+def test_interaction_data_needs_no_torch():
+    code = "import sys, marquee.data.movielens, marquee.data.known; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/tmp/evil", "a/../../evil", "..\\evil"])

@@ -15,7 +15,7 @@ from marquee.data.texts import Texts
 from marquee.data.tokenizer import Tokenizer, build_vocabulary, encode, index_corpus, word_numbers
 from marquee.errors import ConfigError, DataError
 
-WORDS = "alpha beta gamma delta epsilon zeta eta theta iota kappa".split()
+WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
 
 @pytest.fixture
@@ -252,6 +252,11 @@ def test_a_missing_file_names_both_places(tmp_path, paths):
 def test_a_label_that_training_never_sees_is_named(tmp_path, paths):
     train, test = write(tmp_path / "train.csv", rows()), write(tmp_path / "test.csv", [("x", "awful"), *rows(9)])
     refused(paths, r"test part holds labels.*'awful' \(1 examples\).*'bad', 'good'", path=train, test_path=test)
+
+
+def test_a_record_without_a_label_is_named(tmp_path, paths):
+    path = write(tmp_path / "a.csv", [*rows(8), ("no label", ""), *rows(8)])
+    refused(paths, r"1 of 17 records have no 'label', the first is record 9", path=path)
 
 
 def test_a_single_label_is_refused(tmp_path, paths):

@@ -1,39 +1,35 @@
-"""From a finished run straight to use: recommend for known and unseen users, predict labels for texts and images.
+"""From a finished run straight to use. Needs neither Hydra nor Lightning nor the data set.
 
-Needs neither Hydra nor Lightning nor the data set: id maps, vocabulary and labels travel in the run's folder.
+    predictor = marquee.load("latest")
+    predictor.recommend(users=[1, 2], k=5)                       # a run on interactions
+    predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 """
 
-import json
-from collections.abc import Sequence
-from difflib import get_close_matches
+import os
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import torch
+from marquee.apply.classifier import ImagePredictor, TextPredictor
+from marquee.apply.recommender import RecommendPredictor
+from marquee.errors import ConfigError
+from marquee.runs.manifest import find_run, read_manifest, status_of
 
-from marquee.apply.artefacts import load_model
-from marquee.data.known import Known
-from marquee.data.views import gather_rows
-from marquee.errors import ConfigError, DataError
-from marquee.models.base import Histories, Model
-from marquee.runs.manifest import find_run
-
-USERS_AT_ONCE = 1024
+Predictor = RecommendPredictor | TextPredictor | ImagePredictor
 
 
-def load(run: str | Path, output: str | Path = "outputs") -> "Recommender | Classifier":
+def load(run: str | Path = "latest", output: str | Path | None = None) -> Predictor:
     """The predictor of a finished run: a folder, an id or fingerprint prefix, or "latest" below `output`.
 
-    Raises ConfigError for an unknown or unfinished run, DataError for a damaged one.
+    `output` is where runs land (default: MARQUEE_OUTPUT, else outputs). Raises ConfigError for an unknown or
+    unfinished run, DataError for a damaged one.
     """
-    folder = find_run(str(run), Path(output))
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest["status"] != "finished":
-        raise ConfigError(
-            f"{folder} is {manifest['status']}, and only finished runs can be used. "
-            f"To continue it: marquee train resume={folder}"
-        )
-    model = load_model(folder / "inference")
-    kinds = {"InteractionSpec": Recommender, "TextSpec": TextClassifier, "ImageSpec": ImageClassifier}
-    return kinds[manifest["data"]["spec"]["kind"]](model, folder)
+    folder = find_run(str(run), Path(output or os.environ.get("MARQUEE_OUTPUT", "outputs")))
+    manifest = read_manifest(folder)
+    status = status_of(manifest)
+    if status != "finished":
+        hint = f" To continue it: marquee train resume={folder.name}" if status in ("interrupted", "failed") else ""
+        raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")
+    spec = manifest["data"]["spec"]
+    if spec["kind"] == "InteractionSpec":
+        return RecommendPredictor(folder / "inference")
+    kind = TextPredictor if spec["kind"] == "TextSpec" else ImagePredictor
+    return kind(folder / "inference", spec["multilabel"])

@@ -20,7 +20,9 @@ def build(node: Mapping[str, Any] | None, *supplied: Any, **by_name: Any) -> Any
     target = resolve(node["_target_"])
     keys = signature(target).keys
     arguments = {
-        key: _value(value, keys[key].annotation if key in keys else Any) for key, value in node.items() if key != "_target_"
+        key: _value(value, keys[key].annotation if key in keys else Any)
+        for key, value in node.items()
+        if key != "_target_"
     }
     return target(*supplied, **{**arguments, **by_name})
 

@@ -90,7 +90,9 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
                       composed.origin(path), f"{path}={choices[0]}" if choices else "", missing=True)  # fmt: skip
         return
     if not isinstance(node, dict) or "_target_" not in node:
-        found = f"{kind(node)} {shown(node)}" if not isinstance(node, dict) else f"keys {', '.join(node)} without _target_"
+        found = (
+            f"{kind(node)} {shown(node)}" if not isinstance(node, dict) else f"keys {', '.join(node)} without _target_"
+        )
         fix = ""
         if "." not in path and options(path):
             near = closest(str(node), options(path))
@@ -121,7 +123,9 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
     for key, parameter in accepted.keys.items():
         if parameter.required and key not in node:
             full = f"{path}.{key}"
-            yield Problem(full, "nothing", describe(parameter.annotation), composed.origin(full), f"{full}=...", missing=True)
+            yield Problem(
+                full, "nothing", describe(parameter.annotation), composed.origin(full), f"{full}=...", missing=True
+            )
 
 
 def _value(path: str, value: Any, annotation: Any, composed: Composed, default: Any = None) -> Iterator[Problem]:
@@ -163,8 +167,6 @@ def _mapping(path: str, node: Any, keys: dict[str, Any], composed: Composed) -> 
 def _unknown(path: str, value: Any, name: str, owner: str, keys: Any, composed: Composed) -> Problem:
     near = closest(name, keys)
     allowed = f"{owner} takes {', '.join(keys)}" if keys else f"{owner} takes no keys"
-    if owner == "the root":
-        allowed = f"the root takes {', '.join(keys)}"
     fix = ""
     if near:
         right = path[: len(path) - len(name)] + near
@@ -218,12 +220,13 @@ def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
         good = fitting(group, data)
         choice = composed.choices.get(group, _name(target))
         words = [word for word in composed.overrides if word.startswith(f"{group}=")]
+        near = closest(choice, good) or good[0] if good else ""
         yield Problem(
             group,
             f"{group}={choice} ({_name(target)}) {takes}",
             f"{yields}; what fits it: {', '.join(good) or 'nothing yet'}",
             "command line" if words else composed.origin(f"{group}._target_"),
-            f"{group}={closest(choice, good) or good[0]}" if good else "",
+            f"leave {words[-1]} out, or {group}={near}" if words else f"{group}={near}",
         )
 
 
@@ -248,7 +251,11 @@ def specs_of(model: type) -> tuple[type, ...]:
 
 def fitting(group: str, data: type) -> list[str]:
     """The options of a group that fit a data class."""
-    return [option for option in options(group) if (target := option_class(group, option)) and fits_data(group, target, data)]
+    return [
+        option
+        for option in options(group)
+        if (target := option_class(group, option)) and fits_data(group, target, data)
+    ]
 
 
 @cache

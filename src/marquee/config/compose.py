@@ -1,4 +1,4 @@
-"""From conf/ and the words of the command line to one plain, resolved configuration that knows where each key came from."""
+"""From conf/ and the command line to one plain, resolved configuration that knows where each key came from."""
 
 import os
 import re
@@ -49,7 +49,7 @@ def conf_folder() -> Path:
 
 
 def conf_folders() -> list[Path]:
-    """All folders that are searched: the shipped one, those of MARQUEE_CONF, and `conf/` inside each plug-in package."""
+    """All folders that are searched: the shipped one, those of MARQUEE_CONF, `conf/` in each plug-in package."""
     return [conf_folder(), *user_folders()]
 
 
@@ -170,8 +170,17 @@ def plain(node: Any, overrides: Sequence[str], choices: dict[str, str]) -> Compo
     return Composed(config, tuple(overrides), {k: v for k, v in choices.items() if v and not k.startswith("hydra")})
 
 
+def yaml_text(overrides: Sequence[str] = ()) -> str:
+    """The composed configuration as YAML, interpolations as they are written."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    with hydra_errors(), _hydra():
+        return OmegaConf.to_yaml(hydra.compose(_ROOT, [*search_path_override(), *normalised(overrides)]))
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of `marquee train -m`: every combination of the comma-separated values, as Hydra's sweeper makes them."""
+    """The jobs of `marquee train -m`: every combination of the comma-separated values, by Hydra's own sweeper."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -201,7 +210,10 @@ def hydra_errors() -> Iterator[None]:
     except ValueError as error:
         if "override" not in str(error):
             raise
-        raise ConfigError(f"The configuration cannot be composed: {_first_lines(error)}") from error
+        raise ConfigError(
+            f"The configuration cannot be composed: {_first_lines(error)}\n"
+            "  A group=choice needs one of its choices (marquee train --help lists them); null is none."
+        ) from error
 
 
 def _unknown_option(error: Any) -> str:

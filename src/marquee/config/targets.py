@@ -23,7 +23,11 @@ SUPPLIED = {
     "torch.optim.lr_scheduler.LRScheduler": ("optimizer",),
     "torch.optim.lr_scheduler.ReduceLROnPlateau": ("optimizer", "mode"),
     "pytorch_lightning.trainer.trainer.Trainer": (
-        "callbacks", "logger", "default_root_dir", "enable_checkpointing", "use_distributed_sampler",
+        "callbacks",
+        "logger",
+        "default_root_dir",
+        "enable_checkpointing",
+        "use_distributed_sampler",
     ),
     "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint": ("dirpath",),
 }
@@ -79,8 +83,7 @@ def resolve(target: str) -> type:
     if not _allowed(target):
         raise ConfigError(
             f"{target} may not be instantiated: a class must come from {', '.join(p + '.' for p in PREFIXES)} or from "
-            "a package named in the environment variable MARQUEE_PLUGINS (now "
-            f"{', '.join(plugins()) or 'empty'}). To allow it: export MARQUEE_PLUGINS={target.split('.')[0]}"
+            f"a package of your own that MARQUEE_PLUGINS names (now {', '.join(plugins()) or 'none'})."
         )
     module_name, _, class_name = target.rpartition(".")
     module = _module(module_name, target)
@@ -147,7 +150,9 @@ def signature(target: type) -> Signature:
             supplied[parameter.name] = annotation
         else:
             required = parameter.default is parameter.empty
-            keys[parameter.name] = Parameter(parameter.name, annotation, required, None if required else parameter.default)
+            keys[parameter.name] = Parameter(
+                parameter.name, annotation, required, None if required else parameter.default
+            )
     # The task says what a callback watches where YAML is silent, so `monitor` is never missing.
     if not own and "monitor" in keys:
         keys["monitor"] = Parameter("monitor", keys["monitor"].annotation, required=False)

@@ -5,40 +5,40 @@ import types
 import typing
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Annotated, Any, Literal, Union
 
 import annotated_types
-from pydantic import ConfigDict, TypeAdapter, ValidationError
-
-UNKNOWN = object()
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 
 
 @cache
-def _adapter(annotation: Any) -> Any:
+def adapter(annotation: Any) -> TypeAdapter | None:
+    """A pydantic TypeAdapter, or None where the annotation says nothing that can be checked."""
     if annotation is Any:
         return None
     try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except TypeError:  # pydantic refuses a config for types that carry their own
-        pass
-    except Exception:
-        return None
-    try:
-        return TypeAdapter(annotation)
-    except Exception:
+        return TypeAdapter(_prepared(annotation), config=ConfigDict(arbitrary_types_allowed=True))
+    except (PydanticUserError, PydanticSchemaGenerationError, NameError):
         return None
 
 
-def adapter(annotation: Any) -> Any:
-    """A pydantic TypeAdapter, or None where the annotation says nothing that can be checked."""
-    try:
-        return _adapter(annotation)
-    except TypeError:  # unhashable, e.g. Literal of lists
-        return _adapter.__wrapped__(annotation)
+def _prepared(annotation: Any) -> Any:
+    """The annotation with each class of ours or of a library refused: no YAML value is an instance of it."""
+    if isinstance(annotation, type) and typing.get_origin(annotation) is None:
+        plain = annotation.__module__ in ("builtins", "pathlib", "datetime")
+        return annotation if plain else Annotated[Any, AfterValidator(_refuse)]
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(map(_prepared, typing.get_args(annotation)))]  # noqa: UP007  (made at run time)
+    return annotation
+
+
+def _refuse(value: Any) -> Any:
+    raise ValueError("an object is asked for")
 
 
 def convert(annotation: Any, value: Any) -> Any:
-    """The value as the annotated type: a list becomes a tuple, a string a Path. Raises ValueError where it does not fit."""
+    """The value as the annotated type: a list becomes a tuple, a string a Path. Raises ValueError for a misfit."""
     judge = adapter(annotation)
     if judge is None:
         return value
@@ -63,7 +63,7 @@ def describe(annotation: Any) -> str:
     """What is allowed, in words: `integer >= 1`, `number from 0 to below 1`, `one of bce, ce`."""
     origin = typing.get_origin(annotation)
     arguments = typing.get_args(annotation)
-    if origin is typing.Annotated:
+    if origin is Annotated:
         return _ranged(describe(arguments[0]), arguments[1:])
     if origin is Literal:
         return "one of " + ", ".join(map(shown, arguments)) if len(arguments) > 1 else shown(arguments[0])
@@ -84,7 +84,7 @@ def describe(annotation: Any) -> str:
     }  # fmt: skip
     if annotation in names:
         return names[annotation]
-    return f"an object of {getattr(annotation, '__name__', annotation)}"
+    return f"an object of {getattr(annotation, '__name__', annotation)} (_target_)"
 
 
 def _ranged(base: str, constraints: tuple[Any, ...]) -> str:
@@ -119,6 +119,8 @@ def shown(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(shown, value)) + "]"
     if isinstance(value, str):
         return value if value and value.strip() == value else repr(value)
     return str(value)

@@ -10,6 +10,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +109,8 @@ def _move(temporary: Path, folder: Path) -> None:
             return
         # Take the damaged folder out of the way in one step, so that two processes cannot both be deleting it.
         grave = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        try:
+        with suppress(FileNotFoundError):  # another process has just done the same
             os.rename(folder, grave / "damaged")
-        except FileNotFoundError:
-            pass
         shutil.rmtree(grave, ignore_errors=True)
     raise DataError(f"{folder} keeps being replaced by other processes. Run the command again.")
 

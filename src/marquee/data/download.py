@@ -1,5 +1,6 @@
 """Downloads that resume where they stopped, show their progress and are verified before they count."""
 
+import errno
 import http.client
 import logging
 import os
@@ -36,7 +37,7 @@ def download(url: str, target: Path, damage: Callable[[Path], str | None]) -> No
             if target.is_file():
                 return
             log.info("downloading %s to %s", url, target)
-            for attempt in range(ATTEMPTS):
+            for _ in range(ATTEMPTS):
                 resumed = part.is_file() and part.stat().st_size > 0
                 if not _fetch(url, part):
                     continue
@@ -49,6 +50,11 @@ def download(url: str, target: Path, damage: Callable[[Path], str | None]) -> No
                     raise DataError(f"{url} {found}.")
                 log.warning("the resumed download of %s %s; starting over", url, found)
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
+        if getattr(error, "errno", None) in (errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EEXIST):
+            raise DataError(
+                f"{url} cannot be kept in {target.parent} ({error.strerror}). "
+                "Name a folder with room that can be written with paths.cache=FOLDER."
+            ) from error
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{url}: {reason}. What has arrived so far is kept; run the command again to resume."

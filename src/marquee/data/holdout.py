@@ -48,10 +48,11 @@ class Holdout(ExampleSplit):
                 ignore: copies are cut as though they were different examples
     seed        of the cut alone: the run's seed does not move examples
 
-    With validation 0.25 and test 0.25 (`*` marks copies of one text, `a`, `b` the class):
+    Ten texts, two classes, copies marked by one letter; with validation=0.2, test=0.2, seed=0:
 
-        example     0a  1a* 2a* 3a  4b  5b  6b  7b
-        part        t   v   v   T   T   T   t   v       (T train, v validation, t test)
+        class  +   +   +   +   +   -   -   -   -   -
+        text   a   b   a   c   d   e   f   g   h   e
+        part   val tr  val tr  tr  tr  tr  val te  tr
     """
 
     def __init__(

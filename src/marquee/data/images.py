@@ -211,7 +211,7 @@ class Images(ImageData):
             names, labels = read_records(table, {"data.file": self.file, "data.label": self.label})
             if missing := [name for name in names if not (root / name).is_file()]:
                 raise DataError(
-                    f"{table}: {len(missing)} of {len(names)} files do not exist below {root}, the first is {missing[0]}. "
+                    f"{table}: {len(missing)} of {len(names)} files do not exist below {root}, first {missing[0]}. "
                     f"The column {self.file!r} (data.file) must hold paths relative to data.path."
                 )
         if self.label_separator is not None:

@@ -180,7 +180,9 @@ class InteractionModule(DataModule):
                 np.save(folder / f"{name}.npy", column)
         items.to_parquet(folder / "items.parquet", index=False)
         users.to_parquet(folder / "users.parquet", index=False)
-        (folder / "report.json").write_text(json.dumps({"ordered": store.ordered, "report": report}))
+        (folder / "report.json").write_text(
+            json.dumps({"ordered": store.ordered, "repeats": store.repeats, "report": report})
+        )
 
 
 def _load(folder: Path) -> tuple[Interactions, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
@@ -196,6 +198,7 @@ def _load(folder: Path) -> tuple[Interactions, pd.DataFrame, pd.DataFrame, dict[
         user_ids=_ids(users["user_id"]),
         item_ids=_ids(items["item_id"]),
         ordered=content["ordered"],
+        repeats=content["repeats"],
     )
     return store, items, users, content["report"]
 

@@ -37,7 +37,7 @@ def label_counts(labels: np.ndarray, n_classes: int) -> np.ndarray:
 
 
 def strata(labels: np.ndarray) -> np.ndarray:
-    """What stratification keeps in proportion: the class; of several labels the rarest; without any, a class of its own."""
+    """What stratification keeps in proportion: the class; of several labels the rarest; without any, one class more."""
     if labels.ndim == 1:
         return labels
     counts = labels.sum(axis=0)

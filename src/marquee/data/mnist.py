@@ -63,7 +63,7 @@ class Mnist(ImageData):
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An IDX file of unsigned bytes: two zero bytes, type 8, the number of dimensions, their sizes (big-endian), data."""
+    """An IDX file of bytes: two zero bytes, type 8, the number of dimensions, their sizes (big-endian), the data."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:

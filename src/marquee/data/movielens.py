@@ -12,8 +12,8 @@ from marquee.data.sources import Archive, RawFile, find
 from marquee.data.tables import read_interactions, read_table
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
-# The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because GroupLens may
-# renew the set; the sha256 is that of the edition of September 2018, as TensorFlow Datasets pins it.
+# The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because it may be
+# renewed; the sha256 is that of the edition of September 2018, as TensorFlow Datasets pins it.
 ML_100K = Archive("ml-100k.zip", f"{ADDRESS}/ml-100k.zip", md5="0e33842e24a9c977be4e0107933c0723")
 ML_1M = Archive("ml-1m.zip", f"{ADDRESS}/ml-1m.zip", md5="c4d9eecfca2ab87c1945afe126590906")
 ML_LATEST_SMALL = Archive(

@@ -17,6 +17,7 @@ from marquee.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from marquee.data.store import Interactions
 
+GENERATED = "split=files does not fit generated data. Use split=leave_one_out or split=ratio."
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 
@@ -71,7 +72,9 @@ class Files(InteractionSplit):
                 "split=files needs split.test=FILE (and split.train=FILE where the data's own file is not the training "
                 "part), or split.labels=FILE with a part for each line."
             )
-        interactions = sources.pop("interactions", None)
+        if "interactions" not in sources:
+            raise ConfigError(GENERATED)
+        interactions = sources.pop("interactions")
         sources["train"] = locate(self.train, paths, "split.train") if self.train else interactions
         if self.validation:
             sources["validation"] = locate(self.validation, paths, "split.validation")
@@ -83,7 +86,7 @@ class Files(InteractionSplit):
 
     def assign(self, store: "Interactions") -> np.ndarray:
         if store.labels is None:
-            raise ConfigError("split=files does not fit generated data. Use split=leave_one_out or split=ratio.")
+            raise ConfigError(GENERATED)
         if self.validation_share == 0 or (store.labels == VALIDATION).any():
             return store.labels
         rows = np.flatnonzero(store.labels == TRAIN)
@@ -129,7 +132,7 @@ def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Path]) -> None:
             row = frame[labels == PARTS[second]][both].iloc[0]
             raise DataError(
                 f"The split leaks: {both.sum():,} pairs of user and item stand in {sources[first]} as well as in "
-                f"{sources[second]} (first: user {row['user']!r}, item {row['item']!r})."
+                f"{sources[second]} (first: user {row['user']}, item {row['item']})."
             )
 
 

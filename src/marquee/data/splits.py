@@ -53,8 +53,8 @@ class InteractionSplit(Split):
         for name in ("train", "test"):
             if len(parts[name]) == 0:
                 raise DataError(
-                    f"split={type(self).__name__} leaves {name} empty: {len(store):,} interactions of "
-                    f"{store.n_users:,} users. Loosen the filters (data.k_core, data.min_rating) or choose another split."
+                    f"{type(self).__name__} leaves {name} empty: {len(store):,} interactions of {store.n_users:,} "
+                    "users. Loosen the filters (data.k_core, data.min_rating) or choose another split."
                 )
         self.check(store, assigned)
         report = {f"{name}_interactions": len(part) for name, part in parts.items()}
@@ -82,7 +82,7 @@ class InteractionSplit(Split):
             wrong |= same_user & (times[1:] < times[:-1])
         if wrong.any():
             user = store.user_ids[users[1:][wrong][0]]
-            raise DataError(f"The split leaks: user {user!r} has a target before a row of its own history.")
+            raise DataError(f"The split leaks: user {user} has a target before a row of its own history.")
 
     def _describe(self, store: "Interactions", assigned: np.ndarray) -> dict[str, Any]:
         targets = np.bincount(store.users[assigned == TEST], minlength=store.n_users)
@@ -274,6 +274,8 @@ def _share_on_ties(store: "Interactions", assigned: np.ndarray) -> float:
 
 def _targets_seen_before(store: "Interactions", assigned: np.ndarray) -> int:
     """Test targets whose item also stands in the user's history: ranking masks seen items, so they cannot be hit."""
+    if not store.repeats:
+        return 0
     pairs = store.users * np.int64(store.n_items) + store.items
     return int(among(pairs[assigned == TEST], pairs[(assigned == TRAIN) | (assigned == VALIDATION)]).sum())
 

@@ -25,6 +25,7 @@ class Interactions:
     user_ids      [n_users] the original ids, ascending: int64, or object (strings)
     item_ids      [n_items] likewise
     ordered       a user's rows are oldest first, by timestamp or because the file's format says so
+    repeats       some user has some item more than once
     """
 
     users: np.ndarray
@@ -35,6 +36,7 @@ class Interactions:
     user_ids: np.ndarray
     item_ids: np.ndarray
     ordered: bool
+    repeats: bool
 
     def __len__(self) -> int:
         return len(self.users)
@@ -108,6 +110,7 @@ class Interactions:
             user_ids=user_ids,
             item_ids=item_ids,
             ordered=ordered or timestamps is not None,
+            repeats=duplicates == "keep_all" and not without_duplicates(users, items, None, "keep_first").all(),
         )
         return store, report | {"users": store.n_users, "items": store.n_items, "interactions": len(store)}
 
@@ -116,7 +119,7 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Codes int32 [n] and the ids they stand for, in any order."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(np.int32), column.cat.categories.to_numpy()
-    codes, ids = pd.factorize(column.to_numpy(dtype=None if column.dtype.kind in "iu" else object))
+    codes, ids = pd.factorize(column.to_numpy() if column.dtype.kind in "iu" else column.astype(str).to_numpy(object))
     return codes.astype(np.int32), ids
 
 

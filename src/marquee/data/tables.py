@@ -12,6 +12,7 @@ import io
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -90,11 +91,9 @@ def read_table(
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is not a readable Parquet file ({error}).") from error
     separator = separator or ("\t" if ".tsv" in path.suffixes else ",")
-    content, delimiter = _single_byte(read_bytes(path), separator)
-    header = list(names) if names else _header(path, content, delimiter, encoding, quoted)
-    types = {name: pa.string() for name in header}
-    table = _parse(path, content, delimiter, encoding, quoted, header, header, types, names is None)
-    return table.to_pandas()
+    text = _Text.read(path, separator, encoding, quoted)
+    header = list(names) if names else text.header()
+    return text.parse(header, header, {name: pa.string() for name in header}, headed=names is None).to_pandas()
 
 
 def identifiers(values: np.ndarray) -> np.ndarray:
@@ -116,22 +115,20 @@ def categorical(column: pa.ChunkedArray) -> pd.Categorical:
 
 
 def _delimited(path: Path, wanted: dict[Role, Column], separator: str, encoding: str, quoted: bool) -> pa.Table:
-    content, delimiter = _single_byte(read_bytes(path), separator)
+    text = _Text.read(path, separator, encoding, quoted)
     headed = any(isinstance(column, str) for column in wanted.values())
     if headed:
-        names = _header(path, content, delimiter, encoding, quoted)
+        names = text.header()
         sources = {role: _known(path, column, names) for role, column in wanted.items()}
     else:
-        first = _decode(path, content[: content.find(b"\n") + 1 or None], encoding)
-        names = [str(i) for i in range(len(next(csv.reader([first], delimiter=delimiter, quoting=_quoting(quoted)))))]
+        names = [str(i) for i in range(len(text.first_line()))]
         if beyond := [column for column in wanted.values() if str(column) not in names]:
             raise DataError(f"{path} has {len(names)} columns in line 1, so there is no column {beyond[0]} (from 0).")
         sources = {role: str(column) for role, column in wanted.items()}
     types = {sources[role]: pa.dictionary(pa.int32(), pa.string()) for role in ("user", "item") if role in sources}
     if "value" in sources:
         types[sources["value"]] = pa.float64()
-    table = _parse(path, content, delimiter, encoding, quoted, names, list(sources.values()), types, headed)
-    return table.rename_columns(list(sources))
+    return text.parse(names, list(sources.values()), types, headed).rename_columns(list(sources))
 
 
 def _parquet(path: Path, wanted: dict[Role, Column]) -> pa.Table:
@@ -149,55 +146,78 @@ def _parquet(path: Path, wanted: dict[Role, Column]) -> pa.Table:
     return table.select(sources).rename_columns(list(wanted))
 
 
-def _parse(
-    path: Path,
-    content: bytes,
-    delimiter: str,
-    encoding: str,
-    quoted: bool,
-    names: list[str],
-    include: list[str],
-    types: Mapping[str, pa.DataType],
-    headed: bool,
-) -> pa.Table:
-    options = {
-        "read_options": pa.csv.ReadOptions(
-            column_names=names, skip_rows=int(headed), encoding=encoding, use_threads=False
-        ),
-        "parse_options": pa.csv.ParseOptions(
-            delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted
-        ),
-        "convert_options": pa.csv.ConvertOptions(include_columns=include, column_types=types, null_values=[]),
-    }
-    try:
-        return pa.csv.read_csv(pa.BufferReader(content), **options)
-    except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
-        _explain(path, content, delimiter, encoding, quoted, names, types, headed)
-        raise DataError(f"{path} cannot be parsed: {error}") from error
+@dataclass(frozen=True)
+class _Text:
+    """A delimited file as UTF-8 bytes.
 
+    `delimiter` is the separator as one character: pyarrow wants one, and with it is five times as fast as pandas'
+    engine for longer ones.
+    """
 
-def _explain(
-    path: Path, content: bytes, delimiter: str, encoding: str, quoted: bool, names: list[str],
-    types: Mapping[str, pa.DataType], headed: bool,
-) -> None:  # fmt: skip
-    """Raise DataError for the first wrong line."""
-    reader = csv.reader(
-        io.StringIO(_decode(path, content, encoding), newline=""), delimiter=delimiter, quoting=_quoting(quoted)
-    )
-    numbers = [i for i, name in enumerate(names) if types.get(name) == pa.float64()]
-    for index, row in enumerate(reader):
-        if not row or (headed and index == 0):
-            continue
-        if len(row) != len(names):
+    path: Path
+    content: bytes
+    separator: str
+    delimiter: str
+    quoted: bool
+
+    @classmethod
+    def read(cls, path: Path, separator: str, encoding: str, quoted: bool) -> "_Text":
+        content = read_bytes(path)
+        if encoding.lower() not in ("utf-8", "utf8"):
+            content = _decode(path, content, encoding).encode()
+        content = content.removeprefix("\ufeff".encode())
+        if len(separator) == 1:
+            return cls(path, content, separator, separator, quoted)
+        return cls(
+            path, content.replace(separator.encode(), UNIT_SEPARATOR), separator, UNIT_SEPARATOR.decode(), quoted
+        )
+
+    def first_line(self) -> list[str]:
+        line = _decode(self.path, self.content[: self.content.find(b"\n") + 1 or None], "utf-8")
+        return next(self._rows(io.StringIO(line)))
+
+    def header(self) -> list[str]:
+        names = [name.strip() for name in self.first_line()]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
             raise DataError(
-                f"{path}, line {reader.line_num}: {len(row)} fields, expected {len(names)} "
-                f"(separator {delimiter!r}). Found: {_short(delimiter.join(row))}"
+                f"{self.path}: the header names {', '.join(map(repr, twice))} more than once: {', '.join(names)}."
             )
-        for i in numbers:
-            if not _is_number(row[i]):
+        return names
+
+    def parse(self, names: list[str], include: list[str], types: Mapping[str, pa.DataType], headed: bool) -> pa.Table:
+        quote = '"' if self.quoted else False
+        try:
+            return pa.csv.read_csv(
+                pa.BufferReader(self.content),
+                read_options=pa.csv.ReadOptions(column_names=names, skip_rows=int(headed), use_threads=False),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=self.delimiter, quote_char=quote, newlines_in_values=self.quoted
+                ),
+                convert_options=pa.csv.ConvertOptions(include_columns=include, column_types=types, null_values=[]),
+            )
+        except pa.ArrowInvalid as error:
+            self._explain(names, [name for name in include if types.get(name) == pa.float64()], headed)
+            raise DataError(f"{self.path} cannot be parsed: {error}") from error
+
+    def _explain(self, names: list[str], numeric: list[str], headed: bool) -> None:
+        """Raise DataError for the first wrong line, if one of the known mistakes is there."""
+        rows = self._rows(io.StringIO(_decode(self.path, self.content, "utf-8"), newline=""))
+        for index, row in enumerate(rows):
+            if not row or (headed and index == 0):
+                continue
+            place = f"{self.path}, line {rows.line_num}"
+            if len(row) != len(names):
                 raise DataError(
-                    f"{path}, line {reader.line_num}: {names[i] if headed else 'value'} is {row[i]!r}, not a number."
+                    f"{place}: {len(row)} fields, expected {len(names)} (separator {self.separator!r}). "
+                    f"Found: {_short(self.separator.join(row))}"
                 )
+            for name in numeric:
+                if not _is_number(found := row[names.index(name)]):
+                    raise DataError(f"{place}: {name if headed else 'value'} is {found!r}, not a number.")
+
+    def _rows(self, lines: io.StringIO):
+        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
 
 
 def _typed(path: Path, role: Role, column: pa.ChunkedArray) -> np.ndarray | pd.Categorical:
@@ -223,10 +243,14 @@ def _typed(path: Path, role: Role, column: pa.ChunkedArray) -> np.ndarray | pd.C
 
 
 def _timestamps(path: Path, column: pa.ChunkedArray) -> np.ndarray:
-    """Whole numbers as they are; dates and times as Unix seconds."""
+    """Whole numbers as they are; dates and times as Unix seconds, or microseconds where there are parts of seconds."""
     kind = column.type
-    if pa.types.is_temporal(kind):
-        return column.cast(pa.timestamp("s"), safe=False).cast(pa.int64()).to_numpy()
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        try:
+            seconds = column.cast(pa.timestamp("s"))
+        except pa.ArrowInvalid:  # parts of a second must keep their order
+            seconds = column.cast(pa.timestamp("us"), safe=False)
+        return seconds.cast(pa.int64()).to_numpy()
     if pa.types.is_integer(kind):
         return column.cast(pa.int64()).to_numpy()
     values = column.to_numpy() if pa.types.is_floating(kind) else _texts_as_numbers(column)
@@ -241,15 +265,9 @@ def _timestamps(path: Path, column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _texts_as_numbers(column: pa.ChunkedArray) -> np.ndarray:
-    return pd.to_numeric(column.to_pandas(), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-
-
-def _header(path: Path, content: bytes, delimiter: str, encoding: str, quoted: bool) -> list[str]:
-    line = _decode(path, content[: content.find(b"\n") + 1 or None], encoding).lstrip("\ufeff")
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter, quoting=_quoting(quoted)))]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"{path}: the header names {', '.join(map(repr, twice))} more than once: {', '.join(names)}.")
-    return names
+    return pd.to_numeric(column.cast(pa.string()).to_pandas(), errors="coerce").to_numpy(
+        dtype=np.float64, na_value=np.nan
+    )
 
 
 def _known(path: Path, column: Column, names: Sequence[str]) -> str:
@@ -258,13 +276,6 @@ def _known(path: Path, column: Column, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(str(column), names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise DataError(f"{path} has no column {column!r}. Columns seen: {', '.join(names)}.{hint}")
-
-
-def _single_byte(content: bytes, separator: str) -> tuple[bytes, str]:
-    """pyarrow wants a separator of one byte, and is five times as fast as pandas' engine for longer ones."""
-    if len(separator) == 1:
-        return content, separator
-    return content.replace(separator.encode(), UNIT_SEPARATOR), UNIT_SEPARATOR.decode()
 
 
 def _decode(path: Path, content: bytes, encoding: str) -> str:
@@ -278,10 +289,6 @@ def _decode(path: Path, content: bytes, encoding: str) -> str:
         ) from error
     except LookupError as error:
         raise DataError(f"encoding={encoding} is not an encoding that Python knows.") from error
-
-
-def _quoting(quoted: bool) -> int:
-    return csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
 
 
 def _is_number(text: str) -> bool:

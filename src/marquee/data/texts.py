@@ -190,6 +190,13 @@ class Texts(TextData):
     def _records(self, path: Path) -> tuple[list[str], list[Any]]:
         columns = {"data.text": self.text, "data.label": self.label}
         texts, labels = read_records(path, columns, self.delimiter, self.quoting, self.encoding)
+        labels = [label.strip() for label in labels]
+        missing = [row for row, label in enumerate(labels, start=1) if not label]
+        if missing and self.label_separator is None:
+            raise DataError(
+                f"{path}: {len(missing)} of {len(texts)} records have no {self.label!r}, the first is record "
+                f"{missing[0]}. Give each a label or take them out."
+            )
         if self.label_separator is None:
             return texts, labels
         return texts, [[part.strip() for part in row.split(self.label_separator) if part.strip()] for row in labels]

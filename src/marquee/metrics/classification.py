@@ -27,7 +27,7 @@ class ClassificationEvaluator(Evaluator):
     """Collects probabilities [batch, classes] of batches that have `labels` and `index`.
 
     The per-unit table has a row an example: unit, target, predicted, correct (multi-label: the share of labels that
-    are right), loss (natural log; multi-label: mean over labels) and one column `p_<label>` a class.
+    are right), loss (natural log; multi-label: mean over labels) and one column `p(<label>)` a class.
     """
 
     def __init__(self, labels: Sequence[str], multilabel: bool = False):
@@ -70,7 +70,7 @@ class ClassificationEvaluator(Evaluator):
             columns = {"target": names[targets], "predicted": names[predicted]}
             correct = (predicted == targets).astype(np.float64)
         columns |= {"correct": correct, "loss": losses(targets, probabilities)}
-        columns |= {f"p_{name}": probabilities[:, i] for i, name in enumerate(self.labels)}
+        columns |= {f"p({name})": probabilities[:, i] for i, name in enumerate(self.labels)}
         return pd.DataFrame({"unit": index, **columns})
 
 

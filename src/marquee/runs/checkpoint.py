@@ -13,10 +13,11 @@ import torch
 from annotated_types import Ge
 
 
-class Checkpoint(pl.Callback):
+class Checkpoint(pl.callbacks.Checkpoint):
     """Writes `last.ckpt` after every `every_n_epochs`-th epoch and `best.ckpt` when the monitored metric improves.
 
-    Lightning writes to a temporary file and renames it, so a kill leaves the previous checkpoint whole.
+    Lightning writes to a temporary file and renames it, so a kill leaves the previous checkpoint whole. The base class
+    makes Lightning call this after the task's own end of epoch, when the learning rate of the next epoch is set.
     """
 
     def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"], *, every_n_epochs: Annotated[int, Ge(1)] = 1):

@@ -16,9 +16,9 @@ _EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name for "noth
 def code_identity(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """version, commit, dirty, diff_sha256 (None when clean), source_sha256 (only outside a checkout), plugins, sha256.
 
-    `plugins` has a hash of each plug-in package (MARQUEE_PLUGINS) that the configuration instantiates from, of all of
-    them without a configuration. `sha256` stands for all of it and goes into the fingerprint. Only `src/` counts in a checkout: a changed README
-    is no other experiment, and conf/ is in the resolved configuration already.
+    `plugins` has a hash of each plug-in package (MARQUEE_PLUGINS) that the configuration instantiates from; of all of
+    them without a configuration. `sha256` stands for all of it and goes into the fingerprint. Only `src/` counts in a
+    checkout: a changed README is no other experiment, and conf/ is in the resolved configuration already.
     """
     package = Path(marquee.__file__).resolve().parent
     identity: dict[str, Any] = {"version": marquee.__version__, "commit": None, "dirty": False, "diff_sha256": None}
@@ -29,7 +29,9 @@ def code_identity(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
         identity["commit"] = (_git(root, "rev-parse", "--verify", "-q", "HEAD") or b"").decode().strip() or None
         identity["diff_sha256"] = _uncommitted(root, identity["commit"])
         identity["dirty"] = identity["diff_sha256"] is not None
-    identity["plugins"] = {name: _plugin_sha256(name) for name in plugins() if config is None or f"'{name}." in repr(config)}
+    identity["plugins"] = {
+        name: _plugin_sha256(name) for name in plugins() if config is None or f"'{name}." in repr(config)
+    }
     identity["sha256"] = hashlib.sha256(repr(sorted(identity.items(), key=str)).encode()).hexdigest()
     return identity
 

@@ -24,7 +24,7 @@ create table runs (
 # What lists and tables need of a manifest; the rest stays in its file.
 _SUMMARY = (
     "id", "fingerprint", "status", "name", "tags", "seed", "overrides", "started", "finished", "durations",
-    "metrics", "error", "process",
+    "metrics", "monitor", "error", "process",
 )  # fmt: skip
 
 

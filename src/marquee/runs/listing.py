@@ -29,7 +29,7 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
         return
     rows = []
     for run in found:
-        metric, value = headline(run.get("metrics") or {})
+        metric, value = headline(run)
         rows.append([
             str(run["id"]), Coloured(run["status"], _COLOURS.get(run["status"])), str(run["seed"]),
             local(run["started"]), f"{metric} {number(value)}" if metric else "",
@@ -37,12 +37,12 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
     table(["run", "status", "seed", "started", "metric"], rows)
 
 
-def headline(metrics: Mapping[str, Any]) -> tuple[str | None, float | None]:
-    """The one test metric that a list has room for."""
+def headline(run: Mapping[str, Any]) -> tuple[str | None, float | None]:
+    """The one test metric that a list has room for: the one that the run's task watched."""
+    metrics = run.get("metrics") or {}
     test = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    for name in ("ndcg@10", "accuracy", "auroc"):
-        if name in test:
-            return name, test[name]
+    if run.get("monitor") in test:
+        return run["monitor"], test[run["monitor"]]
     return next(iter(test.items()), (None, None))
 
 
@@ -176,7 +176,7 @@ class Coloured(str):
 
 
 def table(columns: Sequence[str] | None, rows: Sequence[Sequence[Any]], numbers: bool = False) -> None:
-    """Print a table: drawn at a terminal, aligned columns of whole text elsewhere. `numbers` right-aligns all but the first."""
+    """Print a table: drawn at a terminal, aligned columns elsewhere; `numbers` right-aligns all but the first."""
     cells = [["" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         lines = [list(columns), *cells] if columns else cells
@@ -184,7 +184,7 @@ def table(columns: Sequence[str] | None, rows: Sequence[Sequence[Any]], numbers:
         for line in lines:
             padded = [
                 cell.rjust(width) if numbers and index else cell.ljust(width)
-                for index, (cell, width) in enumerate(zip(line, widths))
+                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
             ]
             print("  ".join(padded).rstrip())
         return

@@ -57,7 +57,16 @@ class Run:
         if not content.get("environment"):
             blank["environment"] = environment()
         start = {"schema_version": SCHEMA_VERSION, "id": folder.name, "fingerprint": fingerprint, "status": "running"}
-        run = cls(folder, {**blank, **{key: value for key, value in content.items() if value is not None}, **start, "started": now(), "process": process()})
+        run = cls(
+            folder,
+            {
+                **blank,
+                **{key: value for key, value in content.items() if value is not None},
+                **start,
+                "started": now(),
+                "process": process(),
+            },
+        )
         run.save()
         _write(folder / "config.yaml", _yaml(run.manifest["config"] or {}))
         point_latest(output, folder)

@@ -158,12 +158,11 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     if task.model.closed_form:
         settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
     _quiet_lightning()
-    curves = Curves(run.folder / "metrics.csv", run.manifest.get("epochs") or 0)
+    curves = Curves(run.folder / "metrics.csv")
     own = {
         "callbacks": callbacks,
         "logger": [curves, *loggers],
         "default_root_dir": str(run.folder),
-        "enable_checkpointing": False,
         "enable_progress_bar": False,
         "use_distributed_sampler": False,
     }
@@ -224,7 +223,11 @@ def record(
         epochs=trainer.current_epoch,
         best_epoch=checkpoint.best_epoch,
         durations={name: round(seconds, 3) for name, seconds in durations.items()},
-        checkpoint={"path": "checkpoints/best.ckpt", "sha256": file_sha256(checkpoint.best_path)},
+        checkpoint={
+            "path": "checkpoints/best.ckpt",
+            "sha256": file_sha256(checkpoint.best_path),
+            "weights_sha256": file_sha256(run.folder / "inference" / "model.safetensors"),
+        },
         **references,
     )
 

@@ -10,16 +10,17 @@ from pytorch_lightning.loggers.logger import Logger
 
 
 class Curves(Logger):
-    """Columns appear as metrics do. After a resume, rows of epochs that are trained again are dropped first."""
+    """Columns appear as metrics do. After a resume, rows of epochs that are trained again give way to the new ones."""
 
-    def __init__(self, path: Path, resume_epoch: int = 0):
+    def __init__(self, path: Path):
         super().__init__()
         self.path = path
         self.started = time.monotonic()
         self.rows: list[dict[str, Any]] = []
-        if path.exists() and resume_epoch:
+        if path.exists():
             with path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if float(row["epoch"]) < resume_epoch]
+                self.rows = list(csv.DictReader(file))
+        self.earlier = len(self.rows)
 
     @property
     def name(self) -> str:
@@ -38,6 +39,9 @@ class Curves(Logger):
         if epoch is None or any(name.startswith("test/") for name in values):
             return
         epoch = int(epoch)
+        if self.earlier:
+            self.rows = [row for row in self.rows if int(row["epoch"]) < epoch]
+            self.earlier = 0
         if not self.rows or int(self.rows[-1]["epoch"]) != epoch:
             self.rows.append({"epoch": epoch})
         # Validation and training report the same epoch one after the other: one row holds both.

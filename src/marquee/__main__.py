@@ -1,0 +1,8 @@
+"""`python -m marquee` is `marquee`."""
+
+import sys
+
+from marquee.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

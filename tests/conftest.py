@@ -1,0 +1,27 @@
+"""What all tests share: the published data where it stands, small interaction data where it need not."""
+
+import os
+from pathlib import Path
+
+# Before torch is imported: tests are many small jobs, and spinning threads would only slow them down.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of the published data sets, or a visible skip."""
+    folder = Path(os.environ.get("MARQUEE_DATA") or REPOSITORY.parent / "shared" / "data")
+    if not (folder / "ml-100k" / "u.data").is_file():
+        pytest.skip(f"the published data sets are not at {folder} (set MARQUEE_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def world_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache for all tests that use the embedded worlds."""
+    return tmp_path_factory.mktemp("cache")

@@ -1,0 +1,200 @@
+"""Whole runs: every family trains, is recorded, can be used, resumed bit-exactly, interrupted and repeated."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+
+import marquee as package
+from marquee.cli import main
+from marquee.config.build import build
+from marquee.errors import ConfigError
+
+from .commands import FAST, environment, latest, marquee, train
+
+KEYS = (
+    "schema_version id fingerprint status config overrides code environment data split seed started finished durations "
+    "metrics baselines oracle checkpoint error"
+).split()
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "outputs"
+
+
+@pytest.mark.parametrize("family", FAST)
+def test_every_family_trains_and_leaves_a_run_that_explains_itself(family, monkeypatch, output, world_cache, capsys):
+    manifest = train(monkeypatch, output, world_cache, *FAST[family], "trainer.max_epochs=2")
+    folder = output / "runs" / manifest["id"]
+    assert [key for key in KEYS if key not in manifest] == []
+    assert manifest["status"] == "finished"
+    assert folder.name.startswith(manifest["fingerprint"][:8])
+    assert manifest["epochs"] == 2
+    # The table on the screen shows what the manifest holds, baselines and ceiling beside it.
+    screen = capsys.readouterr().out
+    monitored = manifest["metrics"][f"test/{manifest['monitor']}"]
+    assert f"{monitored:.4f}" in screen
+    assert "oracle" in screen and "seed 1" in screen and str(folder) in screen
+    # The per-unit table is what the metrics were computed from.
+    units = pd.read_parquet(folder / "per_unit.parquet")
+    assert len(units) > 100
+    if manifest["monitor"] == "ndcg@10":
+        assert units["ndcg@10"].mean() == pytest.approx(monitored)
+    else:
+        assert units["correct"].mean() == pytest.approx(monitored)
+    rows = list(csv.DictReader((folder / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    assert all(float(row["train/loss"]) > 0 and float(row[f"validation/{manifest['monitor']}"]) >= 0 for row in rows)
+    assert (folder / "log.txt").exists() and (folder / "config.yaml").exists()
+
+
+def test_a_closed_form_needs_one_epoch_and_beats_the_baselines(monkeypatch, output, world_cache):
+    manifest = train(monkeypatch, output, world_cache, "data=world_ratings", "model=linear/ease", "model.l2=50")
+    assert manifest["epochs"] == 1
+    score = manifest["metrics"]["test/ndcg@10"]
+    assert manifest["baselines"]["baseline/popular"]["ndcg@10"] < score < manifest["oracle"]["ndcg@10"]
+
+
+def test_the_same_command_twice_gives_two_folders_and_the_same_numbers(monkeypatch, output, world_cache):
+    one = train(monkeypatch, output, world_cache, *FAST["bpr"], "trainer.max_epochs=2")
+    two = train(monkeypatch, output, world_cache, *FAST["bpr"], "trainer.max_epochs=2")
+    assert one["id"] != two["id"] and one["fingerprint"] == two["fingerprint"]
+    assert one["checkpoint"]["weights_sha256"] == two["checkpoint"]["weights_sha256"]
+    assert one["metrics"] == two["metrics"]
+
+
+def test_rerun_says_identical(monkeypatch, output, world_cache, capsys):
+    manifest = train(monkeypatch, output, world_cache, *FAST["cnn"], "trainer.max_epochs=1")
+    assert main(["rerun", manifest["id"], "--runs", str(output)]) == 0
+    assert f"identical: {latest(output)['id']}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("family", ["bpr", "gru", "ratings", "lstm", "cnn"])
+def test_resume_after_kill_gives_the_same_weights(family, monkeypatch, output, world_cache, tmp_path):
+    """Killed -9 in mid-epoch and resumed, a run ends with the weights (sha256) of an uninterrupted one."""
+    words = [*FAST[family], "trainer.max_epochs=4", "scheduler=cosine"]
+    whole = train(monkeypatch, tmp_path / "whole", world_cache, *words)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "marquee", "train", "tracker=none", *words],
+        env={**environment(output, world_cache)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _wait_for_epochs(output, 2, killed)
+        time.sleep(0.1)  # into the next epoch
+    finally:
+        killed.send_signal(signal.SIGKILL)
+        killed.wait()
+    assert json.loads((output / "latest" / "manifest.json").read_text())["status"] == "running"
+    monkeypatch.setenv("MARQUEE_OUTPUT", str(output))
+    assert main(["train", "resume=latest", "tracker=none"]) == 0
+    resumed = latest(output)
+    assert resumed["status"] == "finished"
+    assert resumed["epochs"] == 4
+    assert resumed["checkpoint"]["weights_sha256"] == whole["checkpoint"]["weights_sha256"]
+    assert resumed["metrics"] == whole["metrics"]
+    rows = list(csv.DictReader((output / "latest" / "metrics.csv").open()))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"]
+
+
+def _wait_for_epochs(output, epochs, process):
+    """Until the run has written `epochs` rows of its curve."""
+    for _ in range(3000):
+        curve = output / "latest" / "metrics.csv"
+        if curve.exists() and len(curve.read_text().splitlines()) > epochs:
+            if (output / "latest" / "checkpoints" / "last.ckpt").exists():
+                return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.02)
+    raise AssertionError("the run did not get far enough")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
+def test_an_interrupt_leaves_a_manifest_that_says_so(number, code, output, world_cache):
+    running = subprocess.Popen(
+        [sys.executable, "-m", "marquee", "train", *FAST["ratings"], "trainer.max_epochs=500", "callbacks=none"],
+        env=environment(output, world_cache),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    _wait_for_epochs(output, 1, running)
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    manifest = latest(output)
+    assert manifest["status"] == "interrupted"
+    assert manifest["finished"] and manifest["error"]
+    assert running.returncode == code
+    assert "resume=" in errors and "Traceback" not in errors
+
+
+def test_a_finished_run_is_not_resumed(monkeypatch, output, world_cache, capsys):
+    manifest = train(monkeypatch, output, world_cache, *FAST["bpr"], "trainer.max_epochs=1")
+    assert main(["train", "resume=latest"]) == 2
+    assert f"{manifest['id']} is finished" in capsys.readouterr().err
+
+
+def test_nan_loss_fails_with_the_step_and_the_last_good_checkpoint(monkeypatch, output, world_cache, capsys):
+    for name, value in environment(output, world_cache).items():
+        monkeypatch.setenv(name, value)
+    words = [*FAST["gru"], "optimizer=sgd", "optimizer.lr=1e30", "trainer.max_epochs=3", "tracker=none"]
+    assert main(["train", *words]) == 4
+    error = capsys.readouterr().err
+    assert "step" in error and "optimizer.lr" in error
+    assert latest(output)["status"] == "failed"
+    assert "nan" in latest(output)["error"] or "inf" in latest(output)["error"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(monkeypatch, output, world_cache):
+    one = train(monkeypatch, output, world_cache, *FAST["bpr"], "trainer.max_epochs=1")
+    inference = output / "runs" / one["id"] / "inference"
+    content = json.loads((inference / "model.json").read_text())
+    content["model"]["dim"] = 4
+    (inference / "model.json").write_text(json.dumps(content))
+    with pytest.raises(package.errors.DataError, match="weights are not those of"):
+        package.load(one["id"], output)
+
+
+def test_a_read_only_output_folder_is_named(tmp_path, world_cache):
+    file = tmp_path / "a-file"
+    file.write_text("")
+    done = marquee("train", *FAST["bpr"], "trainer.max_epochs=1", output=file, cache=world_cache)
+    assert done.returncode == 4
+    assert "cannot be written" in done.stderr and "paths.output" in done.stderr
+
+
+def test_two_cpu_processes_evaluate_as_one(output, world_cache, tmp_path):
+    """The same weights (no training) measured by one process and by two: no unit lost, none counted twice."""
+    words = ["train", *FAST["ratings"], "tracker=none", "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1e-12"]
+    one = marquee(*words, output=output, cache=world_cache)
+    assert one.returncode == 0, one.stderr
+    two = marquee(*words, "trainer=ddp", "trainer.max_epochs=1", output=tmp_path / "ddp", cache=world_cache)
+    assert two.returncode == 0, two.stderr
+    single, double = latest(output), latest(tmp_path / "ddp")
+    assert len(list((tmp_path / "ddp" / "runs").iterdir())) == 1
+    assert double["metrics"] == pytest.approx(single["metrics"], abs=1e-9)
+    first = pd.read_parquet(output / "latest" / "per_unit.parquet")
+    second = pd.read_parquet(tmp_path / "ddp" / "latest" / "per_unit.parquet")
+    assert first["user"].tolist() == second["user"].tolist()
+
+
+def test_only_whitelisted_classes_are_built():
+    with pytest.raises(ConfigError, match="os.system"):
+        build({"_target_": "os.system", "command": "true"})
+
+
+def test_multirun_runs_every_job_and_shows_them_together(monkeypatch, output, world_cache, capsys):
+    for name, value in environment(output, world_cache).items():
+        monkeypatch.setenv(name, value)
+    words = ["-m", "data=world_ratings", "model=linear/ease,baseline/popular", "seed=1,2", "tracker=none"]
+    assert main(["train", *words]) == 0
+    assert len(list((output / "runs").iterdir())) == 4
+    table = capsys.readouterr().out.split("\n\n")[-1]
+    assert table.count("finished") == 4

@@ -1,0 +1,132 @@
+"""The check: all mistakes at once, each with its key, its file, what is allowed and what to type."""
+
+import pytest
+
+from marquee.config.check import check, check_all, fitting, problems
+from marquee.config.compose import compose
+from marquee.config.targets import resolve
+from marquee.errors import ConfigError
+
+BPR = ["data=movielens_100k", "model=mf/bpr", "tracker=none"]
+
+
+def found(*words):
+    return {problem.key: problem for problem in problems(compose(list(words)))}
+
+
+def test_the_default_is_sound():
+    check(compose([]))
+
+
+def test_all_mistakes_are_reported_at_once():
+    with pytest.raises(ConfigError) as caught:
+        check(
+            compose([*BPR, "+model.widht=3", "+lerning_rate=3", "trainer.max_epochs=abc", "model.dim=-4", "seed=true"])
+        )
+    text = str(caught.value)
+    assert text.startswith("5 problems")
+    for part in ("model.widht", "lerning_rate", "trainer.max_epochs", "abc (text)", "integer >= 1", "command line"):
+        assert part in text
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("word", ["+model.dmi=3", "model.dmi=3", "++model.dmi=3"])
+def test_an_unknown_key_is_refused_however_it_is_added(word):
+    problem = found(*BPR, word)["model.dmi"]
+    assert "did you mean model.dim?" in problem.fix
+    assert "model.dim=3" in problem.fix
+    assert problem.origin == "command line"
+
+
+def test_a_key_of_the_signature_needs_no_plus():
+    assert found(*BPR, "trainer.max_steps=3") == {}
+
+
+def test_unknown_keys_deep_down_and_in_paths_are_found():
+    problem = found(*BPR, "model.view.batch_sise=3", "paths.dta=/x", "trainr.max_epochs=3")
+    assert "model.view.batch_size" in problem["model.view.batch_sise"].fix
+    assert "paths.data" in problem["paths.dta"].fix
+    assert "trainer" in problem["trainr"].fix
+
+
+def test_a_typo_inside_a_yaml_names_the_file(tmp_path, monkeypatch):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "typo.yaml").write_text("_target_: torch.optim.Adam\nlrr: 0.1\n")
+    monkeypatch.setenv("MARQUEE_CONF", str(tmp_path))
+    problem = found(*BPR, "optimizer=typo")["optimizer.lrr"]
+    assert problem.origin.endswith("optimizer/typo.yaml")
+    assert "optimizer.lr" in problem.fix
+
+
+def test_a_wrong_spec_names_the_models_that_fit():
+    problem = found("data=movielens_100k", "model=cnn/poster")["model"]
+    assert "ImageSpec" in problem.found
+    assert "InteractionSpec" in problem.allowed
+    assert "mf/bpr" in problem.allowed
+    assert "cnn/poster" not in problem.allowed
+
+
+def test_split_and_task_must_fit_the_data_too():
+    problem = found("data=imdb", "split=ratio", "task=recommendation")
+    assert "holdout" in problem["split"].allowed
+    assert "classification" in problem["task"].allowed
+
+
+def test_missing_values_and_missing_nodes():
+    assert found("data=interactions")["data.path"].missing
+    assert found(*BPR, "model.dim=???")["model.dim"].allowed == "integer >= 1"
+    assert "without _target_" in found(*BPR, "~optimizer._target_")["optimizer"].found
+
+
+def test_targets_that_cannot_or_may_not_be_built():
+    problem = found(*BPR, "optimizer._target_=subprocess.Popen")["optimizer._target_"]
+    assert "may not be instantiated" in problem.allowed
+    assert "Did you mean Adam?" in found(*BPR, "optimizer._target_=torch.optim.Adm")["optimizer._target_"].allowed
+    assert "sub-class of" in found(*BPR, "optimizer._target_=torch.nn.Linear")["optimizer"].allowed
+
+
+def test_what_the_framework_supplies_cannot_be_configured():
+    assert "framework" in found(*BPR, "trainer.callbacks=[]")["trainer.callbacks"].allowed
+    assert "framework" in found(*BPR, "optimizer.params=[]")["optimizer.params"].allowed
+
+
+def test_a_nested_node_must_be_of_the_annotated_class():
+    assert "_target_" in found(*BPR, "model.view=3")["model.view"].allowed
+    wrong = found(*BPR, "model.view={_target_: torch.optim.Adam}")
+    assert "sub-class of marquee.data.views.Pairs" in wrong["model.view"].allowed
+
+
+def test_hydras_own_instructions_inside_a_node_are_unknown_keys():
+    assert "model._partial_" in found(*BPR, "model._partial_=true")
+
+
+def test_a_model_of_ones_own_is_one_module_and_one_yaml(tmp_path, monkeypatch):
+    (tmp_path / "mine_plugin").mkdir()
+    (tmp_path / "mine_plugin" / "__init__.py").write_text("")
+    (tmp_path / "mine_plugin" / "thing.py").write_text(
+        "from typing import Annotated\n"
+        "from annotated_types import Ge\n"
+        "from marquee.data.spec import InteractionSpec\n"
+        "from marquee.data.views import Pairs\n"
+        "from marquee.models.base import Recommender\n\n\n"
+        "class Thing(Recommender):\n"
+        "    def __init__(self, spec: InteractionSpec, *, view: Pairs, dim: Annotated[int, Ge(1)] = 4):\n"
+        "        super().__init__()\n"
+    )
+    yaml = tmp_path / "mine_plugin" / "conf" / "model" / "mine" / "thing.yaml"
+    yaml.parent.mkdir(parents=True)
+    yaml.write_text(
+        "_target_: mine_plugin.thing.Thing\ndim: 4\nview:\n  _target_: marquee.data.views.Pairs\n  batch_size: 8\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("MARQUEE_PLUGINS", "mine_plugin")
+    assert found("data=movielens_100k", "model=mine/thing", "model.dim=5") == {}
+    assert list(found("data=movielens_100k", "model=mine/thing", "model.dim=0")) == ["model.dim"]
+    assert "mine/thing" in fitting("model", resolve(compose(["data=movielens_100k"]).config["data"]["_target_"]))
+    assert "model" in found("data=imdb", "model=mine/thing")
+
+
+def test_everything_that_ships_is_sound():
+    results = check_all()
+    assert len(results) > 20
+    assert {words: list(map(str, wrong)) for words, wrong in results if wrong} == {}

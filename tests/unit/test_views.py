@@ -1,0 +1,96 @@
+"""Batches of interactions: complete, unseen negatives, shifted targets, and the same for the same (seed, epoch)."""
+
+import numpy as np
+import torch
+
+from marquee.data.views import EVALUATION_CELLS, Matrix, Pairs, Sequences, _Seen
+from marquee.seeding import torch_generator
+
+from . import small
+
+DATA = small.SmallData(
+    train=[[0, 1, 2, 3], [4], [2, 0], []],
+    validation=[[4], [], [1], [0]],
+    test=[[5], [3], [5, 4], []],
+    n_items=6,
+)
+
+
+def test_pairs_visit_every_interaction_once_and_negatives_are_unseen():
+    batches = list(Pairs(batch_size=3, n_negatives=2).train_batches(DATA, seed=1, epoch=0))
+    assert len(batches) == Pairs(batch_size=3).steps(DATA) == 3
+    pairs = sorted((int(u), int(i)) for batch in batches for u, i in zip(batch.users, batch.items))
+    assert pairs == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 4), (2, 0), (2, 2)]
+    seen = {0: {0, 1, 2, 3}, 1: {4}, 2: {2, 0}}
+    for batch in batches:
+        for user, negatives in zip(batch.users.tolist(), batch.negatives.tolist()):
+            assert not seen[user] & set(negatives)
+
+
+def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others():
+    def flat(seed, epoch):
+        return torch.cat([torch.cat([b.users, b.negatives[:, 0]]) for b in Pairs(batch_size=2).train_batches(DATA, seed, epoch)])
+
+    assert torch.equal(flat(1, 0), flat(1, 0))
+    assert not torch.equal(flat(1, 0), flat(1, 1))
+    assert not torch.equal(flat(1, 0), flat(2, 0))
+
+
+def test_bitmap_and_search_agree_on_what_was_seen(monkeypatch):
+    users = torch.arange(4).repeat_interleave(6)
+    items = torch.arange(6).repeat(4)
+    by_table = _Seen(DATA.parts["train"], 6).contains(users, items)
+    monkeypatch.setattr("marquee.data.views.BITMAP_CELLS", 0)
+    by_search = _Seen(DATA.parts["train"], 6).contains(users, items)
+    assert torch.equal(by_table, by_search)
+    assert int(by_table.sum()) == 7
+
+
+def test_a_user_who_has_seen_everything_does_not_hang_the_sampler():
+    data = small.SmallData([[0, 1]], [[]], [[]], n_items=2)
+    drawn = _Seen(data.parts["train"], 2).sample_unseen(torch.tensor([0, 0]), 3, torch_generator(0, "test"))
+    assert drawn.shape == (2, 3)
+
+
+def test_sequences_shift_by_one_with_padding_at_the_end():
+    (batch,) = Sequences(batch_size=4, max_length=3).train_batches(DATA, seed=0, epoch=0)
+    rows = {tuple(items): tuple(targets) for items, targets in zip(batch.items.tolist(), batch.targets.tolist())}
+    # User 0 keeps its newest four items; user 2 has one step; users 1 and 3 have none. 6 is padding.
+    assert rows == {(0, 1, 2): (1, 2, 3), (2, 0, 6): (0, 6, 6)}
+
+
+def test_sequences_keep_the_newest_items():
+    (batch,) = Sequences(batch_size=4, max_length=2).train_batches(DATA, seed=0, epoch=0)
+    assert [1, 2] in batch.items.tolist()
+
+
+def test_evaluation_gives_every_unit_once_whatever_the_number_of_processes(monkeypatch):
+    monkeypatch.setattr("marquee.data.views.EVALUATION_CELLS", 6)  # one user a batch
+    assert EVALUATION_CELLS > 6
+    whole = [int(b.users) for b in Matrix().evaluation_batches(DATA, "test")]
+    shared = [int(b.users) for rank in range(2) for b in Matrix().evaluation_batches(DATA, "test", rank, 2)]
+    assert whole == [0, 1, 2]
+    assert sorted(shared) == whole
+
+
+def test_the_history_of_a_test_user_includes_validation():
+    (batch,) = Matrix().evaluation_batches(DATA, "test")
+    assert batch.histories.items.tolist() == [0, 1, 2, 3, 4, 4, 2, 0, 1]
+    assert batch.histories.offsets.tolist() == [0, 5, 6, 9]
+    assert batch.targets.items.tolist() == [5, 3, 5, 4]
+
+
+def test_padded_histories_keep_the_newest_and_allow_none():
+    items, lengths = small.histories([1, 2, 3], [], [4]).padded(2, padding=9)
+    assert items.tolist() == [[2, 3], [9, 9], [4, 9]]
+    assert lengths.tolist() == [2, 0, 1]
+
+
+def test_a_batch_is_shared_out_among_processes_without_loss():
+    (batch,) = Sequences(batch_size=4, max_length=3).train_batches(DATA, seed=0, epoch=0)
+    view = Sequences(batch_size=4, max_length=3)
+    parts = [view.shard(batch, rank, 2).items for rank in range(2)]
+    assert sum(map(len, parts)) == len(batch.items)
+    (matrix,) = Matrix().train_batches(DATA, 0, 0)
+    assert Matrix().shard(matrix, 1, 2) is matrix
+    assert np.array_equal(matrix.items.numpy(), DATA.parts["train"].items)
