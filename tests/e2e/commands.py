@@ -28,7 +28,12 @@ def marquee(*words: str, output: Path, cache: Path, timeout: float = 300) -> sub
     """`marquee WORDS` in a process of its own."""
     command = [sys.executable, "-m", "marquee", *words]
     return subprocess.run(
-        command, env=environment(output, cache), capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        command,
+        env=environment(output, cache),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        stdin=subprocess.DEVNULL,
     )
 
 

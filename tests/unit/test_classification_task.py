@@ -123,6 +123,7 @@ def test_the_majority_is_also_a_model_that_learns_in_one_batch():
     assert float(loss) == pytest.approx(-(0.3 * np.log(0.3) + 0.7 * np.log(0.7)), rel=1e-5)
     metrics, _ = classification.evaluate(model, "test")
     assert metrics["accuracy"] == 0.75
+    assert all(torch.equal(model.view.shard(batch, rank, 2).labels, batch.labels) for rank in range(2))
 
 
 def test_a_model_that_can_learn_does():

@@ -50,7 +50,9 @@ def expectation(scores, relevant, k):
     """The metrics of PER_USER averaged over every order of tied items: the definition, by brute force."""
     n, total = len(scores), sum(relevant)
     orders = [
-        order for order in itertools.permutations(range(n)) if all(scores[a] >= scores[b] for a, b in zip(order, order[1:]))
+        order
+        for order in itertools.permutations(range(n))
+        if all(scores[a] >= scores[b] for a, b in zip(order, order[1:]))
     ]
     rows = []
     for order in orders:

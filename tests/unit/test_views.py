@@ -29,7 +29,9 @@ def test_pairs_visit_every_interaction_once_and_negatives_are_unseen():
 
 def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others():
     def flat(seed, epoch):
-        return torch.cat([torch.cat([b.users, b.negatives[:, 0]]) for b in Pairs(batch_size=2).train_batches(DATA, seed, epoch)])
+        return torch.cat(
+            [torch.cat([b.users, b.negatives[:, 0]]) for b in Pairs(batch_size=2).train_batches(DATA, seed, epoch)]
+        )
 
     assert torch.equal(flat(1, 0), flat(1, 0))
     assert not torch.equal(flat(1, 0), flat(1, 1))

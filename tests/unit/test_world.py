@@ -43,7 +43,9 @@ def test_choices_follow_the_stated_probabilities():
     """The mean log-probability of what was chosen equals the mean negative entropy of the choice rule."""
     world = catalogue.generate(1)
     events = np.flatnonzero(world.steps > 0)[::7]
-    utilities = world.utilities(world.users[events], world.steps[events] / world.lengths[events], world.items[events - 1])
+    utilities = world.utilities(
+        world.users[events], world.steps[events] / world.lengths[events], world.items[events - 1]
+    )
     for row, event in enumerate(events):
         utilities[row, world.items[event - world.steps[event] : event]] = -np.inf
     logs = torch.from_numpy(utilities).log_softmax(1)

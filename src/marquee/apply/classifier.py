@@ -86,7 +86,9 @@ class ImagePredictor(_Classifier):
         return self._table(list(images))
 
     def recommend(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
-        raise ConfigError("This run classifies images; it cannot recommend. Use predict, or --image on the command line.")
+        raise ConfigError(
+            "This run classifies images; it cannot recommend. Use predict, or --image on the command line."
+        )
 
     def _batch(self, inputs: Sequence[Any]) -> ImageBatch:
         pixels = np.stack([decode_image(image, self._facts) for image in inputs])

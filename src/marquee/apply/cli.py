@@ -54,7 +54,9 @@ def predict(args: argparse.Namespace) -> None:
     wanted = "text" if isinstance(predictor, TextPredictor) else "image"
     given = "text" if args.text else "image" if args.image else None
     if given and given != wanted:
-        raise ConfigError(f"{args.folder.name} classifies {wanted}s, and --{given} was given. Use --{wanted} or --input.")
+        raise ConfigError(
+            f"{args.folder.name} classifies {wanted}s, and --{given} was given. Use --{wanted} or --input."
+        )
     if args.input is None:
         inputs = args.text or args.image
         table = predictor.predict(inputs)
@@ -76,7 +78,9 @@ def _predict_file(predictor: TextPredictor | ImagePredictor, path: Path, column:
         # Paths in a table are meant from where the table lies.
         inputs = [image if Path(image).is_absolute() else path.parent / image for image in inputs]
     table = predictor.predict(inputs)
-    return pd.concat([frame.drop(columns=[name for name in table if name in frame]).reset_index(drop=True), table], axis=1)
+    return pd.concat(
+        [frame.drop(columns=[name for name in table if name in frame]).reset_index(drop=True), table], axis=1
+    )
 
 
 def _read(path: Path) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """From a finished run straight to use. Needs neither Hydra nor Lightning nor the data set.
 
-    predictor = marquee.load("latest")
-    predictor.recommend(users=[1, 2], k=5)                       # a run on interactions
-    predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
+predictor = marquee.load("latest")
+predictor.recommend(users=[1, 2], k=5)                       # a run on interactions
+predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 """
 
 import os

@@ -106,8 +106,10 @@ class RecommendPredictor:
         rows = self._user_index.get_indexer(wanted)
         if (rows < 0).any():
             unknown = users[int(np.flatnonzero(rows < 0)[0])]
-            serve = "Give a history instead (--history)." if self.model.scores_unseen_users else (
-                f"{type(self.model).__name__} cannot serve users that training never saw."
+            serve = (
+                "Give a history instead (--history)."
+                if self.model.scores_unseen_users
+                else (f"{type(self.model).__name__} cannot serve users that training never saw.")
             )
             raise ConfigError(
                 f"User {unknown!r} is not in this run, which knows {len(self.users):,} users "
@@ -115,7 +117,9 @@ class RecommendPredictor:
             )
         return rows
 
-    def _histories(self, histories: Sequence[Sequence[int | str]]) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    def _histories(
+        self, histories: Sequence[Sequence[int | str]]
+    ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
         rows = [self.find_items(history) for history in histories]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         items = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)

@@ -64,7 +64,7 @@ def decode_all(
         return failed
 
     # Threads suffice: Pillow lets go of the interpreter while it decodes and resizes.
-    with ThreadPoolExecutor(max_workers=min(os.cpu_count() or 1, 16)) as pool:
+    with ThreadPoolExecutor(max_workers=min(_cores(), 16)) as pool:
         failed = [failure for chunk in pool.map(decode, range(0, len(names), CHUNK)) for failure in chunk]
     for row, reason in failed[:20]:
         log.warning("corrupt image %s is left out: %s", names[row], reason)
@@ -86,6 +86,11 @@ def decode_all(
     else:
         images.flush()
     return kept, [names[row] for row, _ in failed]
+
+
+def _cores() -> int:
+    """Cores that this process may use, which on shared machines are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pixels(source: Any, channels: int, height: int, width: int) -> np.ndarray:

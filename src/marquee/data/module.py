@@ -19,7 +19,7 @@ class Paths:
     output: Path = Path("outputs")
 
 
-class Split(ABC):
+class Split:
     """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters."""
 
 

@@ -20,7 +20,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
     makes Lightning call this after the task's own end of epoch, when the learning rate of the next epoch is set.
     """
 
-    def __init__(self, folder: Path, monitor: str, mode: Literal["min", "max"], *, every_n_epochs: Annotated[int, Ge(1)] = 1):
+    def __init__(
+        self, folder: Path, monitor: str, mode: Literal["min", "max"], *, every_n_epochs: Annotated[int, Ge(1)] = 1
+    ):
         self.folder = folder
         self.monitor = monitor
         self.mode = mode

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import signal
 import threading
 import time
@@ -29,6 +30,9 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     Ctrl-C and SIGTERM give `interrupted`, any exception `failed` with its message, otherwise `finished`. A full disk
     or an unexpected exception becomes a JobError, so that the command exits with 4.
     """
+    if int(os.environ.get("LOCAL_RANK", 0)):
+        yield []  # the first process of a distributed run keeps the record
+        return
     started = time.monotonic()
     handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
@@ -57,7 +61,9 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EDQUOT):
             raise _crashed(run, started, error) from error
-        message = f"Cannot write to {error.filename or run.folder}: {error.strerror}. Free some space or set paths.output."
+        message = (
+            f"Cannot write to {error.filename or run.folder}: {error.strerror}. Free some space or set paths.output."
+        )
         with suppress(OSError):
             _finish(run, "failed", started, message)
         raise JobError(message) from error

@@ -1,5 +1,7 @@
 """What a person sees when a run has finished: the test metrics beside baselines and oracle, and what to type next."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -22,7 +24,7 @@ def print_summary(run: Run, monitor: str) -> None:
     console.print(metric_table(manifest, monitor))
     console.print(_protocol(manifest), style="dim", soft_wrap=True)
     console.print(f"run: {run.folder}", soft_wrap=True, highlight=False)
-    console.print("next:", *_suggestions(manifest), sep="\n  ", soft_wrap=True, highlight=False)
+    console.print("next:", *_suggestions(run), sep="\n  ", soft_wrap=True, highlight=False)
 
 
 def metric_table(manifest: dict[str, Any], monitor: str) -> Table:
@@ -68,8 +70,21 @@ def _protocol(manifest: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def _suggestions(manifest: dict[str, Any]) -> list[str]:
-    if "Recommendation" in manifest["config"]["task"]["_target_"]:
-        return ["marquee recommend latest --user 1", "marquee train -m model=mf/bpr,linear/ease seed=1,2"]
-    flag = '--text "..."' if manifest["data"]["spec"]["kind"] == "TextSpec" else "--image FILE"
-    return [f"marquee predict latest {flag}", "marquee show latest"]
+def _suggestions(run: Run) -> list[str]:
+    """Commands that work as they stand: one to use the run, one to compare it."""
+    manifest = run.manifest
+    default = Path("outputs", "runs").resolve() == run.folder.parent.resolve()
+    name = "latest" if default else str(run.folder)
+    same_data = [
+        word for word in manifest["overrides"] if word.split("=")[0].split(".")[0] in ("data", "split", "paths")
+    ]
+    kind = manifest["data"]["spec"]["kind"]
+    if kind == "InteractionSpec":
+        ids = json.loads((run.folder / "inference" / "ids.json").read_text(encoding="utf-8"))
+        others = " ".join(["marquee train -m", *same_data, "model=mf/bpr,linear/ease seed=1,2"])
+        return [f"marquee recommend {name} --user {ids['user_ids'][0]}", others]
+    if kind == "TextSpec":
+        others = " ".join(["marquee train -m", *same_data, "model=linear/bag_of_words,transformer/text seed=1,2"])
+        return [f'marquee predict {name} --text "a slow start, but the last act is wonderful"', others]
+    others = " ".join(["marquee train -m", *same_data, "model=cnn/poster,cnn/resnet_small seed=1,2"])
+    return [f"marquee predict {name} --image FILE", others]

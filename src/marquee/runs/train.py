@@ -91,7 +91,9 @@ def refuse_finished(folder: Path) -> None:
     """A run is continued only where something is left to do and nobody else is doing it."""
     status = status_of(read_manifest(folder))
     if status == "finished":
-        raise ConfigError(f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}")
+        raise ConfigError(
+            f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}"
+        )
     if status == "running" and not int(os.environ.get("LOCAL_RANK", 0)):
         raise ConfigError(f"{folder.name} is still running in another process. Wait for it, or stop it first.")
 
@@ -158,10 +160,12 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     if task.model.closed_form:
         settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
     _quiet_lightning()
-    curves = Curves(run.folder / "metrics.csv")
+    # Filling fresh memory with NaN would only find bugs of torch's own, at the price of a pass over each tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    first = not int(os.environ.get("LOCAL_RANK", 0))
     own = {
         "callbacks": callbacks,
-        "logger": [curves, *loggers],
+        "logger": [Curves(run.folder / "metrics.csv"), *loggers] if first else [],
         "default_root_dir": str(run.folder),
         "enable_progress_bar": False,
         "use_distributed_sampler": False,

@@ -42,7 +42,9 @@ class Recommendation(Task):
         super().__init__(model, data, optimizer, scheduler, seed)
         allowed = [f"{metric}@{k}" for metric in PER_USER for k in ks]
         if monitor not in allowed:
-            raise ConfigError(f"task.monitor={monitor} is not computed with task.ks={ks}. Allowed: {', '.join(allowed)}.")
+            raise ConfigError(
+                f"task.monitor={monitor} is not computed with task.ks={ks}. Allowed: {', '.join(allowed)}."
+            )
         self.ks = list(ks)
         self.monitor = monitor
         self.mode = "max"

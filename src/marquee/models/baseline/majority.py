@@ -34,6 +34,9 @@ class AllLabels(View):
     def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[LabelBatch]:
         yield LabelBatch(torch.from_numpy(data.labels[data.parts["train"]]))
 
+    def shard(self, batch: LabelBatch, rank: int, world: int) -> LabelBatch:
+        return batch  # every process counts all labels, so that all of them hold the same model
+
     def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Iterator[Any]:
         size = self.evaluation_batch_size
         view = (

@@ -31,7 +31,7 @@ class TextTransformer(Classifier):
         spec: TextSpec,
         *,
         view: TextBatches,
-        dim: Annotated[int, Ge(1)] = 128,
+        dim: Annotated[int, Ge(1)] = 64,
         heads: Annotated[int, Ge(1)] = 4,
         layers: Annotated[int, Ge(1)] = 2,
         feed: Annotated[int, Ge(1)] = 2,
