@@ -131,9 +131,15 @@ def search_path_override() -> list[str]:
 @contextmanager
 def _hydra() -> Iterator[None]:
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
 
-    with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="marquee"):
-        yield
+    # While `marquee train` runs a job, Hydra's own main holds the one place that there is.
+    outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
+    try:
+        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="marquee"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = outer
 
 
 def compose(overrides: Sequence[str] = ()) -> Composed:

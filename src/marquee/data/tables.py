@@ -285,7 +285,7 @@ def _decode(path: Path, content: bytes, encoding: str) -> str:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
             f"{path}, line {line}: byte {content[error.start]:#04x} is not {encoding}. "
-            "Name the file's own encoding (encoding=latin-1, for example) or convert the file."
+            "Name the file's own encoding, for example data.encoding=latin-1, or convert the file."
         ) from error
     except LookupError as error:
         raise DataError(f"encoding={encoding} is not an encoding that Python knows.") from error

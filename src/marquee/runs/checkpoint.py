@@ -5,12 +5,15 @@ whole life; and it does not remember that early stopping had decided, which a re
 """
 
 import math
+import pickle
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from annotated_types import Ge
+
+from marquee.errors import JobError
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
@@ -71,3 +74,27 @@ class Checkpoint(pl.callbacks.Checkpoint):
 def load_weights(task: torch.nn.Module, path: Path) -> None:
     """Put a checkpoint's weights into a task; nothing but tensors and plain values is unpickled."""
     task.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+
+
+def refuse_unfit(task: torch.nn.Module, path: Path) -> None:
+    """Raise JobError where a checkpoint cannot be read or holds other weights than the task's; no file is no fault."""
+    if not path.exists():
+        return
+    again = "To run it again from the start: marquee rerun " + path.parent.parent.name
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except (RuntimeError, EOFError, KeyError, OSError, ValueError, pickle.UnpicklingError) as error:
+        told = str(error).partition(". ")[0]
+        raise JobError(f"{path} cannot be resumed from: it is truncated or no checkpoint ({told}). {again}") from error
+    own = {name: tuple(value.shape) for name, value in task.state_dict().items()}
+    held = {name: tuple(value.shape) for name, value in found.items()}
+    if own != held:
+        name = sorted(set(own.items()) ^ set(held.items()))[0][0]
+        raise JobError(
+            f"{path} is of another model: it holds {name} {_shape(held.get(name))}, the configuration asks for "
+            f"{_shape(own.get(name))}. {again}"
+        )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "without it" if shape is None else f"of shape {list(shape)}"

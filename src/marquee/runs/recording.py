@@ -37,6 +37,7 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
+    logging.getLogger("marquee").setLevel(logging.INFO)
     trackers: list[Tracker] = [build(node) for node in (config["tracker"] or {}).values()]
     opened: list[Tracker] = []
     try:

@@ -17,7 +17,7 @@ from marquee.config.compose import choice_of
 from marquee.config.fingerprint import fingerprint
 from marquee.data.module import DataModule
 from marquee.errors import ConfigError
-from marquee.runs.checkpoint import Checkpoint, load_weights
+from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.environment import environment
 from marquee.runs.loaders import EvaluationLoader, TrainLoader
@@ -44,9 +44,12 @@ def train(config: Config, overrides: Sequence[str] = (), resume: Path | None = N
         refuse_finished(resume)
     data = prepare_data(config)
     task = prepare_task(config, data)
+    if resume is not None:
+        refuse_unfit(task, resume / "checkpoints" / "last.ckpt")
     durations = {"prepare": time.monotonic() - started}
     run = open_run(config, overrides, data, task, resume)
     with recording(run, config) as loggers:
+        log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
         durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
         durations["test"] = _timed(test, trainer, task, checkpoint)
@@ -63,8 +66,6 @@ def prepare_data(config: Config) -> DataModule:
     """Locate, verify, prepare and split the data."""
     data: DataModule = build(config["data"])
     data.setup(build(config["split"]), paths(config["paths"]))
-    for name, value in data.report.items():
-        log.info("data %s: %s", name, value)
     return data
 
 

@@ -62,7 +62,8 @@ class WandbTracker(Tracker):
         if self._run is None:
             return
         summary = {**(manifest.get("metrics") or {}), "status": manifest["status"]}
-        for name, scores in (manifest.get("baselines") or {}).items():
+        references = {**(manifest.get("baselines") or {}), "oracle": manifest.get("oracle") or {}}
+        for name, scores in references.items():
             summary.update({f"{name}/{metric}": value for metric, value in scores.items()})
         self._run.summary.update(summary)
         self._run.finish(exit_code=0 if manifest["status"] == "finished" else 1)

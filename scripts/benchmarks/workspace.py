@@ -1,0 +1,146 @@
+"""Where benchmarks work and what on: the published data where it stands, else generated data of the same size."""
+
+import csv
+import os
+import shutil
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+Kind = Literal["ratings", "sequences", "reviews", "posters"]
+PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
+    "ratings": ("ml-1m/ratings.dat", ["data=movielens_1m", "split=ratio"]),
+    "sequences": ("ml-1m/sequences.txt.gz", ["data=sequences", "data.path=ml-1m/sequences.txt.gz"]),
+    "reviews": ("imdb/train.tsv.gz", ["data=imdb"]),
+    "posters": ("posters/posters.zip", ["data=posters"]),
+}
+
+
+class Source(NamedTuple):
+    """The words of a command line that choose a data set, and whether it was generated here."""
+
+    words: list[str]
+    synthetic: bool
+
+
+class Workspace:
+    """A folder that is thrown away afterwards. `quick` means small generated data and few repetitions."""
+
+    def __init__(self, folder: Path, quick: bool):
+        self.folder = folder
+        self.quick = quick
+        self.runs = 3 if quick else 5
+        self._sources: dict[Kind, Source] = {}
+
+    @cached_property
+    def published(self) -> Path:
+        """The folder of the published data sets: MARQUEE_DATA, else beside the checkout."""
+        beside = Path(__file__).resolve().parents[3] / "shared" / "data"
+        return Path(os.environ.get("MARQUEE_DATA") or beside).expanduser().absolute()
+
+    def source(self, kind: Kind) -> Source:
+        """The published data set, unless it is absent or the benchmark is to be quick."""
+        if kind not in self._sources:
+            file, words = PUBLISHED[kind]
+            if self.quick or not (self.published / file).exists():
+                self._sources[kind] = Source(GENERATORS[kind](self.folder, self.quick), True)
+            else:
+                self._sources[kind] = Source(words, False)
+        return self._sources[kind]
+
+    def words(self, kind: Kind, *more: str) -> list[str]:
+        """The words of an experiment on a kind of data; each kind has a cache of its own, to be emptied at will."""
+        return [
+            *self.source(kind).words,
+            *more,
+            f"paths.data={self.published}",
+            f"paths.cache={self.cache(kind)}",
+            f"paths.output={self.folder / 'outputs'}",
+        ]
+
+    def config(self, kind: Kind, *more: str) -> dict[str, Any]:
+        """The checked configuration of an experiment without trackers."""
+        from marquee.config.check import check
+        from marquee.config.compose import compose
+
+        composed = compose(self.words(kind, "tracker=none", *more))
+        check(composed)
+        return composed.config
+
+    def cache(self, kind: Kind) -> Path:
+        return self.folder / f"cache-{kind}"
+
+    def empty_cache(self, kind: Kind) -> None:
+        shutil.rmtree(self.cache(kind), ignore_errors=True)
+
+
+# Generated data ------------------------------------------------------------------------------------------------------
+
+
+def _histories(quick: bool) -> list[np.ndarray]:
+    """The items of each user, without repetition: lengths and popularity as skewed as those of MovieLens-1M."""
+    n_users, n_items, mean = (600, 400, 60) if quick else (6040, 3706, 166)
+    rng = np.random.default_rng(0)
+    lengths = rng.lognormal(0.0, 0.9, n_users)
+    lengths = np.clip(lengths * mean / lengths.mean(), 5, n_items // 2).astype(int)
+    pull = rng.permutation(-0.9 * np.log(np.arange(1, n_items + 1)))
+    # The largest of log-weights with Gumbel noise are a weighted draw without replacement.
+    return [np.argsort(-(pull + rng.gumbel(size=n_items)))[:length] + 1 for length in lengths]
+
+
+def _ratings(folder: Path, quick: bool) -> list[str]:
+    rows = [
+        f"{user}::{item}::{item % 5 + 1}::{978_300_000 + step}\n"
+        for user, items in enumerate(_histories(quick), start=1)
+        for step, item in enumerate(items)
+    ]
+    file = folder / "ratings.dat"
+    file.write_text("".join(rows))
+    columns = [f"data.columns.{role}={place}" for place, role in enumerate(("user", "item", "value", "timestamp"))]
+    return ["data=interactions", f"data.path={file}", "data.separator='::'", *columns]
+
+
+def _sequences(folder: Path, quick: bool) -> list[str]:
+    file = folder / "sequences.txt"
+    file.write_text("".join(f"{u} {' '.join(map(str, row))}\n" for u, row in enumerate(_histories(quick), start=1)))
+    return ["data=sequences", f"data.path={file}"]
+
+
+def _reviews(folder: Path, quick: bool) -> list[str]:
+    """Zipf-distributed words; the mean length of an IMDb review, 230."""
+    rng = np.random.default_rng(0)
+    n = 1_000 if quick else 50_000
+    words = np.asarray([f"word{number}" for number in range(5_000 if quick else 80_000)], dtype=object)
+    lengths = np.clip(rng.lognormal(5.2, 0.65, n), 10, 2_000).astype(int)
+    file = folder / "reviews.csv"
+    with file.open("w", newline="") as target:
+        writer = csv.writer(target)
+        writer.writerow(["text", "label"])
+        for row, length in enumerate(lengths):
+            chosen = (len(words) ** rng.random(length)).astype(int) - 1
+            writer.writerow([" ".join(words[chosen]), "pos" if row % 2 else "neg"])
+    return ["data=texts", f"data.path={file}"]
+
+
+def _posters(folder: Path, quick: bool) -> list[str]:
+    """JPEG files of noise, which takes longer to decode than a picture."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for row in range(256 if quick else 5574):
+        place = folder / "posters" / ("Comedy", "Drama")[row % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        noise = rng.integers(0, 256, (19, 13, 3), dtype=np.uint8)
+        Image.fromarray(noise).resize((102, 150)).save(place / f"{row}.jpg", quality=85)
+    return ["data=images", f"data.path={folder / 'posters'}"]
+
+
+GENERATORS: dict[Kind, Callable[[Path, bool], list[str]]] = {
+    "ratings": _ratings,
+    "sequences": _sequences,
+    "reviews": _reviews,
+    "posters": _posters,
+}
