@@ -2,7 +2,6 @@
 
 import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,11 +63,6 @@ def median_of(runs: int, action: Callable[[], Any], before: Callable[[], Any] = 
         action()
         seconds.append(cpu_seconds() - start)
     return statistics.median(seconds)
-
-
-def peak_gigabytes(usage: Any) -> float:
-    """Peak resident memory (10^9 bytes) from a rusage record, whose unit is kilobytes but bytes on macOS."""
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
 
 
 def machine() -> str:

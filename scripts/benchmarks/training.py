@@ -8,7 +8,6 @@ warms up and is not counted.
 
 import copy
 import gc
-import os
 import statistics
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
-from benchmarks.measure import Benchmark, Measured, cpu_seconds, peak_gigabytes
+from benchmarks.measure import Benchmark, Measured, cpu_seconds
 from benchmarks.workspace import Kind, Workspace
 
 Reference = Callable[[int], float]  # runs an epoch of that number and returns its CPU seconds
@@ -167,17 +166,25 @@ def _batch_of(space: Workspace) -> list[str]:
 def bpr_memory(space: Workspace) -> Measured:
     """Peak resident memory of a process that runs a whole `marquee train`, tracker, tests and baselines included."""
     words = space.words("sequences", "model=mf/bpr", "trainer.max_epochs=2")
-    command = [sys.executable, "-m", "marquee", "train", *words]
+    train = [sys.executable, "-m", "marquee", "train", *words]
+    # A new process starts out with the peak of the one that forked it, so a small one has to stand between.
+    command = [sys.executable, "-c", LAUNCHER, str(space.folder / "train.log"), *train]
     peaks = []
     for _ in range(1 if space.quick else 3):
-        with open(space.folder / "train.log", "wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log)
-            _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{(space.folder / 'train.log').read_text()}")
-        peaks.append(peak_gigabytes(usage))
+        answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        if answer[0] != "0":
+            raise RuntimeError(f"{' '.join(train)} failed:\n{(space.folder / 'train.log').read_text()}")
+        peaks.append(float(answer[1]) * (1 if sys.platform == "darwin" else 1024) / 1e9)
     return Measured(statistics.median(peaks), synthetic=space.source("sequences").synthetic)
+
+
+LAUNCHER = """
+import os, subprocess, sys
+with open(sys.argv[1], "wb") as log:
+    process = subprocess.Popen(sys.argv[2:], stdout=log, stderr=log)
+_, status, usage = os.wait4(process.pid, 0)
+print(status, usage.ru_maxrss)
+"""
 
 
 BENCHMARKS = [

@@ -107,11 +107,17 @@ def choice_of(group: str, node: Any) -> str | None:
 def normalised(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra should see them: `key=value` may add a key, because the check judges keys, not Hydra.
 
-    So all mistakes are found in one go, and a key that the signature knows needs no `+`.
+    So all mistakes are found in one go, and a key that the signature knows needs no `+`. Raises ConfigError for a group
+    set to nothing, which Hydra would refuse without naming it.
     """
     result = []
     for override in overrides:
         sign, name, value = _parse(override)
+        if value in ("=null", "=") and not sign and _is_group(name):
+            raise ConfigError(
+                f"{name}{value} on the command line: a group needs one of its choices.\n"
+                f"  allowed: {', '.join(options(name)) or 'none yet'}"
+            )
         plain = sign in ("", "+") and value and not _is_group(name) and not name.startswith(("hydra", "@"))
         result.append(f"++{name}{value}" if plain else override)
     return result

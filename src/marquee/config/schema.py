@@ -24,7 +24,7 @@ NODES = {
     "scheduler": "torch.optim.lr_scheduler.LRScheduler",
     "trainer": "pytorch_lightning.Trainer",
 }
-OPTIONAL = ("optimizer", "scheduler")
+OPTIONAL = ("scheduler",)
 
 # Named nodes: any number of them under a name each.
 COLLECTIONS = {"callbacks": "pytorch_lightning.Callback", "tracker": None}

@@ -11,6 +11,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ def cached(paths: Paths, name: str, key: Mapping[str, Any], build: Callable[[Pat
     """The folder `paths.cache/prepared/<name>-<hash of key>`, filled by `build(folder)` if it does not stand complete.
 
     `key` holds everything the content depends on (sums of the raw files, parameters, the preparation's version), as
-    JSON values. The folder appears by a rename, so that nobody sees it half written; where two processes build the
+    JSON values; the source of `marquee.data` counts too, so that changed code never reads what older code wrote. The folder appears by a rename, so that nobody sees it half written; where two processes build the
     same thing, the second keeps the first one's copy. A folder whose sizes or CRCs have changed is built again.
 
     Raises DataError where the cache cannot be written, JobError where the disk is full.
     """
-    digest = hashlib.sha256(json.dumps(dict(key), sort_keys=True).encode()).hexdigest()[:16]
+    content = {"key": dict(key), "code": preparation_code()}
+    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
     folder = paths.cache / "prepared" / f"{name}-{digest}"
     if _complete(folder):
         return folder
@@ -68,6 +70,16 @@ def cached(paths: Paths, name: str, key: Mapping[str, Any], build: Callable[[Pat
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+@cache
+def preparation_code() -> str:
+    """A hash of the code that prepares data: a few milliseconds, once a process."""
+    folder = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(file.relative_to(folder).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _complete(folder: Path) -> bool:

@@ -84,7 +84,8 @@ def prepare_task(config: Config, data: DataModule) -> Task:
         extra = {"mode": task.mode} if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau") else {}
         return build(config["scheduler"] | extra, optimizer)
 
-    task: Task = build(config["task"], model, data, optimizer, scheduler, config["seed"])
+    chosen = scheduler if config.get("scheduler") else None
+    task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
     return task
 
 

@@ -72,6 +72,10 @@ class Task(pl.LightningModule):
         if self.model.closed_form:
             return None
         optimizer = self.make_optimizer(self.model.parameters())
+        if self.trainer.gradient_clip_val:
+            # A fused optimiser says that it unscales mixed-precision gradients itself, so Lightning refuses to clip
+            # them. Without that claim they are unscaled first (bf16: there is no scale), then clipped, then applied.
+            optimizer._step_supports_amp_scaling = False
         if self.make_scheduler is not None:
             self._schedule = self.make_scheduler(optimizer)
         return optimizer

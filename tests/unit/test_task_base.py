@@ -1,0 +1,210 @@
+"""What all tasks share: schedules, clipping, precision, accumulation and the watch on the loss."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from marquee.errors import JobError
+from marquee.metrics.evaluator import Evaluator
+from marquee.models.base import Model
+from marquee.runs.checkpoint import Checkpoint
+from marquee.runs.train import fit
+from marquee.tasks.base import Task
+
+N = 8
+
+
+class Numbers:
+    """A view whose training batches are the rows of a table in order, `batch_size` at a time."""
+
+    def __init__(self, batch_size=2):
+        self.batch_size = batch_size
+
+    def steps(self, data):
+        return N // self.batch_size
+
+    def train_batches(self, data, seed, epoch):
+        return iter(data.inputs.split(self.batch_size))
+
+    def shard(self, batch, rank, world):
+        return batch
+
+    def evaluation_batches(self, data, part, rank=0, world=1):
+        return iter([data.inputs])
+
+
+class Line(Model):
+    """A weight for each of two inputs; the first dies where `dropout` says."""
+
+    def __init__(self, view, dropout=0.0):
+        super().__init__()
+        self.view = view
+        self.weight = torch.nn.Parameter(torch.tensor([[1.0, -1.0]]))
+        self.dropout = torch.nn.Dropout(dropout)
+
+
+class Scores(Evaluator):
+    """The metric is one of a list, the next at each evaluation."""
+
+    metrics = None
+
+    def update(self, scores, batch):
+        self.scores = scores
+
+    def state(self):
+        return {"scores": self.scores.detach().float().numpy()}
+
+    def compute(self, states):
+        return {"score": next(self.metrics)}, pd.DataFrame({"unit": np.arange(N)})
+
+
+class Small(Task):
+    monitor, mode = "score", "max"
+    metrics = ()
+
+    def loss(self, batch):
+        return (torch.nn.functional.linear(self.model.dropout(batch), self.model.weight).float() ** 2).mean()
+
+    def scores(self, scorer, batch):
+        return torch.nn.functional.linear(batch, scorer.weight)
+
+    def evaluator(self):
+        return self.collector
+
+    def baselines(self):
+        return {}
+
+
+def adam(parameters):
+    return torch.optim.Adam(parameters, lr=0.1, fused=True)
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, lr=0.1)
+
+
+def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropout=0.0, metrics=(), resume=False,
+          inputs=None, **settings):  # fmt: skip
+    """Fit the small task as a run does; returns the task, its learning rates at each epoch's start and its losses."""
+    if inputs is None:
+        inputs = torch.linspace(-1, 2, 2 * N).reshape(N, 2)
+    data = SimpleNamespace(inputs=inputs, spec=None)
+    task = Small(Line(view or Numbers(), dropout), data, optimizer, scheduler, seed=3)
+    task.collector = Scores()
+    task.collector.metrics = iter([*metrics, *[1.0] * 50])
+    rates = []
+
+    class Rates(pl.Callback):
+        def on_train_epoch_start(self, trainer, task):
+            rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    folder.mkdir(exist_ok=True)
+    checkpoint = Checkpoint(folder, "validation/score", "max")
+    trainer = pl.Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
+        enable_model_summary=False, callbacks=[checkpoint, Rates()], default_root_dir=folder, **settings,
+    )  # fmt: skip
+    fit(trainer, task, checkpoint, resume)
+    return task, rates
+
+
+def same(one, two):
+    return torch.equal(one.model.weight, two.model.weight)
+
+
+# Learning-rate schedules ---------------------------------------------------------------------------------------------
+
+
+def test_a_schedule_steps_once_an_epoch(tmp_path):
+    _, rates = train(tmp_path, scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, 1, gamma=0.5))
+    assert rates == pytest.approx([0.1, 0.05, 0.025])
+
+
+def test_a_plateau_steps_by_the_monitored_metric(tmp_path):
+    def plateau(optimizer):
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=1)
+
+    _, rates = train(tmp_path, epochs=6, scheduler=plateau, metrics=[0.1, 0.2, 0.2, 0.2, 0.2, 0.2])
+    # Epoch 2 is the best; 3 and 4 do not improve on it, which is one more than the patience.
+    assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_without_a_schedule_the_rate_stays(tmp_path):
+    _, rates = train(tmp_path, scheduler=None)
+    assert rates == [0.1, 0.1, 0.1]
+
+
+SCHEDULES = {
+    "cosine": lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, T_max=6),
+    "warm-up": lambda o: torch.optim.lr_scheduler.LinearLR(o, start_factor=0.1, total_iters=4),
+    "plateau": lambda o: torch.optim.lr_scheduler.ReduceLROnPlateau(o, mode="max", factor=0.1, patience=1),
+}
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULES.values(), ids=SCHEDULES.keys())
+def test_a_schedule_goes_on_after_a_resume_as_if_nothing_had_happened(tmp_path, scheduler):
+    metrics = [0.1, 0.2, 0.2, 0.2, 0.2, 0.2]
+    options = {"scheduler": scheduler, "dropout": 0.5}
+    whole, expected = train(tmp_path / "whole", epochs=6, metrics=metrics, **options)
+    _, first = train(tmp_path / "parts", epochs=3, metrics=metrics[:3], **options)
+    resumed, then = train(tmp_path / "parts", epochs=6, metrics=metrics[3:], resume=True, **options)
+    assert first + then == expected
+    assert same(resumed, whole)
+
+
+# The optimiser's step ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16-mixed"])
+def test_gradients_are_clipped_whatever_the_precision_and_also_with_a_fused_optimiser(tmp_path, precision):
+    """Clipped to next to nothing, plain SGD hardly moves; Adam divides by the size of the gradient, so it does."""
+    before = Line(Numbers()).weight
+    clipped, _ = train(tmp_path / "a", optimizer=sgd, gradient_clip_val=1e-4, precision=precision)
+    moved = float((clipped.model.weight - before).detach().norm())
+    assert 0 < moved <= 12 * 0.1 * 1.001e-4, "twelve steps of at most rate times limit"
+    fused, _ = train(tmp_path / "b", optimizer=adam, gradient_clip_val=1e-4, precision=precision)
+    assert fused.model.weight.isfinite().all() and not torch.equal(fused.model.weight, before)
+
+
+def test_clipping_does_not_touch_what_is_below_the_limit(tmp_path):
+    loose, _ = train(tmp_path / "a", gradient_clip_val=1e6)
+    free, _ = train(tmp_path / "b")
+    assert same(loose, free)
+
+
+def test_accumulating_batches_equals_one_larger_batch(tmp_path):
+    accumulated, _ = train(tmp_path / "a", optimizer=sgd, view=Numbers(2), accumulate_grad_batches=2)
+    larger, _ = train(tmp_path / "b", optimizer=sgd, view=Numbers(4))
+    assert accumulated.model.weight.detach().numpy() == pytest.approx(larger.model.weight.detach().numpy(), rel=1e-6)
+
+
+# The watch on the loss -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("validated", [1, 50])
+def test_a_loss_that_is_no_number_names_epoch_and_step(tmp_path, validated):
+    inputs = torch.ones(N, 2)
+    inputs[5] = torch.nan  # the third batch of two
+    with pytest.raises(JobError, match=r"nan in epoch 1, step 3 of 4.*optimizer\.lr") as caught:
+        train(tmp_path, inputs=inputs, check_val_every_n_epoch=validated)
+    assert "gradient_clip_val" in str(caught.value)
+
+
+def test_a_loss_that_overflows_later_names_the_epoch(tmp_path):
+    with pytest.raises(JobError, match=r"(inf|nan) in epoch [2-9], step"):
+        train(tmp_path, epochs=9, optimizer=lambda p: torch.optim.SGD(p, lr=300.0))
+    # What was good before it is still there.
+    weights = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict"]["model.weight"]
+    assert weights.isfinite().all()
+
+
+def test_the_logged_loss_is_the_mean_over_the_epochs_steps(tmp_path):
+    """By hand: with a rate of 0 the weights stay, and the epoch's loss is the mean of the batches' mean squares."""
+    task, _ = train(tmp_path, epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
+    inputs = task.data.inputs
+    expected = np.mean([float(((batch[:, 0] - batch[:, 1]) ** 2).mean()) for batch in inputs.split(2)])
+    assert float(task.trainer.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-6)
