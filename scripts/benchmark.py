@@ -3,9 +3,9 @@
     python scripts/benchmark.py [--quick] [--only NAME] [--json FILE]
 
 Training is compared with a plain PyTorch loop over the same arithmetic in the same process: ratio = ours / reference,
-medians of alternated runs. Everything else has an absolute target. Uses one thread unless OMP_NUM_THREADS is set. Uses the
-published data (MARQUEE_DATA, or ../shared/data beside the checkout); where that is absent, and with --quick, generated
-data, which the name then says. The whole takes about a quarter of an hour, --quick about two minutes.
+medians of alternated runs. Everything else has an absolute target. One thread unless OMP_NUM_THREADS is set. Data is
+the published one (MARQUEE_DATA, or ../shared/data beside the checkout); where that is absent, and with --quick, it is
+generated, which the name then says. The whole takes about a quarter of an hour, --quick about two minutes.
 """
 
 import argparse

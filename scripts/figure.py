@@ -39,6 +39,7 @@ def collect(output: Path, data: str, metric: str) -> tuple[dict[str, list[float]
 def draw(values: dict[str, list[float]], oracle: float | None, title: str, path: Path) -> None:
     """Horizontal bars, best at the top, written as PNG or SVG by the file's ending."""
     names = sorted(values, key=lambda name: sum(values[name]) / len(values[name]))
+    longest = max([oracle or 0, *(max(found) for found in values.values())])
     figure, axes = plt.subplots(figsize=(8, 0.42 * len(names) + 1.3), dpi=150)
     for row, name in enumerate(names):
         found = values[name]
@@ -47,8 +48,12 @@ def draw(values: dict[str, list[float]], oracle: float | None, title: str, path:
         axes.barh(row, mean, color=BASELINE if baseline else MODEL, height=0.66)
         if len(found) > 1:
             axes.plot([min(found), max(found)], [row, row], color=INK, linewidth=1.6, solid_capstyle="butt")
-        seeds = f"  ({len(found)} seeds)" if len(found) > 1 else ""
-        axes.annotate(f"{mean:.3f}{seeds}", (max(found), row), xytext=(6, 0), textcoords="offset points", va="center")
+        # Long bars carry their value inside, where it cannot run into the ceiling.
+        inside = mean > 0.6 * longest
+        place = {"xytext": (-8 if inside else 6, 0), "ha": "right" if inside else "left"}
+        end = min(found) if inside else max(found)
+        colour = "white" if inside else INK
+        axes.annotate(f"{mean:.3f}", (end, row), textcoords="offset points", va="center", color=colour, **place)
     if oracle is not None:
         axes.axvline(oracle, color=CEILING, linewidth=2)
         axes.annotate(
@@ -60,8 +65,8 @@ def draw(values: dict[str, list[float]], oracle: float | None, title: str, path:
             color=CEILING,
         )
     axes.set_yticks(range(len(names)), names)
-    axes.set_xlim(0, max([oracle or 0, *(max(found) for found in values.values())]) * 1.12)
-    axes.set_title(title, loc="left", fontsize=11, color=INK)
+    axes.set_xlim(0, longest * 1.06)
+    figure.suptitle(title, x=0.02, ha="left", fontsize=11, color=INK)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(left=False)
     figure.tight_layout()
@@ -79,7 +84,9 @@ def main() -> None:
     values, oracle, protocol = collect(chosen.output, chosen.data, chosen.metric)
     if not values:
         parser.error(f"{chosen.output} holds no finished run of data={chosen.data}")
-    draw(values, oracle, f"{chosen.data}: test {chosen.metric} ({protocol})", chosen.picture)
+    seeds = max(map(len, values.values()))
+    words = f"{chosen.data}: test {chosen.metric} ({protocol}; mean and range of {seeds} seeds)"
+    draw(values, oracle, words, chosen.picture)
 
 
 if __name__ == "__main__":

@@ -74,5 +74,5 @@ def machine() -> str:
 
     return (
         f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {pytorch_lightning.__version__}, "
-        f"{cpu_model()}, {cores()} cores, {torch.get_num_threads()} threads used"
+        f"{cpu_model()}, {cores()} cores, threads: {torch.get_num_threads()}"
     )

@@ -16,6 +16,8 @@ VERBS = {
     "ls": "list the runs",
     "show": "show one run: metrics, configuration, code, machine",
     "diff": "show what differs between two runs",
+    "compare": "compare runs: seeds together, protocols apart, and which differences are significant",
+    "best": "print the winning configuration as a command, chosen on validation",
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
@@ -105,6 +107,27 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("first", metavar="A", help="a RUN")
     diff.add_argument("second", metavar="B", help="a RUN")
     diff.add_argument("--json", action="store_true", help="machine-readable")
+
+    compare = verb(
+        "compare", _compare, "marquee compare outputs", "marquee compare outputs --metric ndcg@10 recall@20 --by model",
+        "marquee compare outputs --reference mf/bpr --output table.tex",
+        note="PATH is an outputs folder (paths.output of the training) or a run's folder.",
+    )  # fmt: skip
+    compare.add_argument("paths", nargs="+", type=Path, metavar="PATH")
+    compare.add_argument("--metric", nargs="+", action="extend", metavar="NAME",
+                         help="test metrics (default: the one that the runs were watched by)")  # fmt: skip
+    compare.add_argument("--by", choices=["model"], help="one row a model: its best configuration on validation")
+    compare.add_argument("--reference", metavar="NAME", help="a row to test the others against, besides the best")
+    compare.add_argument("--format", choices=["table", "md", "csv", "latex", "json"],
+                         help="default: table, or by the ending of --output")  # fmt: skip
+    compare.add_argument("--output", type=Path, metavar="FILE", help="write a file, print nothing")
+
+    best = verb(
+        "best", _best, "marquee best outputs", "marquee best outputs --metric ndcg@10",
+        note="Chosen by the mean validation metric over seeds, never by the test part.",
+    )  # fmt: skip
+    best.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="as for marquee compare")
+    best.add_argument("--metric", metavar="NAME", help="default: the metric that the runs were watched by")
 
     rerun = _runs_option(verb("rerun", _rerun, "marquee rerun latest"))
     rerun.add_argument("run", metavar="RUN")
@@ -208,6 +231,18 @@ def _diff(parsed: argparse.Namespace) -> None:
     from marquee.runs.manifest import find_run
 
     diff_runs(find_run(parsed.first, parsed.runs), find_run(parsed.second, parsed.runs), parsed.json)
+
+
+def _compare(parsed: argparse.Namespace) -> None:
+    from marquee.compare.cli import compare
+
+    compare(parsed)
+
+
+def _best(parsed: argparse.Namespace) -> None:
+    from marquee.compare.best import print_best
+
+    print_best(parsed.paths, parsed.metric)
 
 
 def _rerun(parsed: argparse.Namespace) -> int:

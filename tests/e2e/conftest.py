@@ -52,7 +52,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory, world_cache: Path) -> dict
     folders = {}
     with mock.patch.dict(os.environ, environment(output, world_cache)):
         for kind, choice in words.items():
-            done = answer("train", *choice, "trainer.max_epochs=2", "tracker=all", f"name={kind}", "tags=[shown, twice]")
+            done = answer(
+                "train", *choice, "trainer.max_epochs=2", "tracker=all", f"name={kind}", "tags=[shown, twice]"
+            )
             assert done.code == 0, done.err
             folders[kind] = (output / "latest").resolve()
     return folders

@@ -37,7 +37,9 @@ def refused(answer, code, *parts):
 
 
 def write_reviews(path, extra=()):
-    rows = [f"film {n} was {('dull', 'great')[n % 2]} in its own way {n * n},{('bad', 'good')[n % 2]}" for n in range(60)]
+    rows = [
+        f"film {n} was {('dull', 'great')[n % 2]} in its own way {n * n},{('bad', 'good')[n % 2]}" for n in range(60)
+    ]
     path.write_text("\n".join(["text,label", *rows, *extra]) + "\n")
 
 
@@ -58,6 +60,8 @@ MISTAKES = {
     "unknown model": (["model=mf/brp"], ["model=mf/brp", "model=mf/bpr", "allowed:"]),
     "class that may not be built": (["model._target_=os.system"], ["model._target_", "os.system", "MARQUEE_PLUGINS"]),
     "class that is not there": (["model._target_=marquee.models.mf.bpr.BRP"], ["no class BRP", "BPR"]),
+    "group set to nothing": (["scheduler=null"], ["scheduler=null", "cosine", "none"]),
+    "no optimizer": (["~optimizer", "model=mf/bpr"], ["optimizer", "nothing", "adam"]),
     "metric that is not computed": (
         ["task.monitor=ndcg@7", "model=linear/ease"],
         ["task.monitor=ndcg@7", "task.ks=[5, 10, 20]", "ndcg@10"],
@@ -132,8 +136,16 @@ def test_movielens_1m_without_timestamps_refuses_a_protocol_that_needs_time(shel
     (folder / "users.dat").write_text("".join(f"{user}::F::1::10::48067\n" for user in range(1, 9)))
     files = {role: movielens.RawFile(raw.names) for role, raw in movielens.MovieLens1M.files.items()}
     monkeypatch.setattr(movielens.MovieLens1M, "files", files)
-    refused(shell("train", "data=movielens_1m", "split=leave_one_out", *QUICK), 2, "split=leave_one_out", "time", "split=ratio")
-    refused(shell("train", "data=movielens_1m", "split=global_time", *QUICK), 2, "split=global_time", "time", "split=ratio")
+    refused(
+        shell("train", "data=movielens_1m", "split=leave_one_out", *QUICK),
+        2,
+        "split=leave_one_out",
+        "time",
+        "split=ratio",
+    )
+    refused(
+        shell("train", "data=movielens_1m", "split=global_time", *QUICK), 2, "split=global_time", "time", "split=ratio"
+    )
 
 
 FILES = {
@@ -218,6 +230,16 @@ def test_a_full_disk_is_a_failed_run_that_says_what_to_do(shell, tmp_path, monke
 def test_a_full_disk_before_the_run_has_a_folder(shell, monkeypatch):
     monkeypatch.setattr("tempfile.mkstemp", full_disk)
     refused(shell("train", *FAST["bpr"], *QUICK), 4, "No space left on device", "paths.output=FOLDER")
+
+
+def test_a_disk_too_full_for_prepared_data_names_the_cache(shell, tmp_path, monkeypatch):
+    def short(*args, **kwargs):
+        raise OSError("34045 requested and 16368 written")  # what NumPy says, without an error number
+
+    monkeypatch.setattr(np, "save", short)
+    answer = shell("train", *FAST["bpr"], *QUICK, f"paths.cache={tmp_path / 'full'}")
+    refused(answer, 4, "disk is full", str(tmp_path / "full"), "paths.cache=FOLDER")
+    assert [path.name for path in (tmp_path / "full" / "prepared").iterdir() if "world" in path.name] == []
 
 
 def test_runs_started_at_the_same_second_get_folders_of_their_own(tmp_path):

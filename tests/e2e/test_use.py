@@ -108,12 +108,20 @@ def test_a_model_that_only_knows_ids_says_so(trained):
 def test_unknown_users_titles_files_and_runs_are_explained(trained, tmp_path):
     title = package.load(trained["ease"]).items["title"][0]
     refused(use("recommend", trained["ease"], "--user", "99999"), 2, "'99999'", "such as 1, 2, 3", "--history")
-    refused(use("recommend", trained["ease"], "--history", title[:-2] + "zz"), 2, "neither a title nor an item id", title)
-    refused(use("recommend", trained["ease"], "--like", tmp_path / "none.txt"), 3, "none.txt does not exist", "one title")
+    refused(
+        use("recommend", trained["ease"], "--history", title[:-2] + "zz"), 2, "neither a title nor an item id", title
+    )
+    refused(
+        use("recommend", trained["ease"], "--like", tmp_path / "none.txt"), 3, "none.txt does not exist", "one title"
+    )
     (tmp_path / "empty.txt").write_text("\n")
     refused(use("recommend", trained["ease"], "--like", tmp_path / "empty.txt"), 3, "empty.txt is empty")
-    refused(use("recommend", trained["ease"], "--user", "1", "--output", "a.xlsx"), 2, "a.xlsx", ".csv, .parquet, .json")
-    refused(use("recommend", trained["ease"], "--user", "1", "--output", tmp_path / "no" / "a.csv"), 4, "cannot be written")
+    refused(
+        use("recommend", trained["ease"], "--user", "1", "--output", "a.xlsx"), 2, "a.xlsx", ".csv, .parquet, .json"
+    )
+    refused(
+        use("recommend", trained["ease"], "--user", "1", "--output", tmp_path / "no" / "a.csv"), 4, "cannot be written"
+    )
     refused(answer("recommend", "nothing", "--user", "1", "--runs", trained["ease"].parents[1]), 2, "no run nothing")
 
 
@@ -184,7 +192,9 @@ def test_a_loaded_predictor_gives_the_probabilities_that_the_test_counted(traine
         inputs = [Image.fromarray(np.asarray(data.images[row]).transpose(1, 2, 0)) for row in rows]
     else:
         tokens, lengths = data.store.rows(rows, 10_000, "head")
-        inputs = [" ".join(data.vocabulary[t] for t in row[:n]) for row, n in zip(tokens.tolist(), lengths, strict=True)]
+        inputs = [
+            " ".join(data.vocabulary[t] for t in row[:n]) for row, n in zip(tokens.tolist(), lengths, strict=True)
+        ]
     table = predictor.predict(inputs)
     held = units.filter(regex=r"^p\(")
     assert list(held) == [f"p({label})" for label in predictor.labels]

@@ -40,7 +40,7 @@ def test_an_absolute_target_has_no_reference(measured):
 
 def test_the_table_names_the_machine_and_says_whether_the_target_is_met(measured):
     table, _ = measured
-    assert "torch" in table.splitlines()[0] and "1 thread" in table.splitlines()[0]
+    assert "torch" in table.splitlines()[0] and "threads: 1" in table.splitlines()[0]
     assert table.splitlines()[-1].endswith("met")
 
 

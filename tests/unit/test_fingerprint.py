@@ -55,10 +55,14 @@ def test_data_split_and_code_count(config):
     assert len({of(config), of(config, data="x"), of(config, split="x"), of(config, code={"sha256": "x"})}) == 4
 
 
-def test_order_of_keys_and_spelling_of_numbers_do_not(config):
+def test_the_order_of_keys_does_not_count(config):
     assert of(dict(reversed(list(config.items())))) == of(config)
-    assert of(changed(config, "optimizer.lr", 1)) == of(changed(config, "optimizer.lr", 1.0))
-    assert canonical({"b": 1e-3, "a": [True, None, 2.0]}) == '{"a":[true,null,2],"b":0.001}'
+    assert canonical({"b": 1e-3, "a": [True, None, 2.0]}) == '{"a":[true,null,2.0],"b":0.001}'
+
+
+def test_one_batch_and_all_batches_are_two_experiments(config):
+    one, all_ = (changed(config, "trainer.limit_train_batches", value) for value in (1, 1.0))
+    assert of(one) != of(all_)
 
 
 def test_true_is_not_one():

@@ -1,5 +1,7 @@
 """What all tasks share: schedules, clipping, precision, accumulation and the watch on the loss."""
 
+import errno
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -105,8 +107,9 @@ def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropou
     folder.mkdir(exist_ok=True)
     checkpoint = Checkpoint(folder, "validation/score", "max")
     trainer = pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, num_sanity_val_steps=0,
-        enable_model_summary=False, callbacks=[checkpoint, Rates()], default_root_dir=folder, **settings,
+        max_epochs=epochs, accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0,
+        enable_progress_bar=False, enable_model_summary=False, callbacks=[checkpoint, Rates()],
+        default_root_dir=folder, **settings,
     )  # fmt: skip
     fit(trainer, task, checkpoint, resume)
     return task, rates
@@ -131,6 +134,14 @@ def test_a_plateau_steps_by_the_monitored_metric(tmp_path):
     _, rates = train(tmp_path, epochs=6, scheduler=plateau, metrics=[0.1, 0.2, 0.2, 0.2, 0.2, 0.2])
     # Epoch 2 is the best; 3 and 4 do not improve on it, which is one more than the patience.
     assert rates == pytest.approx([0.1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_a_plateau_counts_validations_and_not_the_epochs_between_them(tmp_path):
+    def plateau(optimizer):
+        return torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode="max", factor=0.1, patience=0)
+
+    _, rates = train(tmp_path, epochs=8, scheduler=plateau, metrics=[0.1, 0.2, 0.3, 0.3], check_val_every_n_epoch=2)
+    assert rates == pytest.approx([0.1] * 8)  # the first stall is seen at the end of the last epoch
 
 
 def test_without_a_schedule_the_rate_stays(tmp_path):
@@ -208,3 +219,21 @@ def test_the_logged_loss_is_the_mean_over_the_epochs_steps(tmp_path):
     inputs = task.data.inputs
     expected = np.mean([float(((batch[:, 0] - batch[:, 1]) ** 2).mean()) for batch in inputs.split(2)])
     assert float(task.trainer.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+# Checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):
+    train(tmp_path, epochs=2)
+    before = (tmp_path / "last.ckpt").read_bytes()
+
+    def half(self, path):
+        path.write_bytes(before[: len(before) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", half)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path, epochs=3, resume=True)
+    assert (tmp_path / "last.ckpt").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]

@@ -27,11 +27,8 @@ def save_model(folder: Path, node: dict[str, Any], model: Model, data: DataModul
 
 def load_model(folder: Path) -> Model:
     """The trained model in evaluation mode. Only whitelisted classes are built; nothing is unpickled."""
-    try:
-        content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        tensors = load_file(folder / "model.safetensors")
-    except FileNotFoundError as error:
-        raise DataError(f"{error.filename}: not there, so the run cannot be used. Train it again.") from None
+    content = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    tensors = load_file(folder / "model.safetensors")
     model: Model = build(content["model"], spec_from_json(content["spec"]))
     try:
         model.load_state_dict(tensors)

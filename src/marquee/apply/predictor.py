@@ -5,12 +5,15 @@ predictor.recommend(users=[1, 2], k=5)                       # a run on interact
 predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 """
 
+import json
 import os
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from marquee.apply.classifier import ImagePredictor, TextPredictor
 from marquee.apply.recommender import RecommendPredictor
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.runs.manifest import find_run, read_manifest, status_of
 
 Predictor = RecommendPredictor | TextPredictor | ImagePredictor
@@ -29,7 +32,13 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
         hint = f" To continue it: marquee train resume={folder.name}" if status in ("interrupted", "failed") else ""
         raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")
     spec = manifest["data"]["spec"]
-    if spec["kind"] == "InteractionSpec":
-        return RecommendPredictor(folder / "inference")
-    kind = TextPredictor if spec["kind"] == "TextSpec" else ImagePredictor
-    return kind(folder / "inference", spec["multilabel"])
+    try:
+        if spec["kind"] == "InteractionSpec":
+            return RecommendPredictor(folder / "inference")
+        kind = TextPredictor if spec["kind"] == "TextSpec" else ImagePredictor
+        return kind(folder / "inference", spec["multilabel"])
+    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        raise DataError(
+            f"{folder / 'inference'} is damaged ({error}), so the run cannot be used. "
+            f"To train it again: marquee rerun {folder.name}"
+        ) from error

@@ -86,7 +86,9 @@ class RecommendPredictor:
         for name in names:
             position = self._position(name)
             if position < 0:
-                close = get_close_matches(str(name), self.known.titles, n=3, cutoff=0.4)
+                part = str(name).casefold()
+                close = [title for title in self.known.titles if part and part in title.casefold()][:3]
+                close = close or get_close_matches(str(name), self.known.titles, n=3, cutoff=0.4)
                 hint = f" Close titles: {'; '.join(close)}." if close else ""
                 raise ConfigError(f"{name!r} is neither a title nor an item id of this run.{hint}")
             found.append(position)

@@ -36,18 +36,11 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def canonical(content: Any) -> str:
-    """JSON with one spelling: keys sorted, no spaces, a whole number is written the same as integer and as float."""
-    return json.dumps(_numbers(content), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """JSON with one spelling: keys sorted, no spaces.
 
-
-def _numbers(content: Any) -> Any:
-    if isinstance(content, Mapping):
-        return {str(key): _numbers(value) for key, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_numbers(value) for value in content]
-    if isinstance(content, float) and content.is_integer() and abs(content) < 2**53:
-        return int(content)
-    return content
+    1 and 1.0 stay apart: `trainer.limit_train_batches=1` is one batch, 1.0 is all of them.
+    """
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def fingerprint(config: Mapping[str, Any], data: str, split: str, code: Mapping[str, Any]) -> str:

@@ -38,8 +38,9 @@ def cached(paths: Paths, name: str, key: Mapping[str, Any], build: Callable[[Pat
     """The folder `paths.cache/prepared/<name>-<hash of key>`, filled by `build(folder)` if it does not stand complete.
 
     `key` holds everything the content depends on (sums of the raw files, parameters, the preparation's version), as
-    JSON values; the source of `marquee.data` counts too, so that changed code never reads what older code wrote. The folder appears by a rename, so that nobody sees it half written; where two processes build the
-    same thing, the second keeps the first one's copy. A folder whose sizes or CRCs have changed is built again.
+    JSON values; the source of `marquee.data` counts too, so that changed code never reads what older code
+    wrote. The folder appears by a rename, so that nobody sees it half written; where two processes build the same
+    thing, the second keeps the first one's copy. A folder whose sizes or CRCs have changed is built again.
 
     Raises DataError where the cache cannot be written, JobError where the disk is full.
     """
@@ -61,7 +62,9 @@ def cached(paths: Paths, name: str, key: Mapping[str, Any], build: Callable[[Pat
         _mark(temporary)
         _move(temporary, folder)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # NumPy tells of a short write ("10 requested and 3 written") without an error number.
+        short = error.errno is None and str(error).endswith(" written")
+        if short or error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise JobError(
                 f"The disk is full: {folder.parent} has no room for the prepared data of {name}. "
                 "Free some space, or put the cache elsewhere with paths.cache=FOLDER."

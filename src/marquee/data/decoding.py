@@ -1,5 +1,6 @@
 """Image files to uint8 pixels of one size; `decode_image` is what a finished run uses alone."""
 
+import errno
 import io
 import logging
 import os
@@ -52,7 +53,7 @@ def decode_all(
     Returns the row numbers that could be decoded and the names of those that could not (each is logged with its
     reason). Raises DataError where they are more than the share `max_corrupt`.
     """
-    images = open_memmap(target, mode="w+", dtype=np.uint8, shape=(len(names), *shape))
+    images = _new(target, (len(names), *shape))
 
     def decode(start: int) -> list[tuple[int, str]]:
         failed = []
@@ -78,7 +79,7 @@ def decode_all(
     if failed:
         if not len(kept):
             raise DataError(f"{where}: none of the {len(names)} images can be decoded.")
-        complete = open_memmap(target.with_suffix(".part"), mode="w+", dtype=np.uint8, shape=(len(kept), *shape))
+        complete = _new(target.with_suffix(".part"), (len(kept), *shape))
         for start in range(0, len(kept), 1024):
             complete[start : start + 1024] = images[kept[start : start + 1024]]
         complete.flush()
@@ -86,6 +87,20 @@ def decode_all(
     else:
         images.flush()
     return kept, [names[row] for row, _ in failed]
+
+
+def _new(target: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """A new .npy file as a memory map. Raises OSError where the disk has no room for all of it."""
+    images = open_memmap(target, mode="w+", dtype=np.uint8, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        # A page that finds no room when it is written kills the process (SIGBUS), so the room is taken beforehand.
+        with open(target, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, target.stat().st_size)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # not every file system can
+                    raise
+    return images
 
 
 def _cores() -> int:

@@ -176,10 +176,10 @@ class _Seen:
         """
         drawn = torch.randint(self.n_items, (len(users), n), generator=generator).view(-1)
         owners = users.repeat_interleave(n) if n > 1 else users
-        pending = torch.arange(len(drawn))
+        pending = self.contains(owners, drawn).nonzero()[:, 0]
         for _ in range(20):
-            pending = pending[self.contains(owners[pending], drawn[pending])]
             if not len(pending):
                 break
             drawn[pending] = torch.randint(self.n_items, (len(pending),), generator=generator)
+            pending = pending[self.contains(owners[pending], drawn[pending])]
         return drawn.view(len(users), n)

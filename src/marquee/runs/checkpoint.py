@@ -5,6 +5,7 @@ whole life; and it does not remember that early stopping had decided, which a re
 """
 
 import math
+import os
 import pickle
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,8 +20,8 @@ from marquee.errors import JobError
 class Checkpoint(pl.callbacks.Checkpoint):
     """Writes `last.ckpt` after every `every_n_epochs`-th epoch and `best.ckpt` when the monitored metric improves.
 
-    Lightning writes to a temporary file and renames it, so a kill leaves the previous checkpoint whole. The base class
-    makes Lightning call this after the task's own end of epoch, when the learning rate of the next epoch is set.
+    Each is written beside its place and then renamed, so a kill or a full disk leaves the previous one whole. The base
+    class makes Lightning call this after the task's own end of epoch, when the learning rate of the next one is set.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.stopped = bool(trainer.should_stop)
         if improved or (value is None and self.best is None):
             # Without validation the newest epoch is the best that is known.
-            trainer.save_checkpoint(self.best_path)
+            _save(trainer, self.best_path)
         if self.stopped or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0:
-            trainer.save_checkpoint(self.last_path)
+            _save(trainer, self.last_path)
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "stopped": self.stopped}
@@ -69,6 +70,18 @@ class Checkpoint(pl.callbacks.Checkpoint):
         # The resumed run had already decided to stop: one more epoch would not be what an uninterrupted run does.
         if self.stopped:
             trainer.should_stop = True
+
+
+def _save(trainer: pl.Trainer, path: Path) -> None:
+    # Lightning writes to the system's temporary folder and moves the file, which is a copy where that is another disk.
+    temporary = path.with_name(f".{path.name}")
+    try:
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def load_weights(task: torch.nn.Module, path: Path) -> None:

@@ -205,10 +205,10 @@ def _report_failure(outcome: Outcome) -> None:
 def _sweep_table(outcomes: list[Outcome]) -> None:
     """All jobs of a sweep with their test metrics, the ones that failed too."""
     found = [(outcome.manifest or {}).get("metrics") or {} for outcome in outcomes]
-    # What the tasks watch comes first, then what else there is room for.
-    names = [f"test/{outcome.manifest['monitor']}" for outcome in outcomes if (outcome.manifest or {}).get("monitor")]
-    names += [name for metrics in found for name in metrics if name.startswith("test/")]
-    names = [name for name in dict.fromkeys(names) if any(name in metrics for metrics in found)][:4]
+    from marquee.runs.summary import shown_metrics
+
+    names = [f"test/{name}" for outcome in outcomes for name in shown_metrics(outcome.manifest or {})]
+    names = list(dict.fromkeys(names))[:4]
     words = [outcome.overrides for outcome in outcomes]
     shared = set(words[0]).intersection(*words[1:]) if len(words) > 1 else set()
     rows = []

@@ -32,7 +32,7 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
         metric, value = headline(run)
         rows.append([
             str(run["id"]), Coloured(run["status"], _COLOURS.get(run["status"])), str(run["seed"]),
-            local(run["started"]), f"{metric} {number(value)}" if metric else "",
+            local(run["started"])[:16], f"{metric} {number(value)}" if metric else "",
         ])  # fmt: skip
     table(["run", "status", "seed", "started", "metric"], rows)
 
@@ -193,7 +193,8 @@ def table(columns: Sequence[str] | None, rows: Sequence[Sequence[Any]], numbers:
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD if columns else None, show_header=bool(columns), pad_edge=False)
+    drawn = Table(box=box.SIMPLE_HEAD if columns else None, show_header=bool(columns), pad_edge=False,
+                  collapse_padding=True, show_edge=False)  # fmt: skip
     for index in range(len(columns or (cells[0] if cells else ()))):
         right = numbers and index > 0
         first = index == 0

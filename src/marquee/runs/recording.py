@@ -23,6 +23,13 @@ class Interrupted(KeyboardInterrupt):
     """SIGTERM, told apart from Ctrl-C in the manifest."""
 
 
+class LogFile(logging.FileHandler):
+    """The run's log. What it has no room for is lost without a word: the run itself says that the disk is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 @contextmanager
 def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     """Around training: yields the trackers' loggers; on the way out writes the status and closes everything.
@@ -34,7 +41,7 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
         yield []  # the first process of a distributed run keeps the record
         return
     started = time.monotonic()
-    handler = logging.FileHandler(run.folder / "log.txt", encoding="utf-8")
+    handler = LogFile(run.folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("marquee").setLevel(logging.INFO)
@@ -77,7 +84,8 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
             except Exception as error:  # a tracker must never cost a finished run
                 log.warning("%s could not be closed: %s", type(tracker).__name__, error)
         logging.getLogger().removeHandler(handler)
-        handler.close()
+        with suppress(OSError):
+            handler.close()
 
 
 def _finish(run: Run, status: str, started: float, error: str | None) -> None:

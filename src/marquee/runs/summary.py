@@ -1,6 +1,7 @@
 """What a person sees when a run has finished: the test metrics beside baselines and oracle, and what to type next."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,27 @@ from marquee.runs.manifest import Run
 
 # A table of all metrics would not fit a terminal; the manifest has the rest.
 COLUMNS = {
-    "Recommendation": ("hit_rate@{k}", "recall@{k}", "ndcg@{k}", "mrr@{k}", "coverage@{k}"),
-    "Classification": ("accuracy", "f1_macro", "auroc", "average_precision", "log_loss"),
+    "Recommendation": ("ndcg@{k}", "hit_rate@{k}", "recall@{k}", "coverage@{k}"),
+    "Classification": ("accuracy", "f1_macro", "auroc", "log_loss"),
 }
 
 
-def print_summary(run: Run, monitor: str) -> None:
+def print_summary(run: Run) -> None:
     """The table of a finished run, its folder and two suggestions, on standard output."""
     console = Console()
     manifest = run.manifest
-    console.print(metric_table(manifest, monitor))
-    console.print(_protocol(manifest), style="dim", soft_wrap=True)
+    console.print(metric_table(manifest), "")
+    console.print(_protocol(manifest), style="dim", soft_wrap=not console.is_terminal)
     console.print(f"run: {run.folder}", soft_wrap=True, highlight=False)
     console.print("next:", *_suggestions(run), sep="\n  ", soft_wrap=True, highlight=False)
 
 
-def metric_table(manifest: dict[str, Any], monitor: str) -> Table:
+def metric_table(manifest: Mapping[str, Any]) -> Table:
     """Model, baselines and oracle as rows."""
-    columns = shown_metrics(manifest, monitor)
-    table = Table(title=f"test: {manifest['data']['name']}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
+    columns = shown_metrics(manifest)
+    # Narrow gaps: the longest model name and five metrics fit 80 columns.
+    table = Table(title=f"test: {manifest['data']['name']}", title_justify="left", box=box.SIMPLE_HEAD,
+                  collapse_padding=True, pad_edge=False, show_edge=False)  # fmt: skip
     table.add_column("model", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right")
@@ -49,8 +52,11 @@ def metric_table(manifest: dict[str, Any], monitor: str) -> Table:
     return table
 
 
-def shown_metrics(manifest: dict[str, Any], monitor: str) -> list[str]:
-    """The monitored metric first, then the usual ones at its cut-off that this run has."""
+def shown_metrics(manifest: Mapping[str, Any]) -> list[str]:
+    """The monitored metric first, then the usual ones at its cut-off that this run has; none where none was tested."""
+    if not manifest.get("metrics"):
+        return []
+    monitor = manifest["monitor"]
     task = manifest["config"]["task"]["_target_"].rsplit(".", 1)[-1]
     k = monitor.rsplit("@", 1)[-1]
     wanted = [monitor, *(name.format(k=k) for name in COLUMNS.get(task, ()))]

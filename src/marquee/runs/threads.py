@@ -19,11 +19,13 @@ def set_threads(config: Mapping[str, Any]) -> None:
     processes = devices if isinstance(devices, int) and not isinstance(devices, bool) and devices > 0 else 1
     wanted = config.get("threads")
     wanted = wanted if isinstance(wanted, int) and not isinstance(wanted, bool) and wanted > 0 else None
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        if wanted is not None:
-            os.environ[name] = str(wanted)
-        else:
-            os.environ.setdefault(name, str(max(cores() // processes, 1)))
+    if wanted is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(wanted)
+    else:
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(cores() // processes, 1)))
+        # One number for both: the threads of a matrix product decide its last digits, so a run that went on with
+        # another number of them would not end with the same weights.
+        os.environ.setdefault("MKL_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("GOMP_SPINCOUNT", "0")
     if wanted is not None and "torch" in sys.modules:  # a later job of a sweep

@@ -58,7 +58,7 @@ def train(config: Config, overrides: Sequence[str] = (), resume: Path | None = N
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
             record(run, config, task, trainer, checkpoint, references, durations)
     if trainer.is_global_zero:
-        print_summary(run, task.monitor)
+        print_summary(run)
     return run.manifest
 
 
@@ -151,7 +151,8 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     monitor = f"validation/{task.monitor}"
     checkpoint: Checkpoint = build(nodes["checkpoint"], run.folder / "checkpoints", monitor, task.mode)
     callbacks: list[pl.Callback] = [checkpoint]
-    if "early_stopping" in nodes and task.model.max_epochs is None:
+    watched = task.model.max_epochs is None and settings.get("limit_val_batches") != 0
+    if "early_stopping" in nodes and watched:
         callbacks.append(build({"monitor": monitor, "mode": task.mode, **nodes["early_stopping"]}))
     known = {"checkpoint", "early_stopping"}
     callbacks += [build(node) for name, node in nodes.items() if name not in known]

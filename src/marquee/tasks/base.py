@@ -45,6 +45,7 @@ class Task(pl.LightningModule):
         self.automatic_optimization = not model.closed_form
         self._collector: Evaluator | None = None
         self._losses: list[Tensor] = []
+        self._validated: float | None = None
         self._schedule: Any = None
         self._saved_schedule: dict[str, Any] | None = None
 
@@ -111,11 +112,12 @@ class Task(pl.LightningModule):
         if self._schedule is not None:
             # Lightning steps schedulers that watch a metric after the checkpoint was written; a resume would differ.
             if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                value = self.trainer.callback_metrics.get(f"validation/{self.monitor}")
-                if value is not None:
-                    self._schedule.step(float(value))
+                # Only where this epoch was validated: an old value again would count as a stall.
+                if self._validated is not None:
+                    self._schedule.step(self._validated)
             else:
                 self._schedule.step()
+        self._validated = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self._schedule is not None:
@@ -164,6 +166,7 @@ class Task(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         self._end_evaluation("validation")
+        self._validated = self.results["validation"][0][self.monitor]
 
     def on_test_epoch_start(self) -> None:
         self._start_evaluation()

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+PANEL = 512  # columns of the product that are formed at a time
+
 
 def co_counts(users: Tensor, items: Tensor, n_items: int) -> Tensor:
     """X^T X [n_items, n_items] of the binary matrix of (user, item) pairs; repeated pairs count once.
@@ -19,5 +21,7 @@ def co_counts(users: Tensor, items: Tensor, n_items: int) -> Tensor:
     for start, low, high in zip(range(0, n_users, size), bounds[:-1].tolist(), bounds[1:].tolist(), strict=False):
         block = torch.zeros(min(size, n_users - start), n_items, device=items.device)
         block[users[low:high] - start, items[low:high]] = 1
-        gram.addmm_(block.T, block)
-    return gram
+        # The product is symmetric: its lower half is formed in panels, which saves 44 % of the work at 3,700 items.
+        for left in range(0, n_items, PANEL):
+            gram[left:, left : left + PANEL].addmm_(block[:, left:].T, block[:, left : left + PANEL])
+    return gram.tril_() + gram.tril(-1).T

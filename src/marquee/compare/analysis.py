@@ -1,0 +1,118 @@
+"""The comparison itself: folders in, records out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from marquee.compare.choice import one_for_each_model
+from marquee.compare.collect import Block, Group, collect
+from marquee.compare.pairs import compare_pairs
+from marquee.compare.protocol import describe
+from marquee.compare.ranks import rank_over_data
+from marquee.compare.remarks import remarks
+from marquee.compare.results import BlockResult, Comparison
+from marquee.compare.scores import configuration, scores
+from marquee.compare.statistics import flips_for
+from marquee.compare.units import read_units
+from marquee.config.targets import closest
+from marquee.errors import ConfigError
+
+
+def compare(
+    paths: Sequence[Path], metrics: Sequence[str] = (), by_model: bool = False, reference: str | None = None
+) -> Comparison:
+    """Compare the finished runs that `paths` mean.
+
+    metrics    test metrics; none: the one that each block's runs were watched by
+    by_model   keep the best configuration of each model, chosen on validation
+    reference  a label or a model that the others are tested against, besides the best
+
+    Raises ConfigError for paths without finished runs, and for metrics and references that no block has.
+    """
+    blocks, left_out = collect(paths)
+    metrics = list(dict.fromkeys(metric.removeprefix("test/") for metric in metrics))
+    _known_metrics(blocks, metrics)
+    chosen = [one_for_each_model(block) if by_model else (block, []) for block in blocks]
+    references = [_reference(block, reference) for block, _ in chosen]
+    if reference is not None and not any(references):
+        raise ConfigError(_no_reference(reference, [block for block, _ in chosen]))
+    results = []
+    for (block, notes), named in zip(chosen, references, strict=True):
+        wanted = metrics or [block.monitor]
+        result = _block(block, [metric for metric in wanted if metric in block.metrics()], named)
+        absent = [metric for metric in wanted if metric not in block.metrics()]
+        notes = notes + [f"No run here has {metric}." for metric in absent]
+        if reference is not None and named is None:
+            notes.append(f"The reference {reference} is not among these.")
+        result.notes = notes + result.notes
+        results.append(result)
+    ranks, rank_notes = rank_over_data(blocks, metrics)
+    return Comparison(results, ranks, rank_notes, left_out)
+
+
+def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockResult:
+    units = read_units(block.groups, metrics)
+    kind = "users" if block.manifest["data"]["spec"]["kind"] == "InteractionSpec" else "examples"
+    configurations = [configuration(group) for group in block.groups]
+    results = [scores(block, metric, configurations, reference) for metric in metrics]
+    tests = compare_pairs(block, results, units)
+    notes = [*remarks(block, metrics, kind), *units.notes]
+    for result in results:
+        if result.direction is None:
+            notes.append(f"{result.metric}: neither more nor less of it is better, so there is no best.")
+        measured = {block.groups[index].label for index in units.values.get(result.metric, ())}
+        missing = [score.label for score in result.models if score.label not in measured]
+        if not measured:
+            notes.append(f"{result.metric} is not known for single {kind}, so there is no paired test of it.")
+        elif missing:
+            notes.append(f"{result.metric}: no paired test of {', '.join(missing)}, without per-unit results.")
+    data, split = block.manifest["data"]["name"], block.manifest["split"]["name"]
+    return BlockResult(
+        title=f"{data}, {split}",
+        data=data,
+        split=split,
+        protocol=describe(block.manifest),
+        like=block.like,
+        differs=block.differs,
+        unit=kind,
+        n_units=len(units.ids),
+        seeds=sorted({seed for row in configurations for seed in row.seeds}),
+        configurations=configurations,
+        metrics=results,
+        tests=tests,
+        flips=flips_for(tests),
+        notes=notes,
+    )
+
+
+# Names that were typed -----------------------------------------------------------------------------------------------
+
+
+def _known_metrics(blocks: Sequence[Block], metrics: Sequence[str]) -> None:
+    known = list(dict.fromkeys(name for block in blocks for name in block.metrics()))
+    for metric in metrics:
+        if metric not in known:
+            near = closest(metric, known)
+            hint = f" Did you mean {near}?" if near else ""
+            raise ConfigError(f"--metric {metric}: no run has it.{hint}\n  allowed: {', '.join(known)}")
+
+
+def _reference(block: Block, name: str | None) -> Group | None:
+    """The group of that label, or the only one of that model."""
+    if name is None:
+        return None
+    same = [group for group in block.groups if group.label == name]
+    same = same or [group for group in block.groups if group.model == name]
+    if len(same) > 1:
+        listed = "\n".join(f"  {group.label}" for group in same)
+        raise ConfigError(f"--reference {name} may be any of these; give one of them, or --by model:\n{listed}")
+    return same[0] if same else None
+
+
+def _no_reference(name: str, blocks: Sequence[Block]) -> str:
+    known = list(dict.fromkeys(group.label for block in blocks for group in block.groups))
+    near = closest(name, known)
+    listed = "\n".join(f"  {label}" for label in known[:20])
+    hint = f" Did you mean {near!r}?" if near else ""
+    if name.startswith("baseline/") or name in ("majority", "oracle"):
+        hint = " Baselines are recorded without per-unit results; train one as a model to test against it: model=NAME"
+    return f"--reference {name} is none of the compared configurations.{hint}\n{listed}"

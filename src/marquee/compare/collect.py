@@ -1,0 +1,203 @@
+"""From folders to groups (runs that differ only in their seed) and blocks (groups that may stand in one column)."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from marquee.compare.labels import labels
+from marquee.compare.protocol import configuration_key, protocol_key, switches
+from marquee.config.fingerprint import identity
+from marquee.errors import ConfigError
+from marquee.runs.manifest import MANIFEST, Run, read_manifest, run_folders, status_of
+
+# Where a smaller value is the better one, and where neither direction is; of all other metrics more is better.
+LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss")
+NEITHER = ("mean_popularity",)
+
+
+@dataclass
+class Group:
+    """One configuration: its finished runs, one a seed, in the order of their seeds."""
+
+    runs: list[Run]
+    label: str = ""
+    differing: dict[str, Any] = field(default_factory=dict)  # the keys of the label in full
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.runs[0].manifest
+
+    @property
+    def model(self) -> str:
+        return self.manifest.get("model") or "model"
+
+    def values(self, metric: str) -> list[float]:
+        """`test/ndcg@10` of each run that has it, in the order of seeds."""
+        found = (run.manifest["metrics"].get(metric) for run in self.runs)
+        return [value for value in found if value is not None]
+
+
+@dataclass
+class Block:
+    """Groups of one protocol. `differs` says in words what tells it from the most similar block before it."""
+
+    groups: list[Group]
+    like: int | None = None  # the number of that block, from 1
+    differs: list[str] = field(default_factory=list)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.groups[0].manifest
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def monitor(self) -> str:
+        """The metric that most of the runs were watched by."""
+        return Counter(run.manifest["monitor"] for run in self.runs).most_common(1)[0][0]
+
+    def metrics(self) -> list[str]:
+        """All test metrics that any of the runs has."""
+        names = dict.fromkeys(name for run in self.runs for name in run.manifest["metrics"])
+        return [name.removeprefix("test/") for name in names if name.startswith("test/")]
+
+    def direction(self, metric: str) -> str | None:
+        """`max`, `min`, or None for a metric of which neither more nor less is better."""
+        for run in self.runs:
+            if run.manifest["monitor"] == metric and run.manifest.get("mode"):
+                return run.manifest["mode"]
+        name = metric.split("@")[0]
+        return None if name in NEITHER else "min" if name in LOWER else "max"
+
+
+@dataclass
+class LeftOut:
+    """A run that is in no table, and why."""
+
+    run: str
+    status: str
+    message: str
+
+
+def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
+    """Blocks, the largest first, and the runs that are in none.
+
+    Raises ConfigError for a path without runs, and where no run is finished.
+    """
+    runs, left_out = [], []
+    for folder in find_folders(paths):
+        try:
+            run = Run(folder, read_manifest(folder))
+            reason = _why_not(run)
+        except ConfigError as error:
+            left_out.append(LeftOut(folder.name, "unreadable", str(error)))
+            continue
+        if reason:
+            left_out.append(LeftOut(folder.name, *reason))
+        else:
+            runs.append(run)
+    if not runs:
+        listed = "\n".join(f"  {entry.run}  {entry.status}  {entry.message}".rstrip() for entry in left_out[:20])
+        raise ConfigError(f"No run of {_joined(paths)} is finished, so there is nothing to compare:\n{listed}")
+    groups = []
+    for same in _by(runs, lambda run: configuration_key(run.manifest)):
+        newest, repeated = _one_a_seed(same)
+        groups.append(Group(newest))
+        left_out += repeated
+    blocks = [Block(same) for same in _by(groups, lambda group: protocol_key(group.manifest))]
+    blocks.sort(key=lambda block: (-len(block.groups), -len(block.runs), str(block.manifest["data"]["name"])))
+    for number, block in enumerate(blocks):
+        name_groups(block)
+        block.like, block.differs = _nearest(block, blocks[:number])
+    return blocks, left_out
+
+
+def find_folders(paths: Sequence[Path]) -> list[Path]:
+    """The run folders that paths mean: a run's own, or all in an outputs folder (or in its `runs`). Each once."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        path = path.expanduser()
+        place = path.parent if path.name == MANIFEST else path
+        if (place / MANIFEST).is_file():
+            folders = [place]
+        else:
+            folders = run_folders(place) or sorted(file.parent for file in place.glob(f"*/{MANIFEST}"))
+        if not folders:
+            raise ConfigError(_nothing_in(path))
+        found.update(dict.fromkeys(folder.resolve() for folder in folders))
+    return list(found)
+
+
+def _nothing_in(path: Path) -> str:
+    what = "Give an outputs folder (paths.output of the training, by default outputs) or the folders of runs."
+    if not path.exists():
+        return f"{path} does not exist. {what}"
+    if not path.is_dir():
+        return f"{path} is a file. {what}"
+    names = sorted(entry.name + ("/" if entry.is_dir() else "") for entry in path.iterdir())
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"{path} holds no runs; found: {', '.join(names[:8]) or 'nothing'}{more}. {what}"
+
+
+def _why_not(run: Run) -> tuple[str, str] | None:
+    """(status, message) of a run that cannot be compared."""
+    manifest = run.manifest
+    status = status_of(manifest)
+    error = manifest.get("error")
+    message = str(error["message"] if isinstance(error, dict) and "message" in error else error or "")
+    if status != "finished":
+        return status, message.split("\n")[0]
+    missing = [key for key in ("config", "data", "split", "metrics", "monitor") if not manifest.get(key)]
+    return ("incomplete", f"its manifest has no {', '.join(missing)}") if missing else None
+
+
+def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """The newest run of each seed: a repetition is no further evidence."""
+    newest: dict[Any, Run] = {}
+    left_out = []
+    for run in sorted(runs, key=lambda run: run.manifest.get("started") or "", reverse=True):
+        kept = newest.setdefault(run.manifest["seed"], run)
+        if kept is not run:
+            code = "" if _code(kept) == _code(run) else ", other code"
+            message = f"same configuration and seed as the newer {kept.folder.name}{code}"
+            left_out.append(LeftOut(run.folder.name, "repeated", message))
+    return sorted(newest.values(), key=lambda run: run.manifest["seed"]), left_out
+
+
+def _code(run: Run) -> Any:
+    return (run.manifest.get("code") or {}).get("sha256")
+
+
+def name_groups(block: Block) -> None:
+    """Give each group its label."""
+    configs = []
+    for group in block.groups:
+        config = identity(group.manifest["config"])
+        config.pop("seed", None)
+        configs.append(config)
+    words, differing = labels([group.model for group in block.groups], configs)
+    for group, word, keys in zip(block.groups, words, differing, strict=True):
+        group.label, group.differing = word, keys
+
+
+def _nearest(block: Block, before: Sequence[Block]) -> tuple[int | None, list[str]]:
+    differences = [switches(block.manifest, other.manifest) for other in before]
+    if not differences:
+        return None, []
+    best = min(range(len(differences)), key=lambda index: len(differences[index]))
+    return best + 1, differences[best]
+
+
+def _by(things: Iterable[Any], key: Any) -> list[list[Any]]:
+    found: dict[str, list[Any]] = {}
+    for thing in things:
+        found.setdefault(key(thing), []).append(thing)
+    return list(found.values())
+
+
+def _joined(paths: Sequence[Path]) -> str:
+    return ", ".join(map(str, paths))

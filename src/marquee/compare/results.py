@@ -1,0 +1,99 @@
+"""What a comparison found, as plain records: `--format json` writes them as they are, tables are drawn from them."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from marquee.compare.collect import LeftOut
+from marquee.compare.ranks import Ranks
+
+
+@dataclass
+class PairedTest:
+    """A configuration minus the other one of the pair, in the metric's own unit, over the units of the test set."""
+
+    against: str
+    difference: float
+    interval: tuple[float, float]  # 95 %, paired bootstrap
+    p: float  # sign flips, not corrected
+    p_holm: float  # corrected over all tests of the block
+    significant: bool  # p_holm < 0.05
+    effect: float | None  # mean of the differences / their standard deviation
+    better: float  # share of units; where less is better, those with less
+    worse: float
+    p_seeds: float | None  # Welch's t between the means of seeds, not corrected; None where seeds say nothing
+
+
+@dataclass
+class Score:
+    """One metric of one configuration, or of a baseline or the oracle (then `values` has one for all)."""
+
+    label: str
+    kind: str  # model, baseline, oracle
+    values: list[float]  # a seed each
+    mean: float
+    sd: float | None = None
+    interval: tuple[float, float] | None = None
+    interval_over: str | None = None  # seeds (t), or units (bootstrap) where there is one seed
+    pareto: bool = False
+    against_best: PairedTest | None = None
+    against_reference: PairedTest | None = None
+
+
+@dataclass
+class MetricResult:
+    """All scores of one metric in one block, models first, the best on top."""
+
+    metric: str
+    direction: str | None
+    scores: list[Score]
+    best: str | None  # the model with the best mean
+    winner: str | None  # the same, where it differs significantly from every other
+    reference: str | None
+
+    @property
+    def models(self) -> list[Score]:
+        return [score for score in self.scores if score.kind == "model"]
+
+
+@dataclass
+class Configuration:
+    """What a row of a block is, and what it cost."""
+
+    label: str
+    model: str
+    differing: dict[str, Any]
+    runs: list[str]
+    seeds: list[int]
+    parameters: int | None
+    fit_seconds: float | None  # mean over runs that trained in one go
+    best_epoch: float | None  # mean
+
+
+@dataclass
+class BlockResult:
+    """What may stand in one column."""
+
+    title: str
+    data: str
+    split: str
+    protocol: str
+    like: int | None
+    differs: list[str]
+    unit: str  # users or examples
+    n_units: int
+    seeds: list[int]
+    configurations: list[Configuration]
+    metrics: list[MetricResult]
+    tests: int
+    flips: int
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Comparison:
+    """Blocks, ranks over data sets where there are enough, and the runs that are in no table."""
+
+    blocks: list[BlockResult]
+    ranks: Ranks | None
+    rank_notes: list[str]
+    left_out: list[LeftOut]

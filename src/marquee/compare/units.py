@@ -1,0 +1,102 @@
+"""Per-unit results (`per_unit.parquet`) of a block, matched by user or example and averaged over seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+import numpy as np
+
+from marquee.compare.collect import Group
+from marquee.runs.manifest import Run
+
+FILE = "per_unit.parquet"
+# Most metrics are the mean of the column of their own name.
+COLUMNS = {"accuracy": "correct", "log_loss": "loss"}
+IDS = ("user", "unit")
+
+
+@dataclass
+class Units:
+    """values[metric][group's index] is float64 [units], in the order of `ids`; a group without results is absent."""
+
+    ids: np.ndarray
+    values: dict[str, dict[int, np.ndarray]]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
+    """The units that all readable tables share. A table that does not give its run's own metric is not used."""
+    notes: list[str] = []
+    tables: list[tuple[int, np.ndarray, dict[str, np.ndarray]]] = []
+    used: dict[int, int] = {}
+    for index, group in enumerate(groups):
+        for run in group.runs:
+            try:
+                ids, columns = _read(run, metrics)
+            except (OSError, ValueError, ImportError) as error:
+                notes.append(f"{run.folder.name}: {FILE} is not used: {_first_line(error)}")
+                continue
+            if tables and np.array_equal(ids, tables[0][1]):
+                ids = tables[0][1]  # one copy of what is the same in all runs
+            tables.append((index, ids, columns))
+            used[index] = used.get(index, 0) + 1
+        if 0 < used.get(index, 0) < len(group.runs):
+            notes.append(f"{group.label}: its tests rest on {used[index]} of {len(group.runs)} seeds.")
+    if not tables:
+        return Units(np.zeros(0, dtype=np.int64), {}, notes)
+    distinct = list({id(ids): ids for _, ids, _ in tables}.values())
+    common = reduce(np.intersect1d, distinct) if len(distinct) > 1 else distinct[0]
+    if len(distinct) > 1:
+        most = max(map(len, distinct))
+        notes.append(
+            f"The runs were not tested on the same units: {len(common):,} of up to {most:,} are common to all. The "
+            "tests use those; the means are over each run's own."
+        )
+    sums: dict[str, dict[int, list[np.ndarray]]] = {metric: {} for metric in metrics}
+    for index, ids, columns in tables:
+        rows = slice(None) if ids is common else np.searchsorted(ids, common)
+        for metric, column in columns.items():
+            sums[metric].setdefault(index, []).append(column[rows])
+    values = {
+        metric: {index: np.mean(seeds, axis=0) for index, seeds in of_groups.items()}
+        for metric, of_groups in sums.items()
+    }
+    return Units(common, values, notes)
+
+
+def _read(run: Run, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Ids [units], ascending, and a column [units] for each metric that has one. Raises ValueError on what is amiss."""
+    from pyarrow import parquet
+
+    file = run.folder / FILE
+    if not file.is_file():
+        raise ValueError("it does not exist")
+    content = parquet.ParquetFile(file)
+    names = set(content.schema_arrow.names)
+    unit = next((name for name in IDS if name in names), None)
+    if unit is None:
+        raise ValueError(f"it has no column {' or '.join(IDS)}")
+    wanted = {metric: COLUMNS.get(metric, metric) for metric in metrics}
+    wanted = {
+        metric: column
+        for metric, column in wanted.items()
+        if column in names and run.manifest["metrics"].get(f"test/{metric}") is not None
+    }
+    table = content.read(columns=list(dict.fromkeys([unit, *wanted.values()])), use_threads=False)
+    ids = table[unit].to_numpy()
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    if len(ids) == 0 or (ids[1:] == ids[:-1]).any():
+        raise ValueError("it is empty" if len(ids) == 0 else f"it has two rows of one {unit}")
+    columns = {}
+    for metric, column in wanted.items():
+        values = table[column].to_numpy().astype(np.float64)[order]
+        stated = run.manifest["metrics"][f"test/{metric}"]
+        if not np.isclose(values.mean(), stated, rtol=1e-6, atol=1e-9):
+            raise ValueError(f"its mean {metric} is {values.mean():.6f}, and the manifest says {stated:.6f}")
+        columns[metric] = values
+    return ids, columns
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]
