@@ -1,18 +1,21 @@
 # make run    from nothing to the result table of the embedded experiment
-# make test   from nothing to the verdict of the quick test suite
+# make test   from nothing to the verdict of the quick test suite (test-all: the minutes-long ones, too)
 # The virtual environment is built once, from exact versions; `make clean` forgets it.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test lint benchmark clean
+.PHONY: run test test-all lint benchmark clean
 
 run: $(VENV)/.run
 	$(BIN)/marquee train
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+test-all: $(VENV)/.dev
+	$(BIN)/python -m pytest -m ""
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

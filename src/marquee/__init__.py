@@ -4,7 +4,7 @@ __version__ = "0.1.0"
 
 
 def load(run="latest", output=None):
-    """The predictor of a finished run: a folder, an id or fingerprint prefix, or "latest". See marquee.apply.predictor."""
+    """The predictor of a finished run: a folder, an id or fingerprint prefix, or "latest" (marquee.apply.predictor)."""
     from marquee.apply.predictor import load as load_predictor
 
     return load_predictor(run, output)

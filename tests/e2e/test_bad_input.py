@@ -296,3 +296,18 @@ def test_a_run_whose_folder_is_gone_cannot_be_resumed(shell, unfinished):
 def test_a_run_that_did_not_finish_cannot_be_used_and_says_how_to_finish_it(shell, unfinished):
     answer = shell("recommend", "latest", "--user", "1", "--runs", "outputs")
     refused(answer, 2, f"{unfinished.name} is failed", f"marquee train resume={unfinished.name}")
+
+
+def test_a_run_that_was_trained_and_then_stopped_before_its_test_only_needs_the_test(shell, tmp_path, monkeypatch):
+    from marquee.runs import train as training
+
+    test = training.test
+    monkeypatch.setattr(training, "test", lambda *_: (_ for _ in ()).throw(RuntimeError("the power is gone")))
+    assert shell("train", *FAST["bpr"], "tracker=none", "trainer.max_epochs=2").code == 4
+    monkeypatch.setattr(training, "test", test)
+    assert shell("train", "resume=latest").code == 0
+    resumed = json.loads((tmp_path / "outputs" / "latest" / "manifest.json").read_text())
+    assert shell("train", *FAST["bpr"], "tracker=none", "trainer.max_epochs=2").code == 0
+    whole = json.loads((tmp_path / "outputs" / "latest" / "manifest.json").read_text())
+    assert resumed["metrics"] == whole["metrics"] and "validation/ndcg@10" in whole["metrics"]
+    assert (resumed["epochs"], resumed["best_epoch"]) == (whole["epochs"], whole["best_epoch"])

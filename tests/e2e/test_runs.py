@@ -107,10 +107,9 @@ def test_resume_after_kill_gives_the_same_weights(family, monkeypatch, output, w
 def _wait_for_epochs(output, epochs, process):
     """Until the run has written `epochs` rows of its curve."""
     for _ in range(3000):
-        curve = output / "latest" / "metrics.csv"
-        if curve.exists() and len(curve.read_text().splitlines()) > epochs:
-            if (output / "latest" / "checkpoints" / "last.ckpt").exists():
-                return
+        curve, last = output / "latest" / "metrics.csv", output / "latest" / "checkpoints" / "last.ckpt"
+        if curve.exists() and len(curve.read_text().splitlines()) > epochs and last.exists():
+            return
         assert process.poll() is None, "the run ended before it could be killed"
         time.sleep(0.02)
     raise AssertionError("the run did not get far enough")

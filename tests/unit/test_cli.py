@@ -43,7 +43,12 @@ def trained(monkeypatch, tmp_path):
         calls.append((config, overrides, resume))
         if config["model"].get("dim") == 13:
             raise JobError("the loss became NaN")
-        return {"status": "finished", "metrics": {"test/ndcg@10": config["seed"] / 10}, "monitor": "ndcg@10"}
+        return {
+            "status": "finished",
+            "config": config,
+            "metrics": {"test/ndcg@10": config["seed"] / 10},
+            "monitor": "ndcg@10",
+        }
 
     module = types.ModuleType("marquee.runs.train")
     module.train = train
@@ -187,7 +192,7 @@ def test_resume_takes_the_runs_configuration_and_few_changes(trained, tmp_path, 
 
     config = compose(["model=mf/bpr", "model.dim=5", "trainer.max_epochs=2", "tracker=none"]).config
     run = Run.create(tmp_path / "out", "a" * 64, "world", {"config": config})
-    assert cli.main(["train", "resume=aaaa", "trainer.max_epochs=9", "tracker=tensorboard", "threads=1"]) == 0
+    assert cli.main(["train", "resume=aaaa", "trainer.max_epochs=9", "tracker=tensorboard"]) == 0
     ((config, _, folder),) = trained
     assert folder == run.folder.resolve()
     assert (config["model"]["dim"], config["trainer"]["max_epochs"], list(config["tracker"])) == (5, 9, ["tensorboard"])
@@ -218,6 +223,13 @@ def test_threads_are_set_before_torch_is_imported():
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("OMP", "MKL", "GOMP"))}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=clean, check=True)
     assert done.stdout.split() == ["3", "PASSIVE", "0"]
+
+
+def test_matrix_products_get_the_same_number_of_threads_as_all_else(monkeypatch):
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    set_threads({"threads": None})
+    assert os.environ["MKL_NUM_THREADS"] == "1"
 
 
 def test_the_users_own_thread_settings_stand(monkeypatch):

@@ -139,7 +139,7 @@ def test_nothing_finished_is_said_with_the_reasons(tmp_path):
 
 def test_labels_name_only_what_differs_within_a_model():
     adam = {"optimizer": {"_target_": "torch.optim.Adam", "lr": 0.1, "betas": [0.9, 0.99]}, "model": {"l2": 0}}
-    faster = {"optimizer": {**adam["optimizer"], "lr": 0.2}, "model": {"l2": 0.0}}
+    faster = {"optimizer": {**adam["optimizer"], "lr": 0.2}, "model": {"l2": 0}}
     sgd = {"optimizer": {"_target_": "torch.optim.SGD", "lr": 0.3, "momentum": 0.5}, "model": {"l2": 0}}
     found, keys = labels(["a", "a", "a", "b"], [adam, faster, sgd, adam])
     assert found == ["a optimizer=Adam lr=0.1", "a optimizer=Adam lr=0.2", "a optimizer=SGD", "b"]

@@ -16,8 +16,9 @@ from marquee.data.module import Part, View
 from marquee.models.base import Histories
 from marquee.seeding import torch_generator
 
-# Evaluation scores about this many (user, item) cells at a time: 16 MB of float32, which stays near the caches.
-EVALUATION_CELLS = 4_000_000
+# Evaluation scores about this many (user, item) cells at a time: 8 MB of float32. Twice as many save 0.04 CPU s on
+# MovieLens-1M, but cost 0.08 GB of peak memory in the metrics of scores that tie.
+EVALUATION_CELLS = 2_000_000
 # A table of all (user, item) cells tells at one look whether an item was seen; above this size a search does.
 BITMAP_CELLS = 200_000_000
 

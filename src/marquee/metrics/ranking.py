@@ -70,7 +70,7 @@ class Ranking(Evaluator):
                 "The model scored an item with NaN, so nothing can be ranked. The weights have diverged: lower the "
                 "learning rate (optimizer.lr=...) or clip gradients (trainer.gradient_clip_val=1)."
             )
-        # A scorer may return a view of what it keeps, or one row expanded to the batch; masking needs memory of its own.
+        # A scorer may return a view of what it keeps, or one row for the whole batch; masking needs memory of its own.
         scores = scores.float().clone(memory_format=torch.contiguous_format)
         n_users, n_items = scores.shape
         if self.mask_seen:

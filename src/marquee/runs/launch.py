@@ -35,7 +35,7 @@ from marquee.runs.threads import set_threads
 # A run that is resumed keeps its configuration, or its weights could not equal those of an uninterrupted run. What may
 # be changed: how long it goes on, where things lie, who watches, how it is run, what is printed.
 RESUME_MAY_CHANGE = (
-    "resume", "paths", "tracker", "threads", "tags", "name", "trainer.max_epochs", "trainer.max_time",
+    "resume", "paths", "tracker", "tags", "name", "trainer.max_epochs", "trainer.max_time",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 
@@ -181,8 +181,11 @@ def resumed(composed: Composed) -> tuple[Composed, Path]:
             f"  allowed: {', '.join(RESUME_MAY_CHANGE[1:])}\n"
             f"  fix:     marquee train resume={folder.name}, or start a new run without resume"
         )
-    file = folder / "config.yaml"
-    config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else read_manifest(folder)["config"]
+    file, manifest = folder / "config.yaml", read_manifest(folder)
+    config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else manifest["config"]
+    # The number of threads decides the last digits of a sum: go on with as many as the run had.
+    if threads := (manifest.get("environment") or {}).get("threads"):
+        os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     for word in composed.overrides:
         name = word.lstrip("+~").partition("=")[0]
         *parents, leaf = name.split(".")

@@ -221,7 +221,7 @@ def record(
     units.to_parquet(run.folder / "per_unit.parquet")
     save_model(run.folder / "inference", config["model"], task.model, task.data)
     flat = {f"test/{name}": value for name, value in metrics.items()}
-    if "validation" in task.results and checkpoint.best is not None:
+    if checkpoint.best is not None:
         flat[f"validation/{task.monitor}"] = checkpoint.best
     run.update(
         metrics=flat,
