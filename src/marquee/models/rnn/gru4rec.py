@@ -2,17 +2,16 @@
 
 from typing import Annotated
 
-import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import SequenceBatch, Sequences
-from marquee.models.base import Histories, Recommender
+from marquee.data.views import Sequences
 from marquee.models.losses import NextItemLoss
+from marquee.models.next_item import NextItemRecommender
 
 
-class GRU4Rec(Recommender):
+class GRU4Rec(NextItemRecommender):
     """Embedding, dropout, GRU, projection back to the items' space; scores are products with the item embeddings.
 
     Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks"; the full cross-entropy is that
@@ -20,8 +19,6 @@ class GRU4Rec(Recommender):
     output are shared (their "constrained embedding"). One row is one user's whole history, so their session-parallel
     mini-batches are not needed.
     """
-
-    scores_unseen_users = True
 
     def __init__(
         self,
@@ -34,27 +31,13 @@ class GRU4Rec(Recommender):
         layers: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
     ):
-        super().__init__()
-        self.view = view
-        self.criterion = loss
-        self.n_items = spec.n_items
+        super().__init__(spec.n_items, view, loss)
         self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
         self.dropout = nn.Dropout(dropout)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.out = nn.Linear(hidden, dim)
         nn.init.xavier_normal_(self.items.weight)
 
-    def _encode(self, items: Tensor) -> Tensor:
-        """Items [batch, length] to states in item space [batch, length, dim]."""
+    def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
         states, _ = self.gru(self.dropout(self.items(items)))
         return self.out(states)
-
-    def loss(self, batch: SequenceBatch) -> Tensor:
-        real = batch.targets != self.n_items
-        return self.criterion(self._encode(batch.items)[real], self.items.weight[: self.n_items], batch.targets[real])
-
-    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        items, lengths = histories.padded(self.view.max_length, self.n_items)
-        states = self._encode(items)
-        last = states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
-        return last @ self.items.weight[: self.n_items].T

@@ -8,9 +8,9 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import SequenceBatch, Sequences
-from marquee.models.base import Histories, Recommender
+from marquee.data.views import Sequences
 from marquee.models.losses import NextItemLoss
+from marquee.models.next_item import NextItemRecommender
 
 
 class Block(nn.Module):
@@ -52,14 +52,12 @@ class Block(nn.Module):
         return x + self.feed(x)
 
 
-class SASRec(Recommender):
+class SASRec(NextItemRecommender):
     """Kang & McAuley 2018, "Self-attentive sequential recommendation", with any of the losses of `models.losses`.
 
     Items are scored by products with the (shared) item embeddings (their eq. 6). Rows are right-padded and positions
     are counted back from the newest item, which is what the paper's left padding amounts to.
     """
-
-    scores_unseen_users = True
 
     def __init__(
         self,
@@ -73,12 +71,9 @@ class SASRec(Recommender):
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         norm_first: bool = True,
     ):
-        super().__init__()
+        super().__init__(spec.n_items, view, loss)
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
-        self.view = view
-        self.criterion = loss
-        self.n_items = spec.n_items
         self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
         self.positions = nn.Embedding(view.max_length, dim)
         self.dropout = nn.Dropout(dropout)
@@ -90,20 +85,8 @@ class SASRec(Recommender):
             self.items.weight[spec.n_items] = 0
 
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
-        """Items [batch, length], right-padded, with lengths [batch], to states [batch, length, dim]."""
         age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(min=0)
         x = self.dropout(self.items(items) * self.items.embedding_dim**0.5 + self.positions(age))
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
-
-    def loss(self, batch: SequenceBatch) -> Tensor:
-        real = batch.targets != self.n_items
-        states = self._encode(batch.items, real.sum(1))
-        return self.criterion(states[real], self.items.weight[: self.n_items], batch.targets[real])
-
-    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        items, lengths = histories.padded(self.view.max_length, self.n_items)
-        states = self._encode(items, lengths)
-        last = states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
-        return last @ self.items.weight[: self.n_items].T
