@@ -63,14 +63,14 @@ def test_movielens_1m_without_times_refuses_and_then_takes_a_ratio(real_data, sh
 def test_sasrec_beats_popularity_on_movielens_1m(run):
     words = ["data=sequences", "data.path=ml-1m/sequences.txt.gz", "model=transformer/sasrec", "trainer.max_epochs=3"]
     manifest = run(*words)
-    assert manifest["metrics"]["test/ndcg@10"] > 3 * manifest["baselines"]["baseline/popular"]["ndcg@10"]
+    assert manifest["metrics"]["test/ndcg@10"] > 2 * manifest["baselines"]["baseline/popular"]["ndcg@10"]
 
 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_two_epochs_of_lstm_tell_good_reviews_from_bad(run):
     manifest = run("data=imdb", "model=rnn/lstm", "trainer.max_epochs=2")
-    assert manifest["metrics"]["test/accuracy"] > 0.8
+    assert manifest["metrics"]["test/accuracy"] > 0.86
     assert manifest["baselines"]["majority"]["accuracy"] == pytest.approx(0.5)
 
 
@@ -79,7 +79,7 @@ def test_two_epochs_of_lstm_tell_good_reviews_from_bad(run):
 def test_three_epochs_of_the_poster_network_beat_the_majority(run):
     manifest = run("data=posters", "model=cnn/poster", "trainer.max_epochs=3")
     assert manifest["data"]["report"]["images"] == 5_574
-    assert manifest["metrics"]["test/accuracy"] > 0.60 > 0.58 > manifest["baselines"]["majority"]["accuracy"]
+    assert manifest["metrics"]["test/accuracy"] > 0.62 > 0.58 > manifest["baselines"]["majority"]["accuracy"]
 
 
 @pytest.mark.slow
