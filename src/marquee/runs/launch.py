@@ -211,7 +211,7 @@ def _sweep_table(outcomes: list[Outcome]) -> None:
     from marquee.runs.summary import shown_metrics
 
     names = [f"test/{name}" for outcome in outcomes for name in shown_metrics(outcome.manifest or {})]
-    names = list(dict.fromkeys(names))[:4]
+    names = list(dict.fromkeys(names))[:3]  # 80 columns
     words = [outcome.overrides for outcome in outcomes]
     shared = set(words[0]).intersection(*words[1:]) if len(words) > 1 else set()
     rows = []
