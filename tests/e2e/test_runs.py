@@ -115,6 +115,21 @@ def _wait_for_epochs(output, epochs, process):
     raise AssertionError("the run did not get far enough")
 
 
+def test_a_run_resumed_for_longer_is_recorded_as_what_it_became(monkeypatch, output, world_cache, tmp_path):
+    """Two epochs, taken up again for four, end as a run of four epochs does: weights, configuration, fingerprint."""
+    whole = train(monkeypatch, tmp_path / "whole", world_cache, *FAST["bpr"], "trainer.max_epochs=4")
+    short = train(monkeypatch, output, world_cache, *FAST["bpr"], "trainer.max_epochs=2")
+    manifest = output / "runs" / short["id"] / "manifest.json"
+    manifest.write_text(json.dumps({**short, "status": "interrupted"}))
+    assert main(["train", "resume=latest", "trainer.max_epochs=4", "tracker=none"]) == 0
+    longer = latest(output)
+    assert longer["id"] == short["id"] and longer["begun_as"] == short["fingerprint"]
+    assert longer["config"]["trainer"]["max_epochs"] == 4
+    assert longer["fingerprint"] == whole["fingerprint"]
+    assert longer["checkpoint"]["weights_sha256"] == whole["checkpoint"]["weights_sha256"]
+    assert longer["resumed"][0]["overrides"]
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_an_interrupt_leaves_a_manifest_that_says_so(number, code, output, world_cache):
     running = subprocess.Popen(

@@ -69,8 +69,13 @@ class View(ABC):
         """Yield the epoch's batches."""
 
     def shard(self, batch: Any, rank: int, world: int) -> Any:
-        """One process's share of a training batch: every `world`-th row, beginning at `rank`."""
-        return batch if world == 1 else type(batch)(*(tensor[rank::world] for tensor in batch))
+        """One process's share of a training batch: every `world`-th row, beginning at `rank`.
+
+        A last batch with fewer rows than processes goes to all of them whole: the mean over no row is not a number.
+        """
+        if world == 1 or len(batch[0]) < world:
+            return batch
+        return type(batch)(*(tensor[rank::world] for tensor in batch))
 
     @abstractmethod
     def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Any:

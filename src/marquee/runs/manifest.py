@@ -95,6 +95,15 @@ class Run:
         resumed = [*(self.manifest.get("resumed") or []), {"at": now(), "overrides": list(overrides)}]
         self.update(status="running", finished=None, error=None, process=process(), resumed=resumed)
 
+    def reconfigure(self, config: Mapping[str, Any], fingerprint: str) -> None:
+        """Record that the run goes on with another configuration (more epochs): what stands here is what was trained.
+
+        The folder keeps its name, and `begun_as` the fingerprint that trackers know the run by.
+        """
+        begun_as = self.manifest.get("begun_as") or self.manifest["fingerprint"]
+        self.update(config=dict(config), fingerprint=fingerprint, begun_as=begun_as)
+        _write(self.folder / "config.yaml", _yaml(config))
+
 
 def slugged(text: str) -> str:
     """A name that any file system takes: lower-case words joined by hyphens, at most 60 characters."""

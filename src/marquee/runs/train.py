@@ -14,7 +14,8 @@ import torch
 
 from marquee.config.build import build, paths
 from marquee.config.compose import choice_of
-from marquee.config.fingerprint import fingerprint
+from marquee.config.fingerprint import canonical, fingerprint
+from marquee.config.fingerprint import identity as identity_of
 from marquee.data.module import DataModule
 from marquee.errors import ConfigError
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
@@ -113,7 +114,11 @@ def open_run(config: Config, overrides: Sequence[str], data: DataModule, task: T
             raise ConfigError(f"{resume}: the data has changed since this run began, so it cannot be continued.")
         if run.manifest["fingerprint"] != identity:
             log.warning("The code or configuration has changed since this run began; the result may differ.")
-        run.restart()
+        if (run.manifest["environment"] or {}).get("threads") != environment()["threads"]:
+            log.warning("The number of threads differs from this run's own; the last digits of the result may, too.")
+        if canonical(identity_of(config)) != canonical(identity_of(run.manifest["config"])):
+            run.reconfigure(config, identity)
+        run.restart(overrides)
     else:
         data_name, model_name = choice_of("data", config["data"]), choice_of("model", config["model"])
         content = {

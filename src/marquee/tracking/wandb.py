@@ -48,7 +48,7 @@ class WandbTracker(Tracker):
             group=self.group,
             job_type=family,
             name=run.folder.name,
-            id=wandb_id(run.manifest["fingerprint"], run.folder.name),
+            id=wandb_id(run.manifest.get("begun_as") or run.manifest["fingerprint"], run.folder.name),
             tags=[family, *config["tags"]],
             config={**config, "fingerprint": run.manifest["fingerprint"], "family": family},
             dir=str(run.folder),
