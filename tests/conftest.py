@@ -3,8 +3,9 @@
 import os
 from pathlib import Path
 
-# Before torch is imported: tests are many small jobs, and spinning threads would only slow them down.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before torch is imported, whatever the shell says: runs in this process and in others are compared bit by bit, and
+# another number of threads gives other last digits.
+os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
