@@ -1,7 +1,6 @@
 """Posters from a zip archive and its labels file."""
 
 import io
-import time
 import zipfile
 
 import numpy as np
@@ -91,13 +90,8 @@ def test_missing_files_are_named_with_the_places(paths):
 
 
 @pytest.mark.real_data
-def test_real_posters_are_counted_and_fast(real_data, tmp_path):
-    seconds = []
+def test_real_posters_are_counted_from_the_archive_and_again_from_the_cache(real_data, tmp_path):
     for _ in range(2):
-        start = time.process_time()
         data = Posters()
         data.setup(Holdout(), Paths(real_data, tmp_path))
-        seconds.append(time.process_time() - start)
-    assert np.bincount(data.labels).tolist() == [3212, 2362]
-    assert seconds[0] < 30
-    assert seconds[1] < 0.5
+        assert np.bincount(data.labels).tolist() == [3212, 2362]
