@@ -4,14 +4,15 @@ import pytest
 import yaml
 
 from marquee.config.compose import (
+    _hydra,
     choice_of,
     compose,
     compose_all,
     conf_folder,
-    expand,
     groups,
     normalised,
     options,
+    search_path_override,
     typed,
 )
 from marquee.errors import ConfigError
@@ -120,14 +121,6 @@ def test_keys_may_be_added_with_or_without_plus_and_groups_are_left_alone():
     assert typed(["++model.dim=3", "model=mf/bpr"]) == ["model.dim=3", "model=mf/bpr"]
 
 
-def test_a_sweep_is_every_combination():
-    assert expand(["model=mf/bpr,linear/ease", "seed=1,2", "data=world_ratings"]) == [
-        [f"model={model}", f"seed={seed}", "data=world_ratings"]
-        for model in ("mf/bpr", "linear/ease")
-        for seed in (1, 2)
-    ]
-
-
 def test_many_jobs_are_composed_like_one():
     jobs = [["seed=2"], ["data=imdb", "model.dim=8"]]
     assert [job.config for job in compose_all(jobs)] == [compose(words).config for words in jobs]
@@ -158,3 +151,24 @@ def test_every_own_group_option_is_valid_yaml_with_a_comment_at_each_key():
                 ):
                     continue
                 assert "#" in line or group in ("hydra", "tracker"), f"{group}/{option}: {line}"
+
+
+def test_many_jobs_are_composed_as_hydra_composes_each(tmp_path, monkeypatch):
+    """Second implementation: Hydra's own compose, one job at a time."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    jobs = [
+        ["data=world_ratings", "model=mf/bpr", "seed=1"],
+        ["data=world_ratings", "model=mf/bpr", "seed=2", "optimizer.lr=3e-3", "trainer.max_epochs=7"],
+        ["data=imdb", "model=linear/bag_of_words", "tags=[a,b]", "+model.extra={x: 1, y: [2, 3]}"],
+        ["data=imdb", "model=linear/bag_of_words", "name='a, b'", "paths.output=elsewhere"],
+        ["data=world_ratings", "model=mf/bpr", "model.dim=8", "~tracker.wandb"],
+        ["experiment=ml100k_bpr", "seed=3", "sweep=a_name"],
+        ["data=world_ratings", "model=mf/bpr", "name=${seed}", "seed=5"],
+    ]
+    for words, composed in zip(jobs, compose_all(jobs), strict=True):
+        with _hydra():
+            node = hydra.compose("train", [*search_path_override(), *normalised(words)])
+        assert composed.config == OmegaConf.to_container(node, resolve=True), words
+        assert composed.overrides == tuple(words)

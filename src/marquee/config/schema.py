@@ -9,6 +9,7 @@ VALUES: dict[str, Any] = {
     "seed": Annotated[int, Ge(0)],
     "name": Annotated[str, MinLen(1)] | None,
     "tags": list[str],
+    "sweep": Annotated[str, MinLen(1)] | None,
     "threads": Annotated[int, Ge(1)] | None,
     "resume": str | None,
 }

@@ -15,6 +15,7 @@ import torch
 from annotated_types import Ge
 
 from marquee.errors import JobError
+from marquee.runs.stopping import stop_after_epoch
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
@@ -57,8 +58,12 @@ class Checkpoint(pl.callbacks.Checkpoint):
         if improved or (value is None and self.best is None):
             # Without validation the newest epoch is the best that is known.
             _save(trainer, self.best_path)
-        if self.stopped or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0:
+        # All processes of a distributed run stop after the same epoch, whichever of them was told first.
+        stopping = trainer.strategy.reduce_boolean_decision(stop_after_epoch.is_set(), all=False)
+        if stopping or self.stopped or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0:
             _save(trainer, self.last_path)
+        if stopping and not self.stopped and epoch != trainer.max_epochs:
+            raise KeyboardInterrupt
 
     def state_dict(self) -> dict[str, Any]:
         return {"best": self.best, "best_epoch": self.best_epoch, "stopped": self.stopped}

@@ -1,12 +1,10 @@
-"""`marquee train`: Hydra composes, each job is checked, then run; a sweep's jobs do not harm each other."""
+"""`marquee train`: Hydra composes, the job is checked, then run; a sweep is handed to a launcher."""
 
 import argparse
 import dataclasses
 import os
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
 from typing import Any
@@ -15,9 +13,7 @@ import yaml
 
 from marquee.config.compose import (
     Composed,
-    compose_all,
     conf_folder,
-    expand,
     groups,
     hydra_errors,
     normalised,
@@ -27,10 +23,12 @@ from marquee.config.compose import (
     typed,
     yaml_text,
 )  # fmt: skip
-from marquee.errors import ConfigError, JobError, MarqueeError
-from marquee.runs.listing import Coloured, number, table
+from marquee.errors import ConfigError, JobError
 from marquee.runs.manifest import find_run, read_manifest
 from marquee.runs.threads import set_threads
+
+# What was typed: the other processes of a distributed run are started by it.
+SCRIPT = sys.argv[0]
 
 # A run that is resumed keeps its configuration, or its weights could not equal those of an uninterrupted run. What may
 # be changed: how long it goes on, where things lie, who watches, how it is run, what is printed.
@@ -40,59 +38,94 @@ RESUME_MAY_CHANGE = (
 )  # fmt: skip
 
 
-@dataclass
-class Outcome:
-    """How one job of `train` ended."""
-
-    overrides: list[str]
-    manifest: Mapping[str, Any] | None = None
-    error: Exception | None = None
-
-
 def train(words: list[str]) -> int:
-    """Hand the words to Hydra, which composes and calls `job` once, or once for each job of a sweep."""
+    """Hand the words to Hydra, which composes one job and calls `job`, or hands a sweep's jobs to a launcher."""
+    command = list(words)
     words = _without_config_folder(words)
     flags = _hydra_flags(words)
     if flags.help:
         return _train_help(flags.overrides)
     overrides = list(flags.overrides)
-    multirun = flags.multirun or "hydra.mode=MULTIRUN" in overrides
-    only_shows = flags.hydra_help or flags.cfg or flags.info or flags.shell_completion
-    if multirun and not only_shows:
-        _check_sweep(overrides)
-    outcomes: list[Outcome] = []
-    script = sys.argv[0]
+    if flags.multirun or "hydra.mode=MULTIRUN" in overrides:
+        return _sweep(command, words, overrides)
+    failure: list[Exception] = []
 
     def job(node: Any) -> None:
-        from hydra.core.hydra_config import HydraConfig
-
-        settings = HydraConfig.get()
-        mine = typed(settings.overrides.task)
-        outcome = Outcome(mine)
-        outcomes.append(outcome)
-        # Lightning starts the other processes of a distributed run from sys.argv: this job, not the whole sweep.
-        sys.argv = [script, "train", *mine]
         try:
-            composed = plain(node, mine, dict(settings.runtime.choices))
-            outcome.manifest = run_job(composed)
-        except Exception as error:  # a failed job must not take the others with it
-            outcome.error = error
-            if multirun:
-                _report_failure(outcome)
+            _hydra_job(node)
+        except Exception as error:  # Hydra would print and exit by itself
+            failure.append(error)
 
-    argv = sys.argv
+    run_hydra(_hydra_words(words, overrides), job)
+    if failure:
+        raise failure[0]
+    return 0
+
+
+def _sweep(command: list[str], words: list[str], overrides: list[str]) -> int:
+    """Run a sweep; the exit code is 0, or the first failed job's. Raises what stopped it before a job was started."""
+    from marquee.sweeps import hydra_bridge, store
+
+    place = [] if any(word.startswith("hydra.sweep.dir=") for word in overrides) else [_sweep_dir(overrides)]
+    hydra_bridge.launched.clear()
+    hydra_bridge.command[:] = ["marquee", "train", *command]
+    interrupt: BaseException | None = None
+    failures: list[Exception] = []
+
+    def job(node: Any) -> None:
+        """Under a launcher of Hydra's or of others, in this process: what fails is told here, and is not the end."""
+        try:
+            _hydra_job(node)
+        except Exception as error:
+            failures.append(error)
+            print(f"error: {error}", file=sys.stderr)
+            raise
+
     try:
-        run_hydra(["marquee", *(normalised([word])[0] if word in overrides else word for word in words)], job)
+        run_hydra([*_hydra_words(words, overrides), *place], job)
+    except KeyboardInterrupt as error:
+        interrupt = error
     finally:
-        sys.argv = argv
-        if multirun and outcomes:
-            _sweep_table(outcomes)
-    errors = [outcome.error for outcome in outcomes if outcome.error is not None]
-    if not errors:
-        return 0
-    if multirun:
-        return errors[0].exit_code if isinstance(errors[0], MarqueeError) else 1
-    raise errors[0]
+        store.release()
+    from marquee.sweeps.launcher import error_of
+    from marquee.sweeps.listing import print_outcome
+
+    jobs = hydra_bridge.launched
+    if jobs:
+        print_outcome(jobs, hydra_bridge.places[-1])
+    if interrupt is not None:
+        raise interrupt
+    failures += [error_of(job) for job in jobs if job.status == "failed"]
+    return getattr(failures[0], "exit_code", JobError.exit_code) if failures else 0
+
+
+def _sweep_dir(overrides: Sequence[str]) -> str:
+    """The word that tells Hydra, and so sweepers and launchers, where the sweep lies."""
+    from marquee.sweeps.store import sweep_name
+
+    typed_name = [word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("sweep=")]
+    about = [word.partition("=")[2] for word in overrides if word.startswith(("data=", "experiment="))]
+    name = sweep_name(typed_name[-1] if typed_name else None, overrides, "-".join(about) or "sweep")
+    return f"hydra.sweep.dir='${{paths.output}}/sweeps/{name}'"
+
+
+def _hydra_words(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    return ["marquee", *(normalised([word])[0] if word in overrides else word for word in words)]
+
+
+def _hydra_job(node: Any) -> Mapping[str, Any]:
+    """One job as Hydra composed it, in this process: a single run, or a sweep's job under a foreign launcher."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settings = HydraConfig.get()
+    mine = typed(settings.overrides.task)
+    before = sys.argv
+    # Lightning starts the other processes of a distributed run from sys.argv: this job, not the whole sweep.
+    sys.argv = [SCRIPT, "train", *mine]
+    try:
+        return run_job(plain(node, mine, dict(settings.runtime.choices)))
+    finally:
+        sys.argv = before
 
 
 _TRAIN_HELP = """\
@@ -104,7 +137,7 @@ examples:
   marquee train                                       the embedded default, half a minute
   marquee train data=imdb model=rnn/lstm              other data, another model
   marquee train model.dim=128 optimizer.lr=3e-3       other values
-  marquee train -m model=mf/bpr,linear/ease seed=1,2  every combination, one after the other
+  marquee train -m model=mf/bpr,linear/ease seed=1,2  every combination; the same again runs only what is missing
   marquee train resume=latest                         continue an interrupted run
   marquee train --cfg job                             show the composed configuration, run nothing
 
@@ -141,29 +174,6 @@ def run_job(composed: Composed) -> Mapping[str, Any]:
     return training.train(composed.config, list(composed.overrides), folder)
 
 
-def _check_sweep(overrides: list[str]) -> None:
-    """Compose and check every job of a sweep before the first starts. Raises ConfigError naming the jobs at fault."""
-    if any(word.startswith(("hydra/sweeper=", "hydra.sweeper.")) for word in overrides):
-        return  # a sweeper that chooses as it goes; each job is still checked when it starts
-    jobs = [[word for word in job if not word.startswith("hydra.")] for job in expand(overrides)]
-    composed = compose_all(jobs)
-    composed = [resumed(job)[0] if job.config.get("resume") else job for job in composed]
-    set_threads(composed[0].config)
-    from marquee.config.check import problems, report
-
-    wrong: dict[str, list[str]] = {}
-    for words, job in zip(jobs, composed, strict=True):
-        found = problems(job)
-        if found:
-            wrong.setdefault(report(found), []).append(" ".join(words))
-    if wrong:
-        parts = [
-            "\n".join([f"in: marquee train {job}" for job in affected]) + f"\n{text}"
-            for text, affected in wrong.items()
-        ]
-        raise ConfigError("No job of the sweep was started.\n\n" + "\n\n".join(parts))
-
-
 def resumed(composed: Composed) -> tuple[Composed, Path]:
     """The configuration of the run that `resume` names, with the few changes that a resumed run allows; its folder.
 
@@ -197,33 +207,6 @@ def resumed(composed: Composed) -> tuple[Composed, Path]:
     return dataclasses.replace(composed, config=config), folder
 
 
-def _report_failure(outcome: Outcome) -> None:
-    print(f"failed: marquee train {' '.join(outcome.overrides)}", file=sys.stderr)
-    if isinstance(outcome.error, MarqueeError) and os.environ.get("MARQUEE_DEBUG") != "1":
-        print(f"error: {outcome.error}", file=sys.stderr)
-    else:
-        traceback.print_exception(type(outcome.error), outcome.error, outcome.error.__traceback__)
-
-
-def _sweep_table(outcomes: list[Outcome]) -> None:
-    """All jobs of a sweep with their test metrics, the ones that failed too."""
-    found = [(outcome.manifest or {}).get("metrics") or {} for outcome in outcomes]
-    from marquee.runs.summary import shown_metrics
-
-    names = [f"test/{name}" for outcome in outcomes for name in shown_metrics(outcome.manifest or {})]
-    names = list(dict.fromkeys(names))[:3]  # 80 columns
-    words = [outcome.overrides for outcome in outcomes]
-    shared = set(words[0]).intersection(*words[1:]) if len(words) > 1 else set()
-    rows = []
-    for index, (outcome, metrics) in enumerate(zip(outcomes, found, strict=True)):
-        status = (outcome.manifest or {}).get("status", "failed") if outcome.error is None else "failed"
-        job = " ".join(word for word in outcome.overrides if word not in shared) or "(defaults)"
-        colour = "green" if status == "finished" else "red"
-        rows.append([f"{index} {job}", Coloured(status, colour), *(number(metrics.get(name)) for name in names)])
-    print()
-    table(["job", "status", *(name.removeprefix("test/") for name in names)], rows, numbers=True)
-
-
 # Hydra ---------------------------------------------------------------------------------------------------------------
 
 
@@ -241,7 +224,7 @@ def run_hydra(argv: list[str], job: Callable[[Any], None]) -> None:
 
     before = os.environ.get("HYDRA_FULL_ERROR")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
-    sys.argv = [*argv, *search_path_override()]
+    typed_argv, sys.argv = sys.argv, [*argv, *search_path_override()]
     try:
         with hydra_errors():
             hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job)()
@@ -253,6 +236,7 @@ def run_hydra(argv: list[str], job: Callable[[Any], None]) -> None:
     except OSError as error:
         raise JobError(f"The output folder cannot be written: {error}. Choose another: paths.output=FOLDER") from error
     finally:
+        sys.argv = typed_argv
         if before is None:
             os.environ.pop("HYDRA_FULL_ERROR", None)
         else:

@@ -15,13 +15,13 @@ from marquee.runs.environment import environment
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
-Status = Literal["running", "finished", "failed", "interrupted"]
+Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
 # Every manifest has these; they are null until known.
 KEYS = (
-    "schema_version", "id", "fingerprint", "status", "name", "tags", "config", "overrides", "code", "environment",
-    "data", "split", "seed", "started", "finished", "durations", "metrics", "baselines", "oracle", "checkpoint",
-    "error", "process",
+    "schema_version", "id", "fingerprint", "status", "name", "tags", "sweep", "config", "overrides", "code",
+    "environment", "data", "split", "seed", "started", "finished", "durations", "metrics", "baselines", "oracle",
+    "checkpoint", "error", "process",
 )  # fmt: skip
 
 
@@ -68,7 +68,7 @@ class Run:
             },
         )
         run.save()
-        _write(folder / "config.yaml", _yaml(run.manifest["config"] or {}))
+        write_text(folder / "config.yaml", _yaml(run.manifest["config"] or {}))
         point_latest(output, folder)
         return run
 
@@ -88,7 +88,7 @@ class Run:
 
     def save(self) -> None:
         """Write manifest.json atomically."""
-        _write(self.folder / MANIFEST, json.dumps(_jsonable(self.manifest), indent=2, ensure_ascii=False) + "\n")
+        write_text(self.folder / MANIFEST, json.dumps(_jsonable(self.manifest), indent=2, ensure_ascii=False) + "\n")
 
     def restart(self, overrides: Sequence[str] = ()) -> None:
         """Mark an interrupted run as running again, in this process; `resumed` lists every time it happened."""
@@ -102,7 +102,7 @@ class Run:
         """
         begun_as = self.manifest.get("begun_as") or self.manifest["fingerprint"]
         self.update(config=dict(config), fingerprint=fingerprint, begun_as=begun_as)
-        _write(self.folder / "config.yaml", _yaml(config))
+        write_text(self.folder / "config.yaml", _yaml(config))
 
 
 def slugged(text: str) -> str:
@@ -256,7 +256,7 @@ def point_latest(output: Path, folder: Path) -> None:
 # Writing -------------------------------------------------------------------------------------------------------------
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
     """Replace a file's content in one step: a reader sees the old text or the new one, also after a power cut."""
     try:
         handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")

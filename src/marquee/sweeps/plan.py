@@ -1,0 +1,137 @@
+"""Before the first job starts, all are composed, checked and frozen, data is prepared, stored results are found."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marquee.config.compose import Composed, compose_all
+from marquee.errors import ConfigError, MarqueeError
+
+
+@dataclass
+class Frozen:
+    """One job as it will run, whatever happens to YAML files in the meantime.
+
+    config       plain and resolved
+    fingerprint  of the run that it will be
+    run          the id of the run that has this fingerprint: finished (then nothing is to do) or to be continued
+    status       of that run, or None
+    """
+
+    overrides: list[str]
+    config: dict[str, Any]
+    model: str
+    fingerprint: str
+    code: dict[str, Any]
+    run: str | None = None
+    status: str | None = None
+
+
+def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
+    """Freeze the jobs of a sweep; nothing is started.
+
+    Raises ConfigError with the mistakes of all jobs, or DataError, before any file is written.
+    """
+    composed = _composed(jobs, sweep)
+    _check(jobs, composed)
+    from marquee.config.compose import choice_of
+    from marquee.config.fingerprint import canonical, fingerprint
+    from marquee.runs.code import code_identity
+
+    code = code_identity()
+    prepared: dict[str, tuple[str, str]] = {}
+    frozen = []
+    for words, (job, folder) in zip(jobs, composed, strict=True):
+        config = job.config
+        key = canonical([config["data"], config["split"], config["paths"]])
+        if key not in prepared:
+            prepared[key] = _prepared(config)
+        identity = fingerprint(config, *prepared[key], code)
+        model = job.choices.get("model") or choice_of("model", config["model"]) or "model"
+        run = folder.name if folder else None
+        frozen.append(Frozen(list(words), config, model, identity, code, run, "interrupted" if run else None))
+    _find_stored(frozen)
+    return frozen
+
+
+def _composed(jobs: Sequence[Sequence[str]], sweep: str) -> list[tuple[Composed, Path | None]]:
+    from marquee.runs.launch import resumed
+
+    named = compose_all([[*words, f"sweep={sweep}"] for words in jobs])
+    result: list[tuple[Composed, Path | None]] = []
+    for words, job in zip(jobs, named, strict=True):
+        job = Composed(job.config, tuple(words), job.choices)
+        result.append(resumed(job) if job.config.get("resume") else (job, None))
+    return result
+
+
+def _check(jobs: Sequence[Sequence[str]], composed: Sequence[tuple[Composed, Path | None]]) -> None:
+    """Raise one ConfigError that lists each mistake once, with the jobs that make it."""
+    from marquee.config.check import problems, report
+
+    wrong: dict[str, list[str]] = {}
+    for words, (job, _) in zip(jobs, composed, strict=True):
+        found = problems(job)
+        if found:
+            wrong.setdefault(report(found), []).append(" ".join(words))
+    if not wrong:
+        return
+    parts = []
+    for text, affected in wrong.items():
+        more = [f"    and {len(affected) - 5} more jobs"] if len(affected) > 5 else []
+        parts.append("\n".join([*(f"in: marquee train {job}" for job in affected[:5]), *more, text]))
+    raise ConfigError("No job of the sweep was started.\n\n" + "\n\n".join(parts))
+
+
+def _prepared(config: dict[str, Any]) -> tuple[str, str]:
+    """The fingerprints of data and split. What was never prepared is prepared now, once, and not by each job."""
+    from marquee.runs.train import prepare_data
+
+    try:
+        data = prepare_data(config)
+    except MarqueeError as error:
+        raise type(error)(f"No job of the sweep was started. {error}") from error
+    return data.fingerprint, data.split_fingerprint
+
+
+def _find_stored(frozen: Sequence[Frozen]) -> None:
+    """Give each job the run that has its fingerprint: a finished one first, else the newest that can go on."""
+    from marquee.runs.ledger import runs
+
+    by_output: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for job in frozen:
+        output = job.config["paths"]["output"]
+        if output not in by_output:
+            known: dict[str, list[dict[str, Any]]] = {}
+            for run in runs(Path(output).expanduser()):
+                known.setdefault(run["fingerprint"], []).append(run)
+            by_output[output] = known
+        best = best_run(by_output[output].get(job.fingerprint, []))
+        if best is not None and job.run is None:
+            job.run, job.status = Path(best["folder"]).name, best["status"]
+
+
+def best_run(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The run to take for a fingerprint: finished, else pruned, running, interrupted or failed; the newest of those."""
+    order = ("finished", "running", "pruned", "interrupted", "failed")
+    ranked = [run for run in found if run["status"] in order]
+    if not ranked:
+        return None
+    return min(reversed(ranked), key=lambda run: order.index(run["status"]))
+
+
+def freeze(folder: Path, stem: str, job: Frozen) -> None:
+    """Write a frozen job for the process that will run it."""
+    content = {
+        "overrides": job.overrides, "config": job.config, "fingerprint": job.fingerprint, "code": job.code,
+        "cwd": os.getcwd(),
+    }  # fmt: skip
+    (folder / f"{stem}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+
+
+def is_over(job: Frozen) -> bool:
+    """Whether nothing is left to do: the run is finished, or the job's own search has pruned it."""
+    return job.status == "finished" or (job.status == "pruned" and "pruning" in (job.config["callbacks"] or {}))

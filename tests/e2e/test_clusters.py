@@ -1,0 +1,93 @@
+"""The same sweeps through submitit (its executor for one machine) and Ray (a head on loopback)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .commands import FAST, environment
+from .conftest import manifest_of
+from .test_sweeps import begin, jobs_of, runs_of, wait_for
+
+EASE = ["data=world_ratings", "model=linear/ease", "tracker=none", "sweep=twelve"]
+GRU = [*FAST["gru"], "tracker=none", "trainer.max_epochs=8", "sweep=twelve"]
+SUBMITIT = ["hydra/launcher=slurm", "hydra.launcher.executor=local", "hydra.launcher.n_jobs=2",
+            "hydra.launcher.cpus_per_task=1"]  # fmt: skip
+
+
+def weights(output: Path) -> list[str]:
+    return [
+        manifest_of(output / "runs" / job["run"])["checkpoint"]["weights_sha256"] for job in jobs_of("twelve", output)
+    ]
+
+
+def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(tmp_path, shell, world_cache):
+    pytest.importorskip("submitit")
+    output = tmp_path / "outputs"
+    words = [*GRU, "seed=1,2", "trainer.max_epochs=30", "callbacks=none"]
+    process = begin(words, output, world_cache, *SUBMITIT)
+    wait_for(lambda: len(runs_of(output)) == 2)
+    process.kill()
+    process.wait()
+    assert [job["place"].split()[0] for job in jobs_of("twelve", output)] == ["local", "local"]
+    again = begin(words, output, world_cache, *SUBMITIT)
+    told, _ = again.communicate(timeout=300)
+    assert again.returncode == 0, told
+    assert len(runs_of(output)) == 2 and not any(manifest_of(run).get("resumed") for run in runs_of(output))
+    assert shell("train", "-m", *words, "paths.output=other", "hydra.launcher.n_jobs=2").code == 0
+    assert weights(output) == weights(Path("other"))
+
+
+def test_no_slurm_here_says_what_to_do(shell, monkeypatch):
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", "/nowhere")
+    done = shell("train", "-m", *EASE, "seed=1,2", "hydra/launcher=slurm")
+    assert done.code == 2 and "hydra.launcher.executor=local" in done.err and runs_of() == []
+
+
+@pytest.mark.parametrize(("launcher", "module"), [("slurm", "submitit"), ("ray", "ray")])
+def test_a_missing_extra_is_named(shell, monkeypatch, launcher, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    done = shell("train", "-m", *EASE, "seed=1,2", f"hydra/launcher={launcher}")
+    assert done.code == 2 and f"pip install 'marquee[{launcher}]'" in done.err
+
+
+HEAD = """
+import sys, ray
+context = ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+print(context.address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def ray_head(tmp_path, world_cache):
+    """The address of a Ray head on loopback that ends with the test."""
+    pytest.importorskip("ray")
+    variables = {**environment(tmp_path / "outputs", world_cache), "RAY_AUTH_MODE": "disabled"}
+    head = subprocess.Popen([sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                            stderr=subprocess.DEVNULL, text=True, env=variables)  # fmt: skip
+    yield head.stdout.readline().strip()
+    head.stdin.close()
+    head.wait(timeout=60)
+
+
+def test_a_sweep_through_ray_gives_what_a_local_one_gives(ray_head, shell, tmp_path, world_cache, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    output = tmp_path / "outputs"
+    words = [*GRU, "trainer.max_epochs=2", "seed=1,2"]
+    process = begin(words, output, world_cache, "hydra/launcher=ray", f"hydra.launcher.address={ray_head}")
+    told, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, told
+    assert all(job["place"].startswith("ray ") for job in jobs_of("twelve", output))
+    assert shell("train", "-m", *words, "paths.output=other").code == 0
+    assert weights(output) == weights(Path("other"))
+
+
+@pytest.mark.parametrize(("address", "told"), [("127.0.0.1:9", "no Ray cluster answers"), ("nowhere", "host:port")])
+def test_a_ray_cluster_that_is_not_there_is_named(shell, address, told):
+    pytest.importorskip("ray")
+    done = shell("train", "-m", *EASE, "seed=1,2", "hydra/launcher=ray", f"hydra.launcher.address={address}")
+    assert done.code in (2, 4) and address in done.err and told in done.err
+    assert runs_of() == []
