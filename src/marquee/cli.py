@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 from marquee import __version__
+from marquee.compare.arguments import PACKAGE, add_compare, add_export_paper
 from marquee.errors import ConfigError, MarqueeError
 
 VERBS = {
     "train": "compose, check, train and record an experiment (also sweeps: -m)",
     "check": "report every mistake of a configuration without running it",
-    "ls": "list the runs",
+    "ls": "list the runs, or the jobs of a sweep",
+    "sweeps": "list the sweeps",
     "show": "show one run: metrics, configuration, code, machine",
     "diff": "show what differs between two runs",
     "compare": "compare runs: seeds together, protocols apart, and which differences are significant",
+    "export-paper": "write a paper's package of a sweep: tables, figures, page, records, how to repeat it",
     "best": "print the winning configuration as a command, chosen on validation",
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
+    "sync": "upload to W&B what was tracked offline",
 }
 
 
@@ -47,6 +51,10 @@ def _dispatch(words: list[str]) -> int:
         from marquee.runs.launch import train
 
         return train(words[1:])
+    if len(words) == 2 and words[0] == "job":  # a frozen job of a sweep, begun by its launcher or a cluster
+        from marquee.sweeps.worker import run
+
+        return run(Path(words[1]))
     if words and words[0] in ("-sc", "--shell-completion"):
         from marquee.completion import complete
 
@@ -91,13 +99,20 @@ def _parser() -> argparse.ArgumentParser:
 
     check = verb("check", _check, "marquee check data=movielens_100k model=mf/bpr model.dim=128", "marquee check --all")
     check.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for marquee train")
-    check.add_argument("--all", action="store_true", help="every data set with every model that fits, every experiment")
+    check.add_argument("--all", action="store_true",
+                       help="every data set with every model that fits, every experiment and search space")  # fmt: skip
     check.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own YAML, laid out as conf/")
 
-    ls = _runs_option(verb("ls", _ls, "marquee ls", "marquee ls --status failed", "marquee ls --json"))
+    ls = _runs_option(verb(
+        "ls", _ls, "marquee ls", "marquee ls --status failed", "marquee ls imdb-3fa9c1d2", "marquee ls --json",
+    ))  # fmt: skip
+    ls.add_argument("sweep", nargs="?", metavar="SWEEP", help="a sweep's name or folder: its jobs in order")
     ls.add_argument("-n", "--last", type=_positive, metavar="N", help="only the last N")
-    ls.add_argument("--status", choices=["running", "finished", "failed", "interrupted"])
+    ls.add_argument("--status", choices=["running", "finished", "failed", "interrupted", "pruned", "unreadable"])
     ls.add_argument("--json", action="store_true", help="machine-readable")
+
+    sweeps = _runs_option(verb("sweeps", _sweeps, "marquee sweeps", "marquee sweeps --json"))
+    sweeps.add_argument("--json", action="store_true", help="machine-readable")
 
     show = _runs_option(verb("show", _show, "marquee show latest", "marquee show 3fa9c1d2 --json"))
     show.add_argument("run", metavar="RUN")
@@ -111,23 +126,27 @@ def _parser() -> argparse.ArgumentParser:
     compare = verb(
         "compare", _compare, "marquee compare outputs", "marquee compare outputs --metric ndcg@10 recall@20 --by model",
         "marquee compare outputs --reference mf/bpr --output table.tex",
-        note="PATH is an outputs folder (paths.output of the training) or a run's folder.",
+        "marquee compare outputs --output report.html --plots figures",
+        note="PATH is an outputs folder (paths.output of the training) or a run's folder.\n"
+             "(*) needs the extra report: pip install 'marquee[report]'",
     )  # fmt: skip
-    compare.add_argument("paths", nargs="+", type=Path, metavar="PATH")
-    compare.add_argument("--metric", nargs="+", action="extend", metavar="NAME",
-                         help="test metrics (default: the one that the runs were watched by)")  # fmt: skip
-    compare.add_argument("--by", choices=["model"], help="one row a model: its best configuration on validation")
-    compare.add_argument("--reference", metavar="NAME", help="a row to test the others against, besides the best")
-    compare.add_argument("--format", choices=["table", "md", "csv", "latex", "json"],
-                         help="default: table, or by the ending of --output")  # fmt: skip
-    compare.add_argument("--output", type=Path, metavar="FILE", help="write a file, print nothing")
+    add_compare(compare)
+
+    export = verb(
+        "export-paper", _export_paper, "marquee export-paper my-sweep paper", "marquee export-paper outputs paper",
+        note=PACKAGE,
+    )  # fmt: skip
+    add_export_paper(_runs_option(export))
 
     best = verb(
         "best", _best, "marquee best outputs", "marquee best outputs --metric ndcg@10",
+        "marquee best outputs/sweeps/tune --save experiment/tuned",
         note="Chosen by the mean validation metric over seeds, never by the test part.",
     )  # fmt: skip
     best.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="as for marquee compare")
     best.add_argument("--metric", metavar="NAME", help="default: the metric that the runs were watched by")
+    best.add_argument("--save", metavar="experiment/NAME", help="keep it as a recipe in the first folder of "
+                      "MARQUEE_CONF, else in ./conf: marquee train experiment=NAME")  # fmt: skip
 
     rerun = _runs_option(verb("rerun", _rerun, "marquee rerun latest"))
     rerun.add_argument("run", metavar="RUN")
@@ -160,6 +179,14 @@ def _parser() -> argparse.ArgumentParser:
         "--input", type=Path, metavar="FILE", help="a .csv, .tsv, .jsonl or .parquet with a column text or image"
     )
     predict.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
+
+    sync = _runs_option(verb(
+        "sync", _sync, "marquee sync", "marquee sync latest", "marquee sync my-sweep --timeout 600",
+        note="Log in first: wandb login. Runs keep their group, so those of a sweep stay together.",
+    ))  # fmt: skip
+    sync.add_argument("names", nargs="*", metavar="RUN|SWEEP", help="default: every run")
+    sync.add_argument("--timeout", type=_positive, default=300, metavar="SECONDS",
+                      help="for one run (default 300); the first that takes longer ends the whole")  # fmt: skip
     return parser
 
 
@@ -214,9 +241,20 @@ def _check(parsed: argparse.Namespace) -> int:
 
 
 def _ls(parsed: argparse.Namespace) -> None:
+    if parsed.sweep:
+        from marquee.sweeps.listing import list_jobs
+        from marquee.sweeps.store import find_sweep
+
+        return list_jobs(find_sweep(parsed.sweep, parsed.runs), parsed.json, parsed.status, parsed.last)
     from marquee.runs.listing import list_runs
 
     list_runs(parsed.runs, parsed.last, parsed.status, parsed.json)
+
+
+def _sweeps(parsed: argparse.Namespace) -> None:
+    from marquee.sweeps.listing import list_sweeps
+
+    list_sweeps(parsed.runs, parsed.json)
 
 
 def _show(parsed: argparse.Namespace) -> None:
@@ -239,10 +277,16 @@ def _compare(parsed: argparse.Namespace) -> None:
     compare(parsed)
 
 
+def _export_paper(parsed: argparse.Namespace) -> None:
+    from marquee.compare.cli import export_paper
+
+    export_paper(parsed)
+
+
 def _best(parsed: argparse.Namespace) -> None:
     from marquee.compare.best import print_best
 
-    print_best(parsed.paths, parsed.metric)
+    print_best(parsed.paths, parsed.metric, parsed.save)
 
 
 def _rerun(parsed: argparse.Namespace) -> int:
@@ -250,7 +294,11 @@ def _rerun(parsed: argparse.Namespace) -> int:
     from marquee.runs.threads import set_threads
 
     folder = find_run(parsed.run, parsed.runs)
-    set_threads(read_manifest(folder).get("config") or {})
+    before = read_manifest(folder)
+    # As many threads as the run had, which in a sweep were its share: they decide the last digits of a sum.
+    if threads := (before.get("environment") or {}).get("threads"):
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    set_threads(before.get("config") or {})
     from marquee.runs.rerun import rerun
 
     return _code(rerun(folder))
@@ -268,6 +316,12 @@ def _predict(parsed: argparse.Namespace) -> int:
     from marquee.apply.cli import predict
 
     return _code(predict(parsed))
+
+
+def _sync(parsed: argparse.Namespace) -> None:
+    from marquee.tracking.sync import sync
+
+    sync(parsed.names, parsed.runs, parsed.timeout)
 
 
 def _locate(parsed: argparse.Namespace) -> None:

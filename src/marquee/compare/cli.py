@@ -1,4 +1,4 @@
-"""`marquee compare`: arguments in, tables or a file out."""
+"""`marquee compare` and `marquee export-paper`: arguments in, tables, a page, figures or a folder out."""
 
 import argparse
 import contextlib
@@ -9,21 +9,63 @@ from pathlib import Path
 
 from marquee.compare.analysis import compare as analyse
 from marquee.compare.formats import SUFFIXES, show, written
+from marquee.compare.report.extra import need_report
 from marquee.compare.results import Comparison
 from marquee.errors import JobError
 
 
 def compare(parsed: argparse.Namespace) -> None:
-    """Print the comparison, or write it to `--output`; without `--format` the file's ending says how."""
-    comparison = analyse(parsed.paths, parsed.metric or [], parsed.by == "model", parsed.reference)
+    """Print the comparison, or write it to `--output`; without `--format` the file's ending says how.
+
+    Raises ConfigError where a page or figures are asked for and the extra `report` is not installed.
+    """
     form = parsed.format or (SUFFIXES.get(parsed.output.suffix) if parsed.output else None) or "table"
+    if form == "html" or parsed.plots:
+        need_report()
+    comparison = analyse(parsed.paths, parsed.metric or [], parsed.by == "model", parsed.reference)
     if form == "csv" and comparison.left_out:
         print(f"{len(comparison.left_out)} runs are not compared; --format table says why.", file=sys.stderr)
-    if parsed.output is None:
-        print(written(comparison, form), end="") if form != "table" else show(comparison)
-        return
-    _write(parsed.output, written(comparison, form) if form != "table" else _plain(comparison))
-    print(f"written to {parsed.output}")
+    content = _drawn(parsed, comparison, form) if form == "html" or parsed.plots else None
+    if form != "html":
+        content = written(comparison, form) if form != "table" else None
+    if parsed.output is not None:
+        _write(parsed.output, content if content is not None else _plain(comparison))
+        print(f"written to {parsed.output}")
+    elif content is None:
+        show(comparison)
+    else:
+        print(content, end="")
+
+
+def _drawn(parsed: argparse.Namespace, comparison: Comparison, form: str) -> str | None:
+    """Write the figures of `--plots`; the page, if it is asked for."""
+    from marquee.compare.plots import write_plots
+    from marquee.compare.report.evidence import gather
+    from marquee.compare.report.figures import figures
+
+    evidence = gather(parsed.paths)
+    made = figures(comparison, evidence)
+    if parsed.plots:
+        files = write_plots(made, parsed.plots)
+        print(f"{len(files)} figures written to {parsed.plots}", file=sys.stderr)
+    if form != "html":
+        return None
+    from marquee.compare.report.page import page
+
+    return page(comparison, evidence, list(map(str, parsed.paths)), parsed.output and parsed.output.parent, made)
+
+
+def export_paper(parsed: argparse.Namespace) -> None:
+    """Write a paper's package. Raises ConfigError as `compare` does, and for a folder that is not empty."""
+    need_report()
+    from marquee.compare.paper import export
+
+    warnings = export(
+        parsed.sweep, parsed.folder, parsed.runs, parsed.metric or [], parsed.by == "model", parsed.reference
+    )
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"written to {parsed.folder}; start with {parsed.folder / 'README.md'}")
 
 
 def _plain(comparison: Comparison) -> str:

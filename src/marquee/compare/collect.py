@@ -11,6 +11,7 @@ from marquee.compare.protocol import configuration_key, protocol_key, switches
 from marquee.config.fingerprint import identity
 from marquee.errors import ConfigError
 from marquee.runs.manifest import MANIFEST, Run, read_manifest, run_folders, status_of
+from marquee.sweeps.store import RECORD, Sweep
 
 # Where a smaller value is the better one, and where neither direction is; of all other metrics more is better.
 LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss")
@@ -117,13 +118,15 @@ def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
 
 
 def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that paths mean: a run's own, or all in an outputs folder (or in its `runs`). Each once."""
+    """The run folders that paths mean: a run's own, a sweep's, or all in an outputs folder (or `runs`). Each once."""
     found: dict[Path, None] = {}
     for path in paths:
         path = path.expanduser()
         place = path.parent if path.name == MANIFEST else path
         if (place / MANIFEST).is_file():
             folders = [place]
+        elif (place / RECORD).is_file():
+            folders = Sweep.open(place).run_folders()
         else:
             folders = run_folders(place) or sorted(file.parent for file in place.glob(f"*/{MANIFEST}"))
         if not folders:
@@ -133,7 +136,9 @@ def find_folders(paths: Sequence[Path]) -> list[Path]:
 
 
 def _nothing_in(path: Path) -> str:
-    what = "Give an outputs folder (paths.output of the training, by default outputs) or the folders of runs."
+    what = "Give an outputs folder (paths.output of the training, by default outputs), a sweep's folder or runs'."
+    if (path / RECORD).is_file():
+        return f"{path} is a sweep without a run so far. {what}"
     if not path.exists():
         return f"{path} does not exist. {what}"
     if not path.is_dir():

@@ -9,12 +9,12 @@ import textwrap
 from dataclasses import asdict
 from typing import Any
 
-from marquee.compare.results import Comparison, PairedTest
+from marquee.compare.results import MEASURED_COSTS, Comparison, PairedTest
 from marquee.compare.statistics import ALPHA, RESAMPLES
 from marquee.compare.tables import sections, tests_in_words
 from marquee.runs.listing import table
 
-SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json"}
+SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html", ".htm": "html"}
 
 
 def show(comparison: Comparison) -> None:
@@ -36,7 +36,7 @@ def _print_lines(lines: list[str], width: int | None) -> None:
 
 
 def written(comparison: Comparison, form: str) -> str:
-    """The text of a format other than table."""
+    """The text of a format other than table and html (which needs the runs, too: see report/page.py)."""
     return {"md": markdown, "latex": latex, "csv": comma_separated, "json": as_json}[form](comparison)
 
 
@@ -113,7 +113,9 @@ def comma_separated(comparison: Comparison) -> str:
                     **_test_columns("best", score.against_best),
                     **_test_columns("reference", score.against_reference),
                     "parameters": row and row.parameters, "fit_seconds": row and row.fit_seconds,
-                    "best_epoch": row and row.best_epoch, "pareto": score.pareto, "protocol": block.protocol,
+                    "best_epoch": row and row.best_epoch,
+                    **{name: row and getattr(row, name) for name in MEASURED_COSTS},
+                    "pareto": score.pareto, "protocol": block.protocol,
                 })  # fmt: skip
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]) if rows else ["block"], lineterminator="\n")

@@ -43,7 +43,7 @@ def _machine(block: Block) -> list[str]:
         if len({str((run.manifest.get("environment") or {}).get(key)) for run in block.runs}) > 1
     ]
     found = [f"Training times come from machines of different {', '.join(differing)}."] if differing else []
-    resumed = [run.folder.name for run in block.runs if run.manifest.get("resumed")]
+    resumed = [run.folder.name for run in block.runs if run.manifest.get("resumed") and not run.manifest.get("cost")]
     if resumed:
         found.append(f"Resumed, so without a training time: {_list(resumed)}.")
     return found

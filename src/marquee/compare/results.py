@@ -6,6 +6,9 @@ from typing import Any
 from marquee.compare.collect import LeftOut
 from marquee.compare.ranks import Ranks
 
+MEASURED_COSTS = ("latency_ms", "peak_memory_mb", "size_mb", "energy_j")  # of manifest["cost"]
+COSTS = ("parameters", "fit_seconds", "best_epoch", *MEASURED_COSTS)
+
 
 @dataclass
 class PairedTest:
@@ -67,6 +70,15 @@ class Configuration:
     parameters: int | None
     fit_seconds: float | None  # mean over runs that trained in one go
     best_epoch: float | None  # mean
+    # Measured after training where a run did so; means over runs, None where none has it.
+    latency_ms: float | None = None
+    peak_memory_mb: float | None = None
+    size_mb: float | None = None
+    energy_j: float | None = None
+
+    def costs(self) -> dict[str, float | None]:
+        """All that it costs, by the names of the fields."""
+        return {name: getattr(self, name) for name in COSTS}
 
 
 @dataclass

@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 
 from marquee.compare.collect import Block, Group
-from marquee.compare.results import Configuration, MetricResult, Score
+from marquee.compare.results import MEASURED_COSTS, Configuration, MetricResult, Score
 from marquee.compare.statistics import seed_interval
 
 
 def configuration(group: Group) -> Configuration:
     """What a row is and what it cost."""
     manifests = [run.manifest for run in group.runs]
-    # A resumed run's clock started again with it.
-    seconds = [(manifest.get("durations") or {}).get("fit") for manifest in manifests if not manifest.get("resumed")]
+    # The clock of a resumed run goes on where it stopped, since manifests have a cost; before, it began anew.
+    timed = [manifest for manifest in manifests if manifest.get("cost") or not manifest.get("resumed")]
+    seconds = [(manifest.get("durations") or {}).get("fit") for manifest in timed]
     epochs = [manifest.get("best_epoch") for manifest in manifests]
     return Configuration(
         label=group.label,
@@ -25,6 +26,7 @@ def configuration(group: Group) -> Configuration:
         parameters=group.manifest.get("parameters"),
         fit_seconds=_mean(seconds),
         best_epoch=_mean(epochs),
+        **{name: _mean([(manifest.get("cost") or {}).get(name) for manifest in manifests]) for name in MEASURED_COSTS},
     )
 
 

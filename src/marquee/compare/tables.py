@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass, field
 
-from marquee.compare.results import BlockResult, Comparison, Configuration, MetricResult, PairedTest, Score
+from marquee.compare.results import (
+    MEASURED_COSTS,
+    BlockResult,
+    Comparison,
+    Configuration,
+    MetricResult,
+    PairedTest,
+    Score,
+)
 from marquee.compare.statistics import ALPHA, RESAMPLES
 from marquee.runs.listing import Coloured, number
 
@@ -118,12 +126,14 @@ def _doubtful(result: MetricResult) -> list[str]:
 def _quality(result: MetricResult, rows: dict[str, Configuration], wide: bool) -> Sheet:
     interval = "95 % interval" if wide else "± 95 %"
     columns = ["model", "n", result.metric, "", interval, "", "sd", "params", "fit s", "", "epoch"]
+    measured = [name for name in MEASURED_COSTS if any(getattr(row, name) is not None for row in rows.values())]
+    columns += [_COST_COLUMNS[name] for name in measured]
     cells = []
     for score in result.scores:
         label = Coloured(score.label, "bold green" if score.label == result.winner else None)
         if score.kind != "model":
             label = Coloured(score.label, "dim")
-            cells.append([label, "", number(score.mean), *[""] * 8])
+            cells.append([label, "", number(score.mean), *[""] * (8 + len(measured))])
             continue
         row = rows[score.label]
         cells.append([
@@ -132,8 +142,12 @@ def _quality(result: MetricResult, rows: dict[str, Configuration], wide: bool) -
             "-" if score.sd is None else number(score.sd), _count(row.parameters),
             "?" if row.fit_seconds is None else _seconds(row.fit_seconds), "P" if score.pareto else "",
             "?" if row.best_epoch is None else f"{row.best_epoch:.1f}".removesuffix(".0"),
+            *("?" if (cost := getattr(row, name)) is None else f"{cost:.3g}" for name in measured),
         ])  # fmt: skip
     return Sheet(result.metric, columns, cells)
+
+
+_COST_COLUMNS = {"latency_ms": "ms", "peak_memory_mb": "peak MB", "size_mb": "size MB", "energy_j": "J"}
 
 
 def _mark(score: Score, result: MetricResult) -> str:

@@ -1,0 +1,1 @@
+"""A comparison drawn: the figures, and the page that holds them beside the tables."""

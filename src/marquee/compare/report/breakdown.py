@@ -1,0 +1,163 @@
+"""Scores by group of users, items or classes, from the per-unit tables of the runs.
+
+What can truly be computed: classification tables name each example's class; recommendation tables name the user, whose
+interactions lie in the run's `inference/` folder. A leave-one-out target is the last of them, so there the popularity
+of the held-out item is known, too; other splits do not record which interactions were held out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from marquee.compare.report.evidence import Evidence, Recorded
+from marquee.compare.results import BlockResult, Configuration
+from marquee.compare.units import COLUMNS, FILE, IDS
+
+MOST_CLASSES = 12
+
+
+@dataclass
+class Bar:
+    """The mean of one configuration in one group, over its units, each averaged over seeds; 95 % by the normal."""
+
+    group: str
+    label: str
+    model: str
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass
+class Breakdown:
+    """One way of grouping the units of a block."""
+
+    title: str
+    explained: str
+    bars: list[Bar]
+
+
+def breakdowns(block: BlockResult, evidence: Evidence, rows: Sequence[Configuration], metric: str) -> list[Breakdown]:
+    """Everything by which this block's units can be grouped; nothing where the tables hold no such metric."""
+    tables = {row.label: (row, table) for row in rows if (table := _averaged(evidence.of(row), metric)) is not None}
+    if not tables:
+        return []
+    first = next((run for row in rows for run in evidence.of(row)), None)
+    if first is None:
+        return []
+    ids = next(iter(tables.values()))[1][0]
+    groupings = _of_users(first, ids) if block.unit == "users" else _of_examples(first, ids)
+    found = []
+    for title, explained, names, of_unit in groupings:
+        bars = []
+        for place, name in enumerate(names):
+            group = f"{name} (n={int((of_unit == place).sum()):,})"
+            for label, (row, (own, values)) in tables.items():
+                at = np.searchsorted(ids, own)
+                inside = (at < len(ids)) & (ids[np.minimum(at, len(ids) - 1)] == own)
+                chosen = values[inside][of_unit[at[inside]] == place]
+                if len(chosen):
+                    mean, half = float(chosen.mean()), _half(chosen)
+                    bars.append(Bar(group, label, row.model, mean, mean - half, mean + half, len(chosen)))
+        found.append(Breakdown(title, explained, bars))
+    return found
+
+
+def _averaged(runs: Sequence[Recorded], metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """Ids, ascending, and the metric of each, averaged over the seeds that tested the same units."""
+    tables = [table for run in runs if (table := _read(run.source / FILE, COLUMNS.get(metric, metric))) is not None]
+    if not tables:
+        return None
+    same = [values for ids, values in tables if np.array_equal(ids, tables[0][0])]
+    return tables[0][0], np.mean(same, axis=0)
+
+
+def _read(file: Path, column: str) -> tuple[np.ndarray, np.ndarray] | None:
+    from pyarrow import parquet
+
+    try:
+        names = parquet.read_schema(file).names
+        unit = next((name for name in IDS if name in names), None)
+        if unit is None or column not in names:
+            return None
+        table = parquet.read_table(file, columns=[unit, column], use_threads=False)
+    except (OSError, ValueError):  # pyarrow's own errors are ValueErrors
+        return None
+    ids, values = table[unit].to_numpy(), table[column].to_numpy()
+    if values.dtype.kind not in "fiub":
+        return None
+    order = np.argsort(ids, kind="stable")
+    return ids[order], values[order].astype(np.float64)
+
+
+def _half(values: np.ndarray) -> float:
+    return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
+
+
+def _of_examples(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str], np.ndarray]]:
+    """By the class that an example belongs to; labels that were joined (multi-label) are too many to draw."""
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(run.source / FILE, columns=["unit", "target"], use_threads=False).to_pandas()
+    except (OSError, ValueError, KeyError):
+        return []
+    targets = table.set_index("unit")["target"].astype(str).reindex(ids)
+    names = sorted(targets.dropna().unique())
+    if not 2 <= len(names) <= MOST_CLASSES:
+        return []
+    places = targets.map({name: place for place, name in enumerate(names)}).fillna(-1).to_numpy().astype(int)
+    return [("By class", "Examples by their true class.", names, places)]
+
+
+def _of_users(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str], np.ndarray]]:
+    history = _histories(run.source / "inference" / "histories.safetensors")
+    if history is None or not len(ids) or ids.max() >= len(history[0]) - 1:
+        return []
+    offsets, items = history
+    found = []
+    lengths = np.diff(offsets)[ids]
+    names, places = _quartiles(lengths, "interactions")
+    if len(names) > 1:
+        found.append((
+            "By activity of the user", "Users in quarters by the number of their interactions, all parts together.",
+            names, places,
+        ))  # fmt: skip
+    target = str((run.manifest.get("config") or {}).get("split", {}).get("_target_", ""))
+    if target.endswith(".LeaveOneOut") and (lengths > 0).all():
+        popularity = np.bincount(items)[items[offsets[1:][ids] - 1]]
+        names, places = _quartiles(popularity, "interactions")
+        if len(names) > 1:
+            found.append((
+                "By popularity of the held-out item",
+                "Users in quarters by how many interactions the item has that was held out for them "
+                "(leave-one-out: their last), all parts together.", names, places,
+            ))  # fmt: skip
+    return found
+
+
+def _histories(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        content = load_file(file)
+        return content["offsets"], content["items"]
+    except (OSError, KeyError, SafetensorError):
+        return None
+
+
+def _quartiles(values: np.ndarray, unit: str) -> tuple[list[str], np.ndarray]:
+    """Names and numbers of the quarters; equal values stay together, so quarters may be unequal or fewer."""
+    edges = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method="lower"))
+    places = np.searchsorted(edges, values, side="left")
+    names, renamed = [], np.zeros(len(values), dtype=int)
+    for place in np.unique(places):
+        inside = values[places == place]
+        low, high = int(inside.min()), int(inside.max())
+        renamed[places == place] = len(names)
+        names.append(f"{low} {unit}" if low == high else f"{low} to {high} {unit}")
+    return names, renamed

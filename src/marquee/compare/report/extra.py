@@ -1,0 +1,17 @@
+"""Pages and figures need packages that a terminal does not; whoever lacks them is told what to type."""
+
+from importlib.util import find_spec
+
+from marquee.errors import ConfigError
+
+PACKAGES = ("altair", "jinja2", "vl_convert")
+
+
+def need_report() -> None:
+    """Raises ConfigError where a package of the extra `report` is missing."""
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"Pages and figures need packages that are not installed: {', '.join(missing)}.\n"
+            "  fix:     pip install 'marquee[report]'"
+        )
