@@ -10,7 +10,10 @@ from typing import Any
 from marquee.runs.ledger import runs
 from marquee.runs.manifest import read_manifest, status_of
 
-_COLOURS = {"finished": "green", "running": "cyan", "failed": "red", "interrupted": "yellow"}
+
+def status_colour(status: str) -> str:
+    """The colour of a run's, job's or sweep's status at a terminal."""
+    return {"finished": "green", "running": "cyan", "failed": "red", "pruned": "magenta"}.get(status, "yellow")
 
 
 # ls ------------------------------------------------------------------------------------------------------------------
@@ -31,7 +34,7 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
     for run in found:
         metric, value = headline(run)
         rows.append([
-            str(run["id"]), Coloured(run["status"], _COLOURS.get(run["status"])), str(run["seed"]),
+            str(run["id"]), Coloured(run["status"], status_colour(run["status"])), str(run["seed"]),
             local(run["started"])[:16], f"{metric} {number(value)}" if metric else "",
         ])  # fmt: skip
     table(["run", "status", "seed", "started", "metric"], rows)
@@ -40,10 +43,10 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
 def headline(run: Mapping[str, Any]) -> tuple[str | None, float | None]:
     """The one test metric that a list has room for: the one that the run's task watched."""
     metrics = run.get("metrics") or {}
-    test = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
-    if run.get("monitor") in test:
-        return run["monitor"], test[run["monitor"]]
-    return next(iter(test.items()), (None, None))
+    if f"test/{run.get('monitor')}" in metrics:
+        return run["monitor"], metrics[f"test/{run['monitor']}"]
+    test = ((name.removeprefix("test/"), value) for name, value in metrics.items() if name.startswith("test/"))
+    return next(test, (None, None))
 
 
 # show ----------------------------------------------------------------------------------------------------------------
@@ -59,7 +62,7 @@ def show_run(folder: Path, as_json: bool = False) -> None:
     code, environment = manifest.get("code") or {}, manifest.get("environment") or {}
     facts = [
         ["run", manifest["id"]],
-        ["status", Coloured(manifest["status"], _COLOURS.get(manifest["status"]))],
+        ["status", Coloured(manifest["status"], status_colour(manifest["status"]))],
         ["error", _error_line(manifest.get("error"))],
         ["folder", str(folder)],
         ["fingerprint", manifest.get("fingerprint")],
@@ -67,6 +70,7 @@ def show_run(folder: Path, as_json: bool = False) -> None:
         ["started", local(manifest.get("started"))],
         ["finished", local(manifest.get("finished"))],
         ["took", _durations(manifest.get("durations") or {})],
+        ["cost", _cost(manifest.get("cost") or {})],
         ["seed", manifest.get("seed")],
         ["code", _code(code)],
         ["machine", ", ".join(str(environment[key]) for key in ("cpu", "gpu", "platform") if environment.get(key))],
@@ -246,6 +250,12 @@ def _error_line(error: Any) -> str:
 
 def _durations(durations: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value:.1f} s" for name, value in durations.items() if _is_number(value))
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    parts = [("latency_ms", "ms a prediction"), ("peak_memory_mb", "MB of memory"),
+             ("peak_gpu_memory_mb", "MB on the card"), ("size_mb", "MB to ship"), ("energy_j", "J")]  # fmt: skip
+    return ", ".join(f"{cost[key]:g} {words}" for key, words in parts if _is_number(cost.get(key)))
 
 
 def _code(code: Mapping[str, Any]) -> str:

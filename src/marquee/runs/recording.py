@@ -23,6 +23,17 @@ class Interrupted(KeyboardInterrupt):
     """SIGTERM, told apart from Ctrl-C in the manifest."""
 
 
+class Pruned(Exception):
+    """A search has seen enough of this run: it ends here, is not tested, and has not failed.
+
+    `fields` of the manifest say how far it came.
+    """
+
+    def __init__(self, message: str, fields: dict[str, Any]):
+        super().__init__(message)
+        self.fields = fields
+
+
 class LogFile(logging.FileHandler):
     """The run's log. What it has no room for is lost without a word: the run itself says that the disk is full."""
 
@@ -34,11 +45,13 @@ class LogFile(logging.FileHandler):
 def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     """Around training: yields the trackers' loggers; on the way out writes the status and closes everything.
 
-    Ctrl-C and SIGTERM give `interrupted`, any exception `failed` with its message, otherwise `finished`. A full disk
-    or an unexpected exception becomes a JobError, so that the command exits with 4.
+    Ctrl-C and SIGTERM give `interrupted`, Pruned gives `pruned` and goes no further, any other exception `failed` with
+    its message, otherwise `finished`. A full disk or an unexpected exception becomes a JobError, so that the command
+    exits with 4.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
-        yield []  # the first process of a distributed run keeps the record
+        with suppress(Pruned):
+            yield []  # the first process of a distributed run keeps the record
         return
     started = time.monotonic()
     handler = LogFile(run.folder / "log.txt", encoding="utf-8")
@@ -55,6 +68,11 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
                 opened.append(tracker)
             yield loggers
         _finish(run, "finished", started, None)
+    except Pruned as pruned:
+        log.info("%s", pruned)
+        run.manifest.update(pruned.fields)
+        _finish(run, "pruned", started, None)
+        print(f"{pruned}\nrun: {run.folder}")
     except (KeyboardInterrupt, SystemExit) as exception:
         # Lightning turns Ctrl-C into SystemExit after tidying up.
         cause = "SIGTERM" if isinstance(exception, Interrupted) or _caused_by_sigterm(exception) else "Ctrl-C"

@@ -18,7 +18,7 @@ def rerun(folder: Path) -> int:
     before = read_manifest(folder)
     if before["status"] != "finished":
         raise ConfigError(f"{folder.name} is {before['status']}, so there is no result to repeat.")
-    after = train({**before["config"], "resume": None}, before["overrides"])
+    after = train(_repeatable(before["config"]), [word for word in before["overrides"] if not _prunes(word)])
     same_weights = before["checkpoint"]["weights_sha256"] == after["checkpoint"]["weights_sha256"]
     same_metrics = before["metrics"] == after["metrics"]
     if same_weights and same_metrics:
@@ -29,6 +29,16 @@ def rerun(folder: Path) -> int:
     for line in _differences(compare(before, after)):
         print(f"  {line}")
     return 1
+
+
+def _repeatable(config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration as a run of its own: it resumes nothing and reports to no search."""
+    callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if name != "pruning"}
+    return {**config, "resume": None, "callbacks": callbacks}
+
+
+def _prunes(word: str) -> bool:
+    return word.lstrip("+").startswith("callbacks.pruning")
 
 
 def _differences(found: dict[str, Any]) -> list[str]:

@@ -24,6 +24,7 @@ def print_summary(run: Run) -> None:
     manifest = run.manifest
     console.print(metric_table(manifest), "")
     console.print(_protocol(manifest), style="dim", soft_wrap=not console.is_terminal)
+    console.print(_cost(manifest), style="dim", soft_wrap=not console.is_terminal)
     console.print(f"run: {run.folder}", soft_wrap=True, highlight=False)
     console.print("next:", *_suggestions(run), sep="\n  ", soft_wrap=True, highlight=False)
 
@@ -74,6 +75,14 @@ def _protocol(manifest: dict[str, Any]) -> str:
     if manifest.get("best_epoch"):
         parts.append(f"epoch {manifest['best_epoch']} of {manifest['epochs']}, best on validation")
     return "; ".join(parts)
+
+
+def _cost(manifest: Mapping[str, Any]) -> str:
+    cost = manifest["cost"]
+    parts = [f"trained in {manifest['durations']['fit']:.1f} s"]
+    if cost.get("latency_ms") is not None:
+        parts.append(f"a prediction takes {cost['latency_ms']:.2g} ms")
+    return "; ".join([*parts, f"{cost['size_mb']:.2g} MB to ship"])
 
 
 def _suggestions(run: Run) -> list[str]:

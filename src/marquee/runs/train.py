@@ -20,6 +20,7 @@ from marquee.data.module import DataModule
 from marquee.errors import ConfigError
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
+from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.environment import environment
 from marquee.runs.loaders import EvaluationLoader, TrainLoader
 from marquee.runs.manifest import Run, read_manifest, status_of
@@ -35,8 +36,19 @@ log = logging.getLogger("marquee")
 Config = dict[str, Any]
 
 
-def train(config: Config, overrides: Sequence[str] = (), resume: Path | None = None) -> dict[str, Any]:
-    """Run one checked, fully resolved configuration; `resume` is the folder of an unfinished run to continue.
+def train(
+    config: Config,
+    overrides: Sequence[str] = (),
+    resume: Path | None = None,
+    *,
+    opened: Callable[[Run], None] | None = None,
+    code: Config | None = None,
+) -> dict[str, Any]:
+    """Run one checked, fully resolved configuration.
+
+    resume  the folder of an unfinished run to continue
+    opened  is told of the run's folder as soon as it stands
+    code    the identity of the code (`code_identity`) where this process has imported it some time ago
 
     Returns the manifest. Raises ConfigError, DataError or JobError; the manifest of a run that had started says so.
     """
@@ -48,17 +60,21 @@ def train(config: Config, overrides: Sequence[str] = (), resume: Path | None = N
     if resume is not None:
         refuse_unfit(task, resume / "checkpoints" / "last.ckpt")
     durations = {"prepare": time.monotonic() - started}
-    run = open_run(config, overrides, data, task, resume)
+    run = open_run(config, overrides, data, task, resume, code or code_identity())
+    if opened is not None:
+        opened(run)
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
-        durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
+        with EnergyMeter(cuda_devices(trainer)) as energy:
+            durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
+        durations["fit"] += fitted_before(trainer)
         durations["test"] = _timed(test, trainer, task, checkpoint)
         if trainer.is_global_zero:
             references: dict[str, Any] = {}
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
-            record(run, config, task, trainer, checkpoint, references, durations)
-    if trainer.is_global_zero:
+            record(run, config, task, trainer, checkpoint, references, durations, energy)
+    if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run)
     return run.manifest
 
@@ -101,12 +117,13 @@ def refuse_finished(folder: Path) -> None:
         raise ConfigError(f"{folder.name} is still running in another process. Wait for it, or stop it first.")
 
 
-def open_run(config: Config, overrides: Sequence[str], data: DataModule, task: Task, resume: Path | None) -> Run:
+def open_run(
+    config: Config, overrides: Sequence[str], data: DataModule, task: Task, resume: Path | None, code: Config
+) -> Run:
     """A new folder with a manifest that says `running`, or the folder to continue in."""
     rank = int(os.environ.get("LOCAL_RANK", 0))
     if rank:
         return Run.open(Path(os.environ["MARQUEE_RUN_FOLDER"]))
-    code = code_identity()
     identity = fingerprint(config, data.fingerprint, data.split_fingerprint, code)
     if resume is not None:
         run = Run.open(resume)
@@ -124,6 +141,7 @@ def open_run(config: Config, overrides: Sequence[str], data: DataModule, task: T
         content = {
             "name": config["name"],
             "tags": config["tags"],
+            "sweep": config.get("sweep"),
             "environment": environment(),
             "fingerprint": identity,
             "config": config,
@@ -142,6 +160,8 @@ def open_run(config: Config, overrides: Sequence[str], data: DataModule, task: T
                 "config": config["split"],
             },
             "seed": config["seed"],
+            "monitor": task.monitor,
+            "mode": task.mode,
             "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
         }
         slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
@@ -193,6 +213,17 @@ def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -
     trainer.fit(task, batches, validation, ckpt_path=start, weights_only=True)
 
 
+def fitted_before(trainer: pl.Trainer) -> float:
+    """The seconds that the epochs which a resumed run kept had taken; the curves know."""
+    return sum(logger.before for logger in trainer.loggers if isinstance(logger, Curves))
+
+
+def cuda_devices(trainer: pl.Trainer) -> tuple[int, ...]:
+    """The numbers of the CUDA cards that this run uses on this machine."""
+    devices = getattr(trainer.strategy, "parallel_devices", None) or [trainer.strategy.root_device]
+    return tuple(device.index or 0 for device in devices if device.type == "cuda")
+
+
 def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
     """Test metrics, from the best checkpoint."""
     if checkpoint.best_path.exists():
@@ -217,8 +248,9 @@ def record(
     checkpoint: Checkpoint,
     references: dict[str, Any],
     durations: dict[str, float],
+    energy: EnergyMeter,
 ) -> None:
-    """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, manifest."""
+    """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, cost, manifest."""
     from marquee.apply.artefacts import save_model
     from marquee.data.cache import file_sha256
 
@@ -230,11 +262,10 @@ def record(
         flat[f"validation/{task.monitor}"] = checkpoint.best
     run.update(
         metrics=flat,
-        monitor=task.monitor,
-        mode=task.mode,
         epochs=trainer.current_epoch,
         best_epoch=checkpoint.best_epoch,
         durations={name: round(seconds, 3) for name, seconds in durations.items()},
+        cost=cost(run.folder / "inference", task, energy, bool(cuda_devices(trainer))),
         checkpoint={
             "path": "checkpoints/best.ckpt",
             "sha256": file_sha256(checkpoint.best_path),

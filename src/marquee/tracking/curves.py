@@ -10,7 +10,11 @@ from pytorch_lightning.loggers.logger import Logger
 
 
 class Curves(Logger):
-    """Columns appear as metrics do. After a resume, rows of epochs that are trained again give way to the new ones."""
+    """Columns appear as metrics do. After a resume, rows of epochs that are trained again give way to the new ones.
+
+    `seconds` counts from the start of training, without what lay between an interruption and the resume, and `before`
+    is what the kept rows had taken.
+    """
 
     def __init__(self, path: Path):
         super().__init__()
@@ -20,7 +24,13 @@ class Curves(Logger):
         if path.exists():
             with path.open(newline="") as file:
                 self.rows = list(csv.DictReader(file))
-        self.earlier = len(self.rows)
+        self.kept = len(self.rows)
+        self.retrain = bool(self.rows)  # until the first new row tells from which epoch on
+
+    @property
+    def before(self) -> float:
+        """Seconds of the epochs that a resumed run kept from its earlier parts; 0 where there is none."""
+        return float(self.rows[self.kept - 1]["seconds"]) if self.kept else 0.0
 
     @property
     def name(self) -> str:
@@ -39,13 +49,14 @@ class Curves(Logger):
         if epoch is None or any(name.startswith("test/") for name in values):
             return
         epoch = int(epoch)
-        if self.earlier:
+        if self.retrain:
             self.rows = [row for row in self.rows if int(row["epoch"]) < epoch]
-            self.earlier = 0
+            self.kept = len(self.rows)
+            self.retrain = False
         if not self.rows or int(self.rows[-1]["epoch"]) != epoch:
             self.rows.append({"epoch": epoch})
         # Validation and training report the same epoch one after the other: one row holds both.
-        seconds = round(time.monotonic() - self.started, 3)
+        seconds = round(self.before + time.monotonic() - self.started, 3)
         self.rows[-1].update({"step": step, "seconds": seconds, **values})
         self._write()
 

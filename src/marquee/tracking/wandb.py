@@ -1,7 +1,10 @@
 """Weights & Biases: offline by default, so that no account, prompt or network stands between a user and a run."""
 
 import hashlib
+import logging
 import os
+import sys
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -10,12 +13,18 @@ from pytorch_lightning.loggers import WandbLogger
 from marquee.runs.manifest import Run
 from marquee.tracking.tracker import Tracker
 
+log = logging.getLogger("marquee")
+
+INIT_SECONDS = 30  # to reach the server before a run is tracked offline instead
+FINISH_SECONDS = 120  # to send what is left at the end
+
 
 class WandbTracker(Tracker):
     """One W&B run a run: resolved configuration, model family as job type, tags, curves, final summary.
 
-    The W&B run id is a function of the run's fingerprint and folder, so resuming continues the same W&B run and two
-    runs never share one.
+    The W&B run id is a function of the run's fingerprint, folder and first start, so resuming continues the same W&B
+    run and two runs never share one. Where the server cannot be reached, or nobody is logged in, an online run is
+    tracked offline: `marquee sync` uploads it later.
     """
 
     def __init__(
@@ -37,39 +46,77 @@ class WandbTracker(Tracker):
 
         config = run.manifest["config"]
         family = run.manifest["model"].split("/")[0]
-        # Offline nothing may be looked up or sent: not the machine's statistics, not the console, not the code.
-        settings = wandb.Settings(
-            silent=True, console="off", x_disable_stats=True, x_disable_meta=True, init_timeout=60
-        )
+        own_id = choose_id(run)
+        arguments: dict[str, Any] = {
+            "project": self.project,
+            "entity": self.entity,
+            "group": self.group,
+            "job_type": family,
+            "name": run.folder.name,
+            "id": own_id,
+            "tags": [family, *config["tags"]],
+            "config": {**config, "fingerprint": run.manifest["fingerprint"], "family": family},
+            "dir": str(run.folder),
+            # Offline nothing may be looked up or sent: not the machine's statistics, not the console, not the code.
+            "settings": wandb.Settings(
+                silent=True, console="off", x_disable_stats=True, x_disable_meta=True, init_timeout=INIT_SECONDS
+            ),
+        }  # fmt: skip
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        self._run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            group=self.group,
-            job_type=family,
-            name=run.folder.name,
-            id=wandb_id(run.manifest.get("begun_as") or run.manifest["fingerprint"], run.folder.name),
-            tags=[family, *config["tags"]],
-            config={**config, "fingerprint": run.manifest["fingerprint"], "family": family},
-            dir=str(run.folder),
-            mode=self.mode,
-            resume="allow" if self.mode == "online" else None,
-            settings=settings,
-        )
+        if self.mode == "online":
+            try:
+                if not wandb.login(prompt=False, verify=False):
+                    raise PermissionError("nobody is logged in (wandb login)")
+                resume = None if own_id is None else "allow"
+                arguments["settings"].finish_timeout = FINISH_SECONDS
+                arguments["settings"].finish_timeout_raises = True
+                self._run = wandb.init(**arguments, mode="online", resume=resume)
+                return WandbLogger(experiment=self._run)
+            except Exception as error:  # a tracker must not cost a run
+                reason = str(error).split("\n")[0]
+                _warn(f"W&B: {reason}. The run is tracked offline; later: marquee sync {run.folder}")
+                wandb.teardown()  # frees the id, which the attempt still holds
+                arguments["settings"].finish_timeout = 0
+        self._run = wandb.init(**arguments, mode="disabled" if self.mode == "disabled" else "offline")
         return WandbLogger(experiment=self._run)
 
     def finish(self, manifest: dict[str, Any]) -> None:
         if self._run is None:
             return
         summary = {**(manifest.get("metrics") or {}), "status": manifest["status"]}
+        cost = {name: value for name, value in (manifest.get("cost") or {}).items() if isinstance(value, (int, float))}
+        summary.update({f"cost/{name}": value for name, value in cost.items()})
         references = {**(manifest.get("baselines") or {}), "oracle": manifest.get("oracle") or {}}
         for name, scores in references.items():
             summary.update({f"{name}/{metric}": value for metric, value in scores.items()})
         self._run.summary.update(summary)
-        self._run.finish(exit_code=0 if manifest["status"] == "finished" else 1)
+        try:
+            self._run.finish(exit_code=0 if manifest["status"] in ("finished", "pruned") else 1)
+        except TimeoutError:
+            folder = os.path.dirname(self._run.dir)
+            _warn(f"W&B: not all was sent within {FINISH_SECONDS} s. Later: wandb sync --include-online {folder}")
         self._run = None
 
 
-def wandb_id(fingerprint: str, folder: str) -> str:
-    """Sixteen letters that stand for this run and no other."""
-    return hashlib.sha256(f"{fingerprint}/{folder}".encode()).hexdigest()[:16]
+def choose_id(run: Run, environment: Mapping[str, str] = os.environ) -> str | None:
+    """The W&B id of a run: the one it is tracked under already, else one of its own.
+
+    None where W&B's agent has given it an id as a run of a W&B sweep: there no other may be asked for.
+    """
+    if environment.get("WANDB_SWEEP_ID") and environment.get("WANDB_RUN_ID"):
+        return None
+    for folder in sorted((run.folder / "wandb").glob("*run-*-*")):
+        return folder.name.rpartition("-")[2]
+    manifest = run.manifest
+    return wandb_id(manifest.get("begun_as") or manifest["fingerprint"], run.folder.name, manifest["started"])
+
+
+def wandb_id(fingerprint: str, folder: str, started: str) -> str:
+    """Sixteen letters that stand for this run and no other, also among runs of the same name on other machines."""
+    return hashlib.sha256(f"{fingerprint}/{folder}/{started}".encode()).hexdigest()[:16]
+
+
+def _warn(message: str) -> None:
+    """To the run's log, and to the person, who would otherwise look for the run on the server."""
+    log.warning(message)
+    print(f"warning: {message}", file=sys.stderr)
