@@ -46,8 +46,8 @@ def test_every_key_counts_except_the_listed_ones(config):
 
 def test_the_exclusion_list_is_short_and_says_what_it_always_said():
     assert EXCLUDED == (
-        "paths", "tracker", "hydra", "resume", "name", "tags", "data.path", "trainer.enable_progress_bar",
-        "trainer.enable_model_summary", "trainer.log_every_n_steps",
+        "paths", "tracker", "hydra", "resume", "name", "tags", "sweep", "callbacks.pruning", "data.path",
+        "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     )  # fmt: skip
 
 

@@ -8,19 +8,18 @@ from typing import Any
 
 from marquee.compare.choice import best_on_validation, validation_mean
 from marquee.compare.collect import Block, Group, collect
+from marquee.compare.recipe import command_of, is_dropped, recipe_folder, save_recipe
 from marquee.config.fingerprint import canonical, identity
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.listing import flat, number
 from marquee.runs.manifest import Run
-
-# Words that say where a run lies, who watches and which repetition it is, and not which experiment.
-DROPPED = ("seed", "paths", "tracker", "name", "tags", "resume", "hydra")
+from marquee.search.space import spelled
 
 
-def print_best(paths: Sequence[Path], metric: str | None = None) -> None:
-    """For each block a comment, which a shell ignores, and the command.
+def print_best(paths: Sequence[Path], metric: str | None = None, save: str | None = None) -> None:
+    """For each block a comment, which a shell ignores, and the command; `save` (experiment/NAME) keeps it as a recipe.
 
-    Raises ConfigError where no run has the validation metric.
+    Raises ConfigError where no run has the validation metric, and where a recipe cannot be saved.
     """
     blocks, left_out = collect(paths)
     metric = metric.removeprefix("validation/").removeprefix("test/") if metric else None
@@ -31,11 +30,22 @@ def print_best(paths: Sequence[Path], metric: str | None = None) -> None:
             f"No run has validation/{metric or blocks[0].monitor}: a run records the validation metric that it was "
             f"watched by (task.monitor). Recorded here: {', '.join(known)}. The test part is never chosen by."
         )
+    winners = sum(group is not None for _, group in chosen)
+    if save and winners > 1:
+        manifests = [block.manifest for block, group in chosen if group is not None]
+        names = ", ".join(f"{manifest['data']['name']} ({manifest['split']['name']})" for manifest in manifests)
+        raise ConfigError(
+            f"--save keeps one winner, and there are {winners}, one a protocol: {names}.\n"
+            "  fix: give the folders of the runs, or of a sweep, of one protocol"
+        )
     for block, group in chosen:
         if group is not None:
             print(_comment(block, group, metric or block.monitor))
             words, remark = command_words(group.runs[-1])
             print(shlex.join(["marquee", "train", *words]) + (f"\n# {remark}" if remark else ""))
+            if save:
+                file = save_recipe(save, block, group, words, metric or block.monitor)
+                print(f"# saved as {file}\n{command_of(save, recipe_folder())}")
     failed = [entry for entry in left_out if entry.status != "repeated"]
     if failed:
         print(f"# not looked at: {', '.join(f'{entry.run} ({entry.status})' for entry in failed[:5])}"
@@ -63,11 +73,11 @@ def command_words(run: Run) -> tuple[list[str], str | None]:
     """
     from marquee.config.compose import compose
 
-    typed = [word for word in run.manifest.get("overrides") or [] if _first(word) not in DROPPED]
+    typed = [word for word in run.manifest.get("overrides") or [] if not is_dropped(_key(word))]
     exact = f"exactly as it was: marquee rerun {shlex.quote(str(run.folder))}"
     try:
         changed = _changed(run, compose(typed).config)
-        words = typed + [f"{key}={_value(value)}" for key, value in changed.items()]
+        words = typed + [f"{key}={spelled(value)}" for key, value in changed.items()]
         if changed and _changed(run, compose(words).config):
             return typed, f"The defaults have changed since ({', '.join(list(changed)[:5])}); {exact}"
     except MarqueeError as error:
@@ -83,14 +93,5 @@ def _changed(run: Run, config: dict[str, Any]) -> dict[str, Any]:
     return {key: then.get(key) for key in keys if canonical(then.get(key)) != canonical(today.get(key))}
 
 
-def _first(word: str) -> str:
-    return re.split(r"[=.@/]", word.lstrip("+~"), maxsplit=1)[0]
-
-
-def _value(value: Any) -> str:
-    """A value in the grammar of overrides."""
-    if isinstance(value, list):
-        return "[" + ",".join(map(_value, value)) + "]"
-    if isinstance(value, str) and not re.fullmatch(r"[\w./@-]+", value):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if not isinstance(value, dict) else "{}"
+def _key(word: str) -> str:
+    return re.split(r"[=@]", word.lstrip("+~"), maxsplit=1)[0]

@@ -272,7 +272,7 @@ def option_class(group: str, option: str) -> type | None:
 
 
 def check_all() -> list[tuple[str, list[Problem]]]:
-    """Check every data set with every model that fits it, and every experiment; no data is loaded.
+    """Check every data set with every model that fits it, every experiment and every search space; no data is loaded.
 
     Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
     bring-your-own data set) are no problem here.
@@ -302,4 +302,6 @@ def check_all() -> list[tuple[str, list[Problem]]]:
         except ConfigError as error:
             found = [Problem(" ".join(words), "a configuration that cannot be composed", str(error), "conf/")]
         results.append((" ".join(words), found))
-    return results
+    from marquee.search.space import check_spaces
+
+    return results + check_spaces()

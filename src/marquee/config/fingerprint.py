@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # What cannot change a result: where things lie, who watches, how much is printed, what the run is called.
+# `callbacks.pruning` is who watches from outside: it may end a run early, and a finished one is what it is without.
 # `data.path` is where a user's own file lies; its bytes are in the data fingerprint.
 EXCLUDED = (
     "paths",
@@ -15,6 +16,8 @@ EXCLUDED = (
     "resume",
     "name",
     "tags",
+    "sweep",
+    "callbacks.pruning",
     "data.path",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",

@@ -110,7 +110,8 @@ def _sweep_dir(overrides: Sequence[str]) -> str:
 
 
 def _hydra_words(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
-    return ["marquee", *(normalised([word])[0] if word in overrides else word for word in words)]
+    """Flags first: Hydra's parser takes the overrides in one piece, and further ones are put behind them."""
+    return ["marquee", *(word for word in words if word not in overrides), *normalised(overrides)]
 
 
 def _hydra_job(node: Any) -> Mapping[str, Any]:
@@ -152,7 +153,7 @@ def _train_help(overrides: Sequence[str]) -> int:
     """Usage, the choices of every group, and the configuration that the other words compose, with all its keys."""
     print(_TRAIN_HELP)
     print("groups (group=choice):\n")
-    for group in (name for name in groups() if name != "hydra" and options(name)):
+    for group in (name for name in groups() if name not in ("hydra", "search") and options(name)):
         print(fill(f"{group}: {', '.join(options(group))}", 100, initial_indent="  ", subsequent_indent="      ",
                    break_on_hyphens=False))  # fmt: skip
     print("\nconfiguration (key=value overrides any of it):\n")

@@ -128,9 +128,7 @@ class RayPool(Pool):
                 told = str(error).splitlines()[0]
                 raise JobError(f"hydra.launcher.address={address}: Ray was not reached or started: {told}") from error
         memory = int(memory_gb * 2**30) if memory_gb else None
-        self.task = ray.remote(max_calls=1, max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory)(
-            _in_ray
-        )
+        self.task = ray.remote(max_calls=1, max_retries=0, num_cpus=num_cpus, num_gpus=num_gpus, memory=memory)(_in_ray)
 
     def start(self, files: Sequence[Path]) -> list[Running]:
         return [RayRunning(self.task.remote(str(file.resolve()), self.threads)) for file in files]

@@ -29,6 +29,7 @@ def counted_interrupts() -> Iterator[Presses]:
     if threading.current_thread() is not threading.main_thread():
         yield presses
         return
+
     def pressed(signum: int, frame: Any) -> None:
         presses.count = max(presses.count + 1, 2 if signum == signal.SIGTERM else 1)
         if not presses.jobs_run:

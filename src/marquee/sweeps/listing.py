@@ -8,7 +8,7 @@ from typing import Any
 from marquee.errors import ConfigError
 from marquee.runs.listing import Coloured, local, number, status_colour, table
 from marquee.runs.manifest import read_manifest
-from marquee.sweeps.store import Job, Sweep, is_held, sweep_folders
+from marquee.sweeps.store import Job, Sweep, is_held, sweep_folders, telling_words
 
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen
 
@@ -93,13 +93,11 @@ def _job_table(jobs: Sequence[Job], manifests: Sequence[dict[str, Any]], runs: b
 
     names = [f"test/{name}" for manifest in manifests for name in shown_metrics(manifest)]
     names = list(dict.fromkeys(names))[: 2 if runs else 3]  # 80 columns
-    first, *others = [set(job.overrides) for job in jobs]
-    shared = first.intersection(*others) if others else set()
+    told = telling_words(jobs)
     rows = []
     for job, manifest in zip(jobs, manifests, strict=True):
-        words = " ".join(word for word in job.overrides if word not in shared) or "(defaults)"
         metrics = manifest.get("metrics") or {}
-        cells = [f"{job.index} {words}", Coloured(job.status, status_colour(job.status))]
+        cells = [f"{job.index} {told[job.index]}", Coloured(job.status, status_colour(job.status))]
         rows.append([*cells, *(number(metrics.get(name)) for name in names), *([job.run or ""] if runs else [])])
     columns = ["job", "status", *(name.removeprefix("test/") for name in names), *(["run"] if runs else [])]
     table(columns, rows, numbers=not runs)

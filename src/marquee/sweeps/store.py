@@ -17,6 +17,10 @@ from marquee.runs.manifest import MANIFEST, now, read_manifest, slugged, status_
 
 SCHEMA_VERSION = 1
 RECORD = "sweep.json"
+# Words that say where and how long, and nothing of what is compared.
+_NO_CONTENT = (
+    "hydra.launcher", "hydra/launcher", "hydra.sweeper.n_trials", "hydra.sweeper.storage", "paths.", "tracker", "-",
+)  # fmt: skip
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -170,14 +174,25 @@ def note_run(folder: Path, stem: str, run: str | None) -> None:
         write_text(file, run + "\n")
 
 
+def telling_words(jobs: Sequence[Job]) -> dict[int, str]:
+    """For each job (by index) the words that tell it from the others; what a search adds to prune is none of them."""
+    first, *others = [set(job.overrides) for job in jobs]
+    shared = first.intersection(*others) if others else set()
+    told = {}
+    for job in jobs:
+        words = [word for word in job.overrides if word not in shared and not word.startswith("callbacks.pruning")]
+        told[job.index] = " ".join(words) or "(defaults)"
+    return told
+
+
 # Names and places ----------------------------------------------------------------------------------------------------
 
 
 def sweep_name(given: str | None, words: Sequence[str], data: str) -> str:
     """The name that was given, or one made of the command's content: the same command means the same sweep.
 
-    Where and how the jobs run (`hydra.launcher...`) is no part of the content. Raises ConfigError for a name that
-    cannot be a folder's.
+    Where the jobs run and how many trials a search has in all is no part of the content. Raises ConfigError for a
+    name that cannot be a folder's.
     """
     if given is not None:
         if not _NAME.fullmatch(given):
@@ -188,7 +203,7 @@ def sweep_name(given: str | None, words: Sequence[str], data: str) -> str:
         return given
     from hashlib import sha256
 
-    told = sorted(word for word in words if not word.startswith(("hydra.launcher", "hydra/launcher", "paths.", "-")))
+    told = sorted(word for word in words if not word.startswith(_NO_CONTENT))
     return f"{slugged(data)}-{sha256(chr(10).join(told).encode()).hexdigest()[:8]}"
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from marquee.errors import ConfigError
 from marquee.runs.listing import number
 from marquee.runs.manifest import read_manifest
-from marquee.sweeps.store import Job, Sweep
+from marquee.sweeps.store import Job, Sweep, telling_words
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "yellow"}
 _SHOWN_JOBS, _SHOWN_MODELS = 8, 6
@@ -31,7 +31,7 @@ class View:
         self.live: Live | None = None
         self.sweep: Sweep | None = None
         self.jobs: list[Job] = []
-        self.shared: set[str] = set()
+        self.told: dict[int, str] = {}
         self.best: dict[str, tuple[float, str, str]] = {}  # model -> value, metric, words
         self.took: dict[str, list[float]] = {}
         self.capacity = 1
@@ -45,8 +45,7 @@ class View:
     def begin(self, sweep: Sweep, jobs: Sequence[Job], waiting: Sequence[Job], capacity: int) -> None:
         """Say what is planned, and what of it is stored already."""
         self.sweep, self.jobs, self.capacity = sweep, list(jobs), capacity
-        first, *others = [set(job.overrides) for job in jobs]
-        self.shared = first.intersection(*others) if others else set()
+        self.told = telling_words(jobs)
         stored = [job for job in jobs if job.status in ("finished", "pruned")]
         went_on = sum(job.run is not None for job in waiting)
         parts = [f"{len(jobs)} jobs"]
@@ -105,7 +104,7 @@ class View:
 
     def words(self, job: Job) -> str:
         """What tells this job from the others."""
-        return " ".join(word for word in job.overrides if word not in self.shared) or "(defaults)"
+        return self.told.get(job.index, "")
 
     # The live part ---------------------------------------------------------------------------------------------------
 

@@ -19,8 +19,11 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 GREY = "#808080"
 
 
-def learning_curves(name: str, title: str, order: Sequence[str], last: int) -> dict[str, Any]:
-    """Mean over seeds as lines with bands; rows have label, epoch, mean, low, high, seeds."""
+def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int) -> dict[str, Any]:
+    """Mean over seeds as lines with bands; rows have label, epoch, mean, low, high, seeds.
+
+    `order` gives the colours, the same in all figures; `shown` are those of them that this one has.
+    """
     base = alt.Chart(alt.NamedData(name))
     step = next(step for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**9) if last <= 8 * step)
     whole = [1, *range(step, last + 1, step)] if step > 1 else list(range(1, last + 1))
@@ -28,7 +31,9 @@ def learning_curves(name: str, title: str, order: Sequence[str], last: int) -> d
                   scale=alt.Scale(nice=False, zero=False))  # fmt: skip
     value = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format=".4~g"))
     # All layers ask for one legend, of dashes at full strength; else the band's pale area would be its symbol.
-    legend = _legend(order, symbolType="stroke", symbolSize=500, symbolOpacity=1, symbolFillColor="transparent")
+    legend = _legend(
+        order, symbolType="stroke", symbolSize=500, symbolOpacity=1, symbolFillColor="transparent", values=list(shown)
+    )
     colour = alt.Color("label:N", title=None, scale=_colours(order), legend=legend)
     dash = alt.StrokeDash("label:N", title=None, scale=_cycled(order, DASHES), legend=legend)
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("epoch:Q"),

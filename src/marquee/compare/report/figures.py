@@ -89,8 +89,9 @@ def _curves(block: BlockResult, evidence: Evidence) -> list[Figure]:
             "is in the mean only up to its last epoch. "
             + ("Models that are fitted in one epoch are level lines." if level else "Models of one epoch are left out.")
         )
-        order = [row.label for row in chosen if any(entry["label"] == row.label for entry in rows)]
-        spec = charts.learning_curves(name, title, order, last)
+        order = [row.label for row in chosen]
+        shown = [label for label in order if any(entry["label"] == label for entry in rows)]
+        spec = charts.learning_curves(name, title, order, shown, last)
         found.append(Figure(name, f"{title} by epoch", caption, {title: spec}, {name: rows},
                             notes=_left(len(block.configurations), len(chosen))))  # fmt: skip
     return found
