@@ -44,6 +44,17 @@ def compare_memory(space: Workspace) -> Measured:
     return Measured(_compare(space)[1], synthetic=True)
 
 
+def report_size(space: Workspace) -> Measured:
+    """Megabytes of `marquee compare --format html` over the same runs, each with a curve of 50 epochs."""
+    output, page = compared_runs(space), space.folder / "report.html"
+    rows = "".join(f"{epoch},{epoch * 10},{epoch},{1 / (epoch + 1):.5f},{epoch / 99:.5f}\n" for epoch in range(50))
+    for folder in (output / "runs").iterdir():
+        (folder / "metrics.csv").write_text("epoch,step,seconds,train/loss,validation/ndcg@10\n" + rows)
+    words = [sys.executable, "-m", "marquee", "compare", str(output), "--output", str(page)]
+    subprocess.run(words, capture_output=True, check=True)
+    return Measured(page.stat().st_size / 1e6, synthetic=True)
+
+
 def _ls(output: Path) -> float:
     """CPU seconds of the command, from the start of its process to the end."""
     before = os.times()
@@ -145,4 +156,5 @@ BENCHMARKS = [
     Benchmark("ledger_rebuild_10000", "ours", 30, "CPU s", rebuild),
     Benchmark("compare_500_runs", "ours", 20, "CPU s", compare_runs),
     Benchmark("compare_500_runs_memory", "ours", 2, "GB", compare_memory),
+    Benchmark("report_500_runs", "ours", 5, "MB", report_size),
 ]

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         "compare", _compare, "marquee compare outputs", "marquee compare outputs --metric ndcg@10 recall@20 --by model",
         "marquee compare outputs --reference mf/bpr --output table.tex",
         "marquee compare outputs --output report.html --plots figures",
-        note="PATH is an outputs folder (paths.output of the training) or a run's folder.\n"
+        note="PATH is a sweep (name or folder), an outputs folder (paths.output of the training) or a run's folder.\n"
              "(*) needs the extra report: pip install 'marquee[report]'",
     )  # fmt: skip
     add_compare(compare)

@@ -32,7 +32,7 @@ class Moody(Recommender):
         spec: InteractionSpec,
         *,
         view: Matrix,
-        mood: Literal["fine", "raise", "segfault", "hang", "disk", "edit", "once", "killed"] = "fine",
+        mood: Literal["fine", "raise", "segfault", "hang", "disk", "edit", "once", "killed", "card"] = "fine",
         lift: float = 1.0,
         note: str = "",
     ):
@@ -71,6 +71,10 @@ class Moody(Recommender):
     def be_edit(self):
         file = Path(self.note)
         file.write_text(file.read_text().replace("lift: 1.0", "lift: 7.0"))
+
+    def be_card(self):
+        with open(self.note, "a") as file:
+            file.write(os.environ.get("CUDA_VISIBLE_DEVICES", "none") + "\\n")
 
     def be_once(self):
         """Fails at the first attempt only."""

@@ -341,7 +341,7 @@ def test_outputs_moved_elsewhere_are_compared_and_continued_there(shell):
         manifest["process"]["host"] = "elsewhere"
         file.write_text(json.dumps(manifest))
     Path("outputs").rename("moved")
-    assert shell("compare", "moved/sweeps/s").code == 0
+    assert shell("compare", "moved/sweeps/s").code == 0 and shell("compare", "s").code == 2
     done = shell("train", "-m", *EASE, "model.l2=50,60,70", "sweep=s", "paths.output=moved")
     assert "3 jobs, 2 stored, 1 to run" in done.out
 
@@ -356,6 +356,13 @@ def test_a_job_may_be_distributed(shell):
     assert statuses("s") == ["finished", "finished"]
 
 
+def test_cards_are_shared_out_one_a_job(shell, moody, tmp_path):
+    note = tmp_path / "cards"
+    words = [*MOODY, "model.mood=card", f"model.note={note}", "seed=1,2,3,4", "hydra.launcher.n_jobs=2"]
+    assert shell("train", "-m", *words, "hydra.launcher.gpus=[3,5]").code == 0
+    assert set(note.read_text().split()) == {"3", "5"}
+
+
 def test_hydras_own_launcher_still_works(shell):
     done = shell("train", "-m", *EASE, "seed=1,2", "hydra/launcher=basic")
     assert done.code == 0 and len(runs_of()) == 2
@@ -367,9 +374,11 @@ def test_rerun_of_a_sweeps_run_is_identical(shell):
     assert done.code == 0 and "identical" in done.out
 
 
-def test_sweeps_are_listed(shell):
+def test_sweeps_are_listed_and_compared_by_name(shell):
     assert "No sweeps" in shell("sweeps").out
     shell("train", "-m", *EASE, "seed=1,2", "sweep=first")
+    assert shell("compare", "first").out == shell("compare", "outputs/sweeps/first").out != ""
+    assert shell("best", "first").code == 0
     assert "2/2" in shell("sweeps").out
     (entry,) = json.loads(shell("sweeps", "--json").out)
     assert entry["name"] == "first" and entry["counts"] == {"finished": 2} and "sweep=first" in entry["command"]

@@ -35,15 +35,16 @@ class LocalLauncher(_MarqueeLauncher):
         time_limit: Annotated[float, Gt(0)] | None = None,
         retries: Annotated[int, Ge(0)] = 0,
         on_failure: Literal["continue", "stop"] = "continue",
+        gpus: list[Annotated[int, Ge(0)]] | None = None,
     ):
-        self.n_jobs = n_jobs
+        self.n_jobs, self.gpus = n_jobs, gpus
         self.time_limit, self.retries, self.on_failure = time_limit, retries, on_failure
 
     def pool(self, folder: Path) -> Any:
         from marquee.sweeps.hydra_bridge import thread_share
         from marquee.sweeps.pool import LocalPool
 
-        return LocalPool(self.n_jobs, thread_share(self.n_jobs))
+        return LocalPool(self.n_jobs, thread_share(self.n_jobs), list(self.gpus or ()))
 
 
 class SlurmLauncher(_MarqueeLauncher):

@@ -1,5 +1,6 @@
 """From folders to groups (runs that differ only in their seed) and blocks (groups that may stand in one column)."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -120,8 +121,7 @@ def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
 def find_folders(paths: Sequence[Path]) -> list[Path]:
     """The run folders that paths mean: a run's own, a sweep's, or all in an outputs folder (or `runs`). Each once."""
     found: dict[Path, None] = {}
-    for path in paths:
-        path = path.expanduser()
+    for path in map(located, paths):
         place = path.parent if path.name == MANIFEST else path
         if (place / MANIFEST).is_file():
             folders = [place]
@@ -133,6 +133,13 @@ def find_folders(paths: Sequence[Path]) -> list[Path]:
             raise ConfigError(_nothing_in(path))
         found.update(dict.fromkeys(folder.resolve() for folder in folders))
     return list(found)
+
+
+def located(path: Path) -> Path:
+    """The path, or the sweep of that name in the usual outputs folder."""
+    path = path.expanduser()
+    named = Path(os.environ.get("MARQUEE_OUTPUT", "outputs")) / "sweeps" / path
+    return named if not path.exists() and (named / RECORD).is_file() else path
 
 
 def _nothing_in(path: Path) -> str:

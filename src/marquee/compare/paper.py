@@ -13,6 +13,7 @@ from typing import Any
 
 from marquee import __version__
 from marquee.compare.analysis import compare
+from marquee.compare.collect import located
 from marquee.compare.formats import written
 from marquee.compare.paper_text import environment_text, readme
 from marquee.compare.plots import write_plots
@@ -75,7 +76,7 @@ def export(
 def find(sweep: str, output: Path) -> Path:
     """A sweep by its name under `<output>/sweeps`, else the path itself, as `marquee compare` takes it."""
     named = output / "sweeps" / sweep
-    return named if named.is_dir() else Path(sweep)
+    return named if named.is_dir() else located(Path(sweep))
 
 
 def commands(source: Path, used: Iterable[Recorded]) -> str:

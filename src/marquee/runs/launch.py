@@ -68,6 +68,7 @@ def _sweep(command: list[str], words: list[str], overrides: list[str]) -> int:
 
     place = [] if any(word.startswith("hydra.sweep.dir=") for word in overrides) else [_sweep_dir(overrides)]
     hydra_bridge.launched.clear()
+    hydra_bridge.places.clear()
     hydra_bridge.command[:] = ["marquee", "train", *command]
     interrupt: BaseException | None = None
     failures: list[Exception] = []
@@ -92,7 +93,7 @@ def _sweep(command: list[str], words: list[str], overrides: list[str]) -> int:
 
     jobs = hydra_bridge.launched
     if jobs:
-        print_outcome(jobs, hydra_bridge.places[-1])
+        print_outcome(jobs, hydra_bridge.places[-1], brief=len(hydra_bridge.places) > 1)
     if interrupt is not None:
         raise interrupt
     failures += [error_of(job) for job in jobs if job.status == "failed"]

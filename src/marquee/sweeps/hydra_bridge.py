@@ -30,7 +30,8 @@ def launch(launcher: Any, batch: Sequence[Sequence[str]], first: int) -> list[An
     folder = Path(str(launcher.config.hydra.sweep.dir)).expanduser()
     settings = Settings(launcher.time_limit, launcher.retries, launcher.on_failure)
     pool = launcher.pool(folder)
-    jobs = launch_jobs(folder, command, [_task_words(words) for words in batch], first, settings, pool)
+    tasks = [_task_words(words) for words in batch]
+    jobs = launch_jobs(folder, command, tasks, first, settings, pool, later=bool(places))
     launched.extend(jobs)
     places.append(folder)
     results = []

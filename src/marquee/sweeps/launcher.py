@@ -52,17 +52,22 @@ class _Attempt:
 
 
 def launch(
-    folder: Path, command: Sequence[str], batch: Sequence[Sequence[str]], first: int, settings: Settings, pool: Pool
-) -> list[Job]:
+    folder: Path, command: Sequence[str], batch: Sequence[Sequence[str]], first: int, settings: Settings, pool: Pool,
+    later: bool = False,
+) -> list[Job]:  # fmt: skip
     """Run a batch of jobs under the sweep in `folder`; the jobs in the batch's order, each with its end.
+
+    first  the number of the batch's first job
+    later  whether this command has run a batch before
 
     Raises ConfigError or DataError before anything is started; KeyboardInterrupt after Ctrl-C, with everything saved.
     """
     hold(folder)
     sweep = Sweep.begin(folder, command)
-    view = View(folder.name)
+    view = View(folder.name, later)
     with view, counted_interrupts() as presses:
-        view.say(f"planning {len(batch)} jobs" if len(batch) > 1 else "planning 1 job")
+        if not later:
+            view.say(f"planning {len(batch)} jobs" if len(batch) > 1 else "planning 1 job")
         frozen = in_nursery(plan, [list(words) for words in batch], folder.name)
         adopted = _adopted(sweep, frozen, pool)
         _wait_for_orphans([job for index, job in enumerate(frozen) if index not in adopted], view)

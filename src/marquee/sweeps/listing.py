@@ -13,11 +13,15 @@ from marquee.sweeps.store import Job, Sweep, is_held, sweep_folders, telling_wor
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen
 
 
-def print_outcome(jobs: Sequence[Job], folder: Path) -> None:
-    """The jobs of a sweep with their test metrics, the failed ones too, and what to type next."""
+def print_outcome(jobs: Sequence[Job], folder: Path, brief: bool = False) -> None:
+    """The jobs of a sweep with their test metrics, the failed ones too, and what to type next.
+
+    Where there are too many for a screen, and with `brief` (after a search, which has told its best), the failed ones.
+    """
     sweep = Sweep.open(folder)
     manifests = [_manifest(sweep, job) for job in jobs]
-    shown = range(len(jobs)) if len(jobs) <= _ROWS else [i for i, job in enumerate(jobs) if job.status == "failed"]
+    brief = brief or len(jobs) > _ROWS
+    shown = [index for index, job in enumerate(jobs) if not brief or job.status == "failed"]
     if shown:
         print()
         _job_table([jobs[index] for index in shown], [manifests[index] for index in shown])

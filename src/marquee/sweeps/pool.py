@@ -66,15 +66,25 @@ class Pool(ABC):
 
 
 class LocalPool(Pool):
-    """`n_jobs` processes on this machine, which share its threads."""
+    """`n_jobs` processes on this machine, which share its threads; each has one of `gpus`, where there are any."""
 
-    def __init__(self, n_jobs: int, threads: int):
+    def __init__(self, n_jobs: int, threads: int, gpus: Sequence[int] = ()):
         self.capacity = n_jobs
         self.threads = threads
+        self.gpus = list(gpus)
+        self.running: list[LocalJob] = []
         _begin_nursery(threads)
 
     def start(self, files: Sequence[Path]) -> list[Running]:
-        return [LocalJob(file, self.threads) for file in files]
+        started: list[Running] = []
+        for file in files:
+            self.running = [job for job in self.running if job.exit_code() is None]
+            # The card that the fewest jobs have: with as many jobs as cards, a free one.
+            taken = [job.gpu for job in self.running]
+            gpu = min(self.gpus, key=taken.count) if self.gpus else None
+            self.running.append(LocalJob(file, self.threads, gpu))
+            started.append(self.running[-1])
+        return started
 
     def wait(self, running: Sequence[Running], seconds: float) -> None:
         wait([job.process.sentinel for job in running if isinstance(job, LocalJob)], seconds)
@@ -83,10 +93,12 @@ class LocalPool(Pool):
 class LocalJob(Running):
     """A forked process, in a process group of its own."""
 
-    def __init__(self, file: Path, threads: int):
+    def __init__(self, file: Path, threads: int, gpu: int | None = None):
         from marquee.sweeps.worker import forked, script
 
-        arguments = (str(file.resolve()), dict(os.environ), threads, script())
+        self.gpu = gpu
+        card = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}  # read when CUDA is first used: in the job
+        arguments = (str(file.resolve()), {**os.environ, **card}, threads, script())
         self.process = nursery().Process(target=forked, args=arguments, name=file.stem)
         self.process.start()
         self.swept = False

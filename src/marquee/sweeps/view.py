@@ -25,8 +25,8 @@ Active = Sequence[tuple[Job, Any, float]]  # job, what runs it, when it was star
 class View:
     """Counts, time left, the best of each model so far, and a line for each running job."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, later: bool = False):
+        self.name, self.later = name, later  # a later batch of a search needs no introduction
         self.console = Console(highlight=False)
         self.live: Live | None = None
         self.sweep: Sweep | None = None
@@ -44,8 +44,8 @@ class View:
 
     def begin(self, sweep: Sweep, jobs: Sequence[Job], waiting: Sequence[Job], capacity: int) -> None:
         """Say what is planned, and what of it is stored already."""
-        self.sweep, self.jobs, self.capacity = sweep, list(jobs), capacity
-        self.told = telling_words(jobs)
+        self.sweep, self.jobs, self.capacity = sweep, sweep.jobs, capacity
+        self.told = telling_words(sweep.jobs)
         stored = [job for job in jobs if job.status in ("finished", "pruned")]
         went_on = sum(job.run is not None for job in waiting)
         parts = [f"{len(jobs)} jobs"]
@@ -54,8 +54,9 @@ class View:
         doubles = len(jobs) - len(stored) - len(waiting)
         parts += [f"{doubles} double"] if doubles > 0 else []
         parts += [f"{len(waiting)} to run"]
-        self.say(f"sweep {self.name}: {', '.join(parts)}; {capacity} at a time" if capacity > 1 else
-                 f"sweep {self.name}: {', '.join(parts)}")  # fmt: skip
+        if not self.later or stored or went_on:
+            at_a_time = f"; {capacity} at a time" if capacity > 1 else ""
+            self.say(f"sweep {self.name}: {', '.join(parts)}{at_a_time}")
         for job in stored:
             self._note_best(job, self._manifest(job))
         if self.console.is_terminal and waiting:

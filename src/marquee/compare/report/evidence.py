@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from marquee.compare.collect import find_folders
+from marquee.compare.collect import find_folders, located
 from marquee.compare.results import BlockResult, Comparison, Configuration
 from marquee.errors import ConfigError
 from marquee.runs.listing import flat
@@ -79,9 +79,9 @@ def gather(paths: Sequence[Path]) -> Evidence:
         except ConfigError:
             manifest = {}
         found.runs.setdefault(folder.name, Recorded(folder.name, manifest, folder, folder))
-    for path in paths:
-        if (path.expanduser() / RECORD).is_file():
-            sweep = Sweep.open(path.expanduser())
+    for path in map(located, paths):
+        if (path / RECORD).is_file():
+            sweep = Sweep.open(path)
             found.runless += [
                 Runless(f"{sweep.name} job {job.index}: {' '.join(job.overrides)}", job.status, job.error or "",
                         sweep.folder / f"{job.stem}.log")
