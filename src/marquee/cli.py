@@ -145,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     best.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="as for marquee compare")
     best.add_argument("--metric", metavar="NAME", help="default: the metric that the runs were watched by")
+    best.add_argument("--config-dir", "-cd", metavar="FOLDER", help="that the runs were composed with, as for check")
     best.add_argument("--save", metavar="experiment/NAME", help="keep it as a recipe in the first folder of "
                       "MARQUEE_CONF, else in ./conf: marquee train experiment=NAME")  # fmt: skip
 
@@ -285,7 +286,9 @@ def _export_paper(parsed: argparse.Namespace) -> None:
 
 def _best(parsed: argparse.Namespace) -> None:
     from marquee.compare.best import print_best
+    from marquee.runs.launch import add_config_folder
 
+    add_config_folder(parsed.config_dir)
     print_best(parsed.paths, parsed.metric, parsed.save)
 
 

@@ -210,5 +210,5 @@ def test_multirun_runs_every_job_and_shows_them_together(monkeypatch, output, wo
     words = ["-m", "data=world_ratings", "model=linear/ease,baseline/popular", "seed=1,2", "tracker=none"]
     assert main(["train", *words]) == 0
     assert len(list((output / "runs").iterdir())) == 4
-    table = capsys.readouterr().out.split("\n\n")[-1]
+    table = capsys.readouterr().out.split("\n\n")[1]
     assert table.count("finished") == 4

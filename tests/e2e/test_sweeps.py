@@ -1,5 +1,6 @@
 """Sweeps: all planned first, each job in a process of its own, nothing done twice, nothing lost."""
 
+import csv
 import json
 import multiprocessing
 import os
@@ -18,7 +19,7 @@ from .faulty import install
 EASE = ["data=world_ratings", "model=linear/ease", "tracker=none"]
 MOODY = ["data=world_ratings", "model=moody", "tracker=none"]
 # Twelve jobs of several epochs, long enough to be killed in one of them.
-TWELVE = ["data=world_ratings", "model=rnn/gru4rec", "seed=range(1,13)", "trainer.max_epochs=6", "model.dim=8",
+TWELVE = ["data=world_ratings", "model=rnn/gru4rec", "seed=range(1,13)", "trainer.max_epochs=4", "model.dim=8",
           "model.hidden=8", "model.view.max_length=20", "tracker=none", "sweep=twelve"]  # fmt: skip
 
 
@@ -115,8 +116,30 @@ def test_launcher_settings_are_checked(shell):
     assert "hydra.launcher.n_jobs" in shell("train", "-m", *EASE, "hydra.launcher.n_jobs=0").err
     done = shell("train", "-m", *EASE, "hydra.launcher.on_failure=maybe")
     assert done.code == 2 and "continue" in done.err and "stop" in done.err
-    assert shell("train", "-m", *EASE, "hydra.launcher.n_job=2").code == 2
+    done = shell("train", "-m", *EASE, "hydra.launcher.njobs=2")
+    assert done.code == 2 and "did you mean: hydra.launcher.n_jobs" in done.err
+    assert "hydra/launcher=local" in shell("train", "-m", *EASE, "hydra/launcher=locla").err
+    done = shell("train", *EASE, "hydra.launcher.n_jobs=2")
+    assert done.code == 2 and "marquee train -m" in done.err
     assert runs_of() == []
+
+
+def test_flags_may_stand_behind_the_words(shell):
+    assert shell("train", *EASE, "seed=1,2", "-m", "hydra.launcher.n_jobs=2").code == 0
+    assert len(runs_of()) == 2
+
+
+def test_swept_output_folders_are_refused(shell):
+    done = shell("train", "-m", *EASE, "seed=1,2", "paths.output=one,two")
+    assert done.code == 2 and "all runs of a sweep lie in one folder" in done.err
+    assert runs_of(Path("one")) == runs_of(Path("two")) == []
+
+
+def test_a_finished_run_that_is_to_be_resumed_is_taken_as_it_is(shell):
+    shell("train", *EASE)
+    done = shell("train", "-m", "resume=latest", "sweep=s")
+    assert done.code == 0 and "1 stored, 0 to run" in done.out
+    assert len(runs_of()) == 1 and jobs_of("s")[0]["run"] == runs_of()[0].name
 
 
 # Jobs that end badly --------------------------------------------------------------------------------------------------
@@ -241,7 +264,8 @@ def test_killed_in_job_5_of_12_and_issued_again_equals_the_uninterrupted_sweep(
 
 def test_ctrl_c_once_lets_epochs_end_and_the_same_command_goes_on(tmp_path, world_cache):
     output = tmp_path / "outputs"
-    process = begin(TWELVE, output, world_cache, "hydra.launcher.n_jobs=2")
+    words = [word.replace("range(1,13)", "range(1,7)") for word in TWELVE]
+    process = begin(words, output, world_cache, "hydra.launcher.n_jobs=2")
     wait_for(lambda: finished(output) >= 1 and is_training(output, 2))
     os.killpg(process.pid, signal.SIGINT)
     told, _ = process.communicate(timeout=60)
@@ -249,11 +273,28 @@ def test_ctrl_c_once_lets_epochs_end_and_the_same_command_goes_on(tmp_path, worl
     assert "end with their epoch" in told and "the same command goes on" in told
     done = finished(output)
     held = [folder for folder in runs_of(output) if manifest_of(folder)["status"] == "interrupted"]
-    assert done + len(held) < 12
-    again = begin(TWELVE, output, world_cache, "hydra.launcher.n_jobs=2")
+    assert done + len(held) < 6
+    again = begin(words, output, world_cache, "hydra.launcher.n_jobs=2")
     told, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"{done} stored" in told and finished(output) == 12
+    assert again.returncode == 0 and f"{done} stored" in told and finished(output) == 6
     assert all(manifest_of(folder)["status"] == "finished" for folder in runs_of(output))
+    for folder in runs_of(output):  # no epoch has lost its training loss to the interruption
+        with (folder / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"] and all(row["train/loss"] for row in rows)
+
+
+def test_two_sweeps_that_share_jobs_at_once_do_each_of_them_once(tmp_path, world_cache):
+    output = tmp_path / "outputs"
+    one = [word.replace("range(1,13)", "1,2") for word in TWELVE]
+    first = begin(one, output, world_cache)
+    wait_for(lambda: is_training(output, 0))
+    second = begin([*one[:-1], "sweep=other", "seed=1,2,3"], output, world_cache)
+    for process in (first, second):
+        told, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, told
+    assert len(runs_of(output)) == 3
+    assert [job["run"] for job in jobs_of("twelve", output)] == [job["run"] for job in jobs_of("other", output)[:2]]
 
 
 def test_ctrl_c_twice_stops_now(shell, moody, tmp_path, world_cache):

@@ -138,7 +138,12 @@ def test_the_callback_is_configured_checked_and_no_part_of_a_runs_identity():
     assert fingerprint(other.config, "d", "s", code) != fingerprint(compose([]).config, "d", "s", code)
 
 
-def test_a_rerun_neither_prunes_nor_reports():
-    config = {"resume": "x", "seed": 1, "callbacks": {"pruning": {"trial": 3}, "checkpoint": {}}}
-    assert _repeatable(config) == {"resume": None, "seed": 1, "callbacks": {"checkpoint": {}}}
+def test_a_rerun_neither_prunes_nor_reports_and_lands_beside_the_run(tmp_path):
+    places = {"output": "elsewhere", "data": "d"}
+    config = {"resume": "x", "seed": 1, "callbacks": {"pruning": {"trial": 3}, "checkpoint": {}}, "paths": places}
+    packed = {"resume": None, "seed": 1, "callbacks": {"checkpoint": {}}, "paths": places}
+    folder = tmp_path / "outputs" / "runs" / "a"
+    assert _repeatable(config, folder) == packed  # a copy without checkpoints: where its record says
+    (folder / "checkpoints").mkdir(parents=True)
+    assert _repeatable(config, folder) == {**packed, "paths": {**places, "output": str(tmp_path / "outputs")}}
     assert _prunes("callbacks.pruning={trial:3}") and not _prunes("callbacks.early_stopping.patience=3")

@@ -8,7 +8,7 @@ from typing import Any
 
 from marquee.compare.choice import best_on_validation, validation_mean
 from marquee.compare.collect import Block, Group, collect
-from marquee.compare.recipe import command_of, is_dropped, recipe_folder, save_recipe
+from marquee.compare.recipe import command_of, is_dropped, new_file, recipe_folder, save_recipe
 from marquee.config.fingerprint import canonical, identity
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.listing import flat, number
@@ -21,6 +21,8 @@ def print_best(paths: Sequence[Path], metric: str | None = None, save: str | Non
 
     Raises ConfigError where no run has the validation metric, and where a recipe cannot be saved.
     """
+    if save:
+        new_file(save)  # before anything is printed
     blocks, left_out = collect(paths)
     metric = metric.removeprefix("validation/").removeprefix("test/") if metric else None
     chosen = [(block, _best(block, metric or block.monitor)) for block in blocks]

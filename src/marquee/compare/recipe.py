@@ -13,6 +13,7 @@ import numpy as np
 from marquee.compare.collect import Block, Group
 from marquee.compare.statistics import bootstrap_intervals, seed_interval
 from marquee.compare.units import read_units
+from marquee.config.check import check
 from marquee.config.compose import compose, conf_folders
 from marquee.config.fingerprint import canonical, identity
 from marquee.errors import ConfigError, JobError, MarqueeError
@@ -34,10 +35,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
     The recipe is composed before it is kept: it has the configuration of the run, or there is no recipe. Raises
     ConfigError for a name that cannot be or that is taken, and where a recipe cannot say what the run was.
     """
-    folder = recipe_folder()
-    file = folder / f"{_checked(name)}.yaml"
-    if file.exists():
-        raise ConfigError(f"{file} exists and is not overwritten. Choose another: --save experiment/NAME")
+    folder, file = recipe_folder(), new_file(name)
     head = _head(name, folder, block, group, metric)
     text = "\n".join([*head, *_body(group.runs[-1].manifest["config"], words)]) + "\n"
     try:
@@ -49,7 +47,9 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
         raise JobError(f"{file} cannot be written: {error.strerror or error}.") from error
     try:
         with _searched(folder):
-            different = _different(group.runs[-1].manifest["config"], compose([name.replace("/", "=", 1)]).config)
+            composed = compose([name.replace("/", "=", 1)])
+            check(composed)
+            different = _different(group.runs[-1].manifest["config"], composed.config)
     except MarqueeError as error:
         file.unlink()
         raise ConfigError(f"The recipe cannot be composed, so it was not kept: {error}") from error
@@ -59,6 +59,14 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
             f"No recipe can say what this run was ({', '.join(list(different)[:5])}), so none was kept.\n"
             f"  exactly as it was: marquee rerun {shlex.quote(str(group.runs[-1].folder))}"
         )
+    return file
+
+
+def new_file(name: str) -> Path:
+    """Where the recipe of this name is to be written. Raises ConfigError for a name that cannot be or is taken."""
+    file = recipe_folder() / f"{_checked(name)}.yaml"
+    if file.exists():
+        raise ConfigError(f"{file} exists and is not overwritten. Choose another: --save experiment/NAME")
     return file
 
 

@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from marquee.config.targets import closest, plugins
+from marquee.config.complaints import first_lines, hydra_errors
+from marquee.config.targets import plugins
 from marquee.errors import ConfigError
 
 _ROOT = "train"
@@ -207,7 +208,7 @@ def plain(node: Any, overrides: Sequence[str], choices: dict[str, str]) -> Compo
     try:
         config = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:
-        raise ConfigError(f"The configuration cannot be resolved: {_first_lines(error)}") from error
+        raise ConfigError(f"The configuration cannot be resolved: {first_lines(error)}") from error
     return Composed(config, tuple(overrides), {k: v for k, v in choices.items() if v and not k.startswith("hydra")})
 
 
@@ -218,57 +219,6 @@ def yaml_text(overrides: Sequence[str] = ()) -> str:
 
     with hydra_errors(), _hydra():
         return OmegaConf.to_yaml(hydra.compose(_ROOT, [*search_path_override(), *normalised(overrides)]))
-
-
-@contextmanager
-def hydra_errors() -> Iterator[None]:
-    """Turn what Hydra and OmegaConf raise into a ConfigError that names the mistake and the closest valid name."""
-    from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        yield
-    except MissingConfigException as error:
-        raise ConfigError(_unknown_option(error)) from error
-    except OverrideParseException as error:
-        raise ConfigError(
-            f"{error.override!r} on the command line cannot be read: {_first_lines(error)}\n"
-            "  Write key=value or group=choice; quote a value with special characters: 'key=\"a, b\"'"
-        ) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"The configuration cannot be composed: {_first_lines(error)}") from error
-    except ValueError as error:
-        if "override" not in str(error):
-            raise
-        raise ConfigError(
-            f"The configuration cannot be composed: {_first_lines(error)}\n"
-            "  A group=choice needs one of its choices (marquee train --help lists them); null is none."
-        ) from error
-
-
-def _unknown_option(error: Any) -> str:
-    """The message for `model=mf/bprr`, or for a defaults list that names a file that does not exist."""
-    path = (error.missing_cfg_file or "").removesuffix(".yaml")
-    group, _, option = path.partition("/")
-    allowed = options(group) if option else groups()
-    if not allowed:
-        return _first_lines(error)
-    near = closest(option or path, allowed)
-    lines = [f"{group}={option}: there is no {group} of that name."]
-    source = re.match(r"In '([^']+)'", str(error))
-    if source and source[1] != _ROOT:
-        lines.append(f"  it is named in: conf/{source[1]}.yaml")
-    if near:
-        lines.append(f"  did you mean:   {group}={near}")
-    lines.append(f"  allowed:        {', '.join(allowed)}")
-    return "\n".join(lines)
-
-
-def _first_lines(error: Exception, count: int = 4) -> str:
-    told = str(error) or str(error.__cause__ or type(error).__name__)
-    lines = [line for line in told.splitlines() if line.strip() and "full_key" not in line]
-    lines = [line for line in lines if "object_type" not in line and "HYDRA_FULL_ERROR" not in line]
-    return "\n  ".join(lines[:count])
 
 
 # Where keys come from ------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.best: float | None = None
         self.best_epoch: int | None = None
         self.stopped = False
+        self.interrupts = False
 
     @property
     def last_path(self) -> Path:
@@ -62,7 +63,11 @@ class Checkpoint(pl.callbacks.Checkpoint):
         stopping = trainer.strategy.reduce_boolean_decision(stop_after_epoch.is_set(), all=False)
         if stopping or self.stopped or epoch == trainer.max_epochs or epoch % self.every_n_epochs == 0:
             _save(trainer, self.last_path)
-        if stopping and not self.stopped and epoch != trainer.max_epochs:
+        self.interrupts = stopping and not self.stopped and epoch != trainer.max_epochs
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        # Not earlier: Lightning logs the mean loss of an epoch after the end of it.
+        if self.interrupts:
             raise KeyboardInterrupt
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from typing import Any
 
 import yaml
 
+from marquee.config.complaints import hydra_errors
 from marquee.config.compose import (
     Composed,
     conf_folder,
     groups,
-    hydra_errors,
     normalised,
     options,
     plain,
@@ -33,7 +33,7 @@ SCRIPT = sys.argv[0]
 # A run that is resumed keeps its configuration, or its weights could not equal those of an uninterrupted run. What may
 # be changed: how long it goes on, where things lie, who watches, how it is run, what is printed.
 RESUME_MAY_CHANGE = (
-    "resume", "paths", "tracker", "tags", "name", "trainer.max_epochs", "trainer.max_time",
+    "resume", "paths", "tracker", "tags", "name", "sweep", "trainer.max_epochs", "trainer.max_time",
     "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 
@@ -48,6 +48,9 @@ def train(words: list[str]) -> int:
     overrides = list(flags.overrides)
     if flags.multirun or "hydra.mode=MULTIRUN" in overrides:
         return _sweep(command, words, overrides)
+    for word in overrides:
+        if word.lstrip("+~").startswith(("hydra.launcher", "hydra/launcher", "hydra.sweeper", "hydra/sweeper")):
+            raise ConfigError(f"{word} is for sweeps, and this is a single run.\n  fix: marquee train -m ...")
     failure: list[Exception] = []
 
     def job(node: Any) -> None:
@@ -217,7 +220,7 @@ def _hydra_flags(words: list[str]) -> argparse.Namespace:
 
     parser = get_args_parser()
     parser.prog = "marquee train"
-    return parser.parse_args(words)
+    return parser.parse_intermixed_args(words)  # flags between the overrides, too
 
 
 def run_hydra(argv: list[str], job: Callable[[Any], None]) -> None:

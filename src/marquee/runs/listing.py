@@ -1,6 +1,7 @@
 """What `ls`, `show` and `diff` print: tables at a terminal, plain aligned text in a pipe, JSON where asked for."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,7 +35,7 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
     for run in found:
         metric, value = headline(run)
         rows.append([
-            str(run["id"]), Coloured(run["status"], status_colour(run["status"])), str(run["seed"]),
+            str(run["id"]), Coloured(run["status"], status_colour(run["status"])), run["seed"],
             local(run["started"])[:16], f"{metric} {number(value)}" if metric else "",
         ])  # fmt: skip
     table(["run", "status", "seed", "started", "metric"], rows)
@@ -66,7 +67,7 @@ def show_run(folder: Path, as_json: bool = False) -> None:
         ["error", _error_line(manifest.get("error"))],
         ["folder", str(folder)],
         ["fingerprint", manifest.get("fingerprint")],
-        ["typed", " ".join(["marquee train", *(manifest.get("overrides") or [])])],
+        ["typed", shlex.join(["marquee", "train", *(manifest.get("overrides") or [])])],
         ["started", local(manifest.get("started"))],
         ["finished", local(manifest.get("finished"))],
         ["took", _durations(manifest.get("durations") or {})],

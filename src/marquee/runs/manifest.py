@@ -148,6 +148,11 @@ def is_alive(owner: Mapping[str, Any] | None) -> bool:
     return True
 
 
+def is_here(manifest: Mapping[str, Any]) -> bool:
+    """Whether the process of a run is, or was, on this machine, so that it can be told how it is."""
+    return (manifest.get("process") or {}).get("host") == socket.gethostname()
+
+
 def status_of(manifest: Mapping[str, Any]) -> str:
     """The status to show: `running` with its process gone was interrupted (killed -9, power cut)."""
     status = manifest.get("status", "failed")
@@ -179,6 +184,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def run_folders(output: Path) -> list[Path]:
     """The folders of all runs, by name."""
     return sorted(file.parent for file in (output / "runs").glob(f"*/{MANIFEST}"))
+
+
+def run_folders_of(output: Path, fingerprint: str) -> list[Path]:
+    """The folders of the runs that may have a fingerprint: their names begin with its first digits."""
+    return sorted(file.parent for file in (output / "runs").glob(f"{fingerprint[:8]}-*/{MANIFEST}"))
 
 
 def find_run(run: str, output: Path = Path("outputs")) -> Path:

@@ -18,7 +18,7 @@ def rerun(folder: Path) -> int:
     before = read_manifest(folder)
     if before["status"] != "finished":
         raise ConfigError(f"{folder.name} is {before['status']}, so there is no result to repeat.")
-    after = train(_repeatable(before["config"]), [word for word in before["overrides"] if not _prunes(word)])
+    after = train(_repeatable(before["config"], folder), [word for word in before["overrides"] if not _prunes(word)])
     same_weights = before["checkpoint"]["weights_sha256"] == after["checkpoint"]["weights_sha256"]
     same_metrics = before["metrics"] == after["metrics"]
     if same_weights and same_metrics:
@@ -31,10 +31,17 @@ def rerun(folder: Path) -> int:
     return 1
 
 
-def _repeatable(config: dict[str, Any]) -> dict[str, Any]:
-    """The configuration as a run of its own: it resumes nothing and reports to no search."""
+def _repeatable(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration as a run of its own: it resumes nothing and reports to no search.
+
+    It lands beside the first one, wherever that lies now; that of a packed copy, which has no checkpoints, where the
+    record says.
+    """
     callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if name != "pruning"}
-    return {**config, "resume": None, "callbacks": callbacks}
+    places = dict(config["paths"])
+    if (folder / "checkpoints").is_dir() and folder.parent.name == "runs":
+        places["output"] = str(folder.parent.parent)
+    return {**config, "resume": None, "callbacks": callbacks, "paths": places}
 
 
 def _prunes(word: str) -> bool:

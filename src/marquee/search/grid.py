@@ -4,7 +4,8 @@ from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any
 
-from marquee.config.compose import hydra_errors, options
+from marquee.config.complaints import hydra_errors
+from marquee.config.compose import options
 from marquee.config.targets import closest, signature
 from marquee.config.values import describe, fits, shown
 from marquee.errors import ConfigError
@@ -47,6 +48,11 @@ def parsed(words: Sequence[str]) -> list[Any]:
         return OverridesParser.create().parse_overrides(list(words))
 
 
+def typed_word(override: Any) -> str:
+    """An override as it was typed, for messages."""
+    return (override.input_line or "").removeprefix("++")
+
+
 def listed(override: Any) -> list[str]:
     """The values of a swept override as they are typed: a,b  choice(a,b)  range(0,10)  glob(mf/*)."""
     from hydra.core.override_parser.types import Glob
@@ -54,7 +60,7 @@ def listed(override: Any) -> list[str]:
     key = override.key_or_group
     if not override.is_discrete_sweep():
         raise ConfigError(
-            f"{override.input_line}: an interval has no list of values, so a grid cannot go through it.\n"
+            f"{typed_word(override)}: an interval has no list of values, so a grid cannot go through it.\n"
             f"  fix: {key}=choice(...) or {key}=range(...), or search in it: hydra/sweeper=optuna"
         )
     if isinstance(override._value, Glob):  # Hydra looks at the first level of a group only, and we have families
@@ -64,7 +70,7 @@ def listed(override: Any) -> list[str]:
             found = list(override.sweep_string_iterator())
     if not found:
         allowed = f"\n  allowed: {', '.join(options(key))}" if options(key) else ""
-        raise ConfigError(f"{override.input_line}: this list has no values.{allowed}")
+        raise ConfigError(f"{typed_word(override)}: this list has no values.{allowed}")
     return found
 
 

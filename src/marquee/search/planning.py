@@ -8,7 +8,7 @@ from typing import Any
 from marquee.config.compose import Composed, compose_all, options, typed
 from marquee.config.fingerprint import canonical, identity
 from marquee.errors import ConfigError
-from marquee.search.grid import SIGNS, listed, parsed
+from marquee.search.grid import SIGNS, listed, parsed, typed_word
 from marquee.search.objectives import objectives_of
 from marquee.search.space import NONE, Range, check_space, named_space, typed_range
 from marquee.search.study import Plan, grid
@@ -69,7 +69,7 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], dict[str, list[str]], list
 def _seeds(override: Any) -> list[int]:
     found = listed(override)
     if not all(value.isdigit() for value in found) or len(set(found)) < len(found):
-        raise ConfigError(f"{override.input_line}: seeds are different integers >= 0, e.g. seed=1,2,3")
+        raise ConfigError(f"{typed_word(override)}: seeds are different integers >= 0, e.g. seed=1,2,3")
     return [int(value) for value in found]
 
 
@@ -83,7 +83,8 @@ def _space(base: Composed, chosen: str | None, fixed: Sequence[str], ranges: Map
     if not space:
         raise ConfigError(
             f"There is nothing to search for model={model}: conf/search/{name}.yaml has no key that is left free.\n"
-            "  fix: type a range, e.g. 'optimizer.lr=tag(log,interval(1e-4,1e-1))', or choose hydra.sweeper.space="
+            "  fix: type a range, e.g. 'optimizer.lr=tag(log,interval(1e-4,1e-1))', or choose hydra.sweeper.space= "
+            f"{', '.join(name for name in options('search') if name != NONE)}"
         )
     return space
 

@@ -60,9 +60,14 @@ def _task_words(words: Sequence[str]) -> list[str]:
 
 def _check(launcher: Any) -> None:
     """Raise ConfigError for a launcher's value of the wrong type or range. Unknown keys are refused by Hydra."""
+    from omegaconf import OmegaConf
+
     wrong = []
     for name, parameter in signature(type(launcher)).keys.items():
         value = getattr(launcher, name)
+        if OmegaConf.is_config(value):
+            value = OmegaConf.to_container(value)
+            setattr(launcher, name, value)
         if not fits(parameter.annotation, value):
             wrong.append(
                 f"hydra.launcher.{name}\n  found:   {shown(value)}\n  allowed: {describe(parameter.annotation)}"

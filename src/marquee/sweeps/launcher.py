@@ -4,6 +4,7 @@ Hydra's sweepers call `launch` with one batch or many. Everything that must surv
 record, each frozen job, each run's manifest. Nothing here is needed to go on after kill -9 but the same command.
 """
 
+import errno
 import signal
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from typing import Any, Literal
 from marquee.errors import ConfigError, DataError, JobError, MarqueeError
 from marquee.runs.manifest import read_manifest, status_of
 from marquee.sweeps.interrupts import Presses, counted_interrupts
-from marquee.sweeps.plan import Frozen, freeze, is_over, plan
+from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan
 from marquee.sweeps.pool import Pool, Running, Stop, ended, in_nursery
 from marquee.sweeps.store import Job, Sweep, hold, note_run
 from marquee.sweeps.view import View
@@ -69,8 +70,8 @@ def launch(
         if not later:
             view.say(f"planning {len(batch)} jobs" if len(batch) > 1 else "planning 1 job")
         frozen = in_nursery(plan, [list(words) for words in batch], folder.name)
+        _one_output(folder, frozen)
         adopted = _adopted(sweep, frozen, pool)
-        _wait_for_orphans([job for index, job in enumerate(frozen) if index not in adopted], view)
         jobs = [Job(first + index, job.overrides, job.model, job.fingerprint) for index, job in enumerate(frozen)]
         sweep.add(jobs)
         for index, running in adopted.items():
@@ -104,19 +105,15 @@ def _adopted(sweep: Sweep, frozen: Sequence[Frozen], pool: Pool) -> dict[int, Ru
     return found
 
 
-def _wait_for_orphans(frozen: Sequence[Frozen], view: View) -> None:
-    """The jobs of a launcher that was killed are on their way out: let them leave. Others' runs are left to them."""
-    deadline = time.monotonic() + GRACE_SECONDS
+def _one_output(folder: Path, frozen: Sequence[Frozen]) -> None:
+    """Raise ConfigError where the runs would not lie beside the sweep: it names them by their place there."""
     for job in frozen:
-        while job.run and job.status == "running":
-            folder = Path(job.config["paths"]["output"]).expanduser() / "runs" / job.run
-            job.status = status_of(read_manifest(folder))
-            if job.status == "running":
-                if time.monotonic() > deadline:
-                    job.run = job.status = None  # another sweep's: this one makes its own
-                else:
-                    view.say(f"waiting for the end of {job.run}")
-                    time.sleep(_POLL_SECONDS)
+        output = Path(job.config["paths"]["output"]).expanduser().resolve()
+        if output != folder.resolve().parent.parent:
+            raise ConfigError(
+                f"paths.output={job.config['paths']['output']}: all runs of a sweep lie in one folder, and its own is "
+                f"{folder.resolve().parent.parent}.\n  fix: one paths.output for all jobs; one sweep for each folder"
+            )
 
 
 def _write_plan(sweep: Sweep, jobs: Sequence[Job], frozen: Sequence[Frozen]) -> None:
@@ -125,16 +122,17 @@ def _write_plan(sweep: Sweep, jobs: Sequence[Job], frozen: Sequence[Frozen]) -> 
     try:
         for job, content in zip(jobs, frozen, strict=True):
             job.run = content.run
+            note_run(sweep.folder, job.stem, content.run)
             if is_over(content):
                 job.status = content.status or "finished"
             elif content.fingerprint not in seen and job.status != "running":
                 freeze(sweep.folder, job.stem, content)
-                note_run(sweep.folder, job.stem, content.run)
                 (sweep.folder / f"{job.stem}.log").unlink(missing_ok=True)
             seen.add(content.fingerprint)
         sweep.save()
     except OSError as error:
-        raise JobError(f"{sweep.folder} cannot be written: {error.strerror or error}. Free some space.") from error
+        room = " Free some space." if error.errno == errno.ENOSPC else ""
+        raise JobError(f"{sweep.folder} cannot be written: {error.strerror or error}.{room}") from error
 
 
 class _Launch:
@@ -146,6 +144,8 @@ class _Launch:
     ):  # fmt: skip
         self.sweep, self.jobs, self.settings, self.pool = sweep, jobs, settings, pool
         self.view, self.presses = view, presses
+        self.frozen = {job.index: content for job, content in zip(jobs, frozen, strict=True)}
+        self.elsewhere: set[int] = set()  # jobs whose run another process of this machine is at
         first: dict[str, Job] = {}
         self.twins: dict[int, Job] = {}  # a job's index -> the job that does its work
         for job, content in zip(jobs, frozen, strict=True):
@@ -182,15 +182,38 @@ class _Launch:
             raise KeyboardInterrupt(_to_go_on(self.jobs))
 
     def _start(self) -> None:
-        free = self.pool.capacity - len(self.attempts)
-        if free <= 0 or self.stopping or not self.waiting:
+        begun = [] if self.stopping else self._ready(self.pool.capacity - len(self.attempts))
+        if not begun:
             return
-        begun, self.waiting = self.waiting[:free], self.waiting[free:]
         files = [self.sweep.folder / f"{job.stem}.json" for job in begun]
         for job, running in zip(begun, self.pool.start(files), strict=True):
             job.status, job.attempts, job.error, job.place = "running", job.attempts + 1, None, running.place
             self.attempts.append(_Attempt(job, running))
         self.sweep.save()
+
+    def _ready(self, free: int) -> list[Job]:
+        """The next jobs to start. What another sweep has done meanwhile is taken; what one is doing is waited for."""
+        ready = []
+        for job in list(self.waiting):
+            if len(ready) >= free:
+                break
+            content = self.frozen[job.index]
+            look_again(content)
+            if content.status == "running":
+                if job.index not in self.elsewhere:
+                    self.elsewhere.add(job.index)
+                    self.view.say(f"another process is at {content.run}: waiting for its end")
+                continue
+            self.waiting.remove(job)
+            job.run = content.run
+            note_run(self.sweep.folder, job.stem, content.run)
+            if is_over(content):
+                job.status = content.status or "finished"
+                self.view.ended(job, _manifest(self.sweep.run_folder(job)))
+                self.sweep.save()
+            else:
+                ready.append(job)
+        return ready
 
     def _hear(self) -> None:
         """Ctrl-C once: stop after the epoch; twice: now; three times: at once."""
@@ -201,9 +224,10 @@ class _Launch:
         for attempt in self.attempts:
             attempt.running.stop(how)
             attempt.stopped_at = time.monotonic() if how == "now" else attempt.stopped_at
-        count = f"{len(self.attempts)} running job{'s' if len(self.attempts) != 1 else ''}"
+        one = len(self.attempts) == 1
+        count = f"{len(self.attempts)} running job{'' if one else 's'}"
         words = {
-            "gently": f"stopping: {count} end with their epoch; Ctrl-C again stops now",
+            "gently": f"stopping: {count} {'ends with its' if one else 'end with their'} epoch; Ctrl-C again stops now",
             "now": f"stopping {count} now",
             "kill": f"ending {count}",
         }
@@ -237,19 +261,21 @@ class _Launch:
         elif self.presses.count and job.exit_code in (130, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT):
             job.status, job.error = "interrupted", "stopped by Ctrl-C"
         else:
-            job.status, job.error = "failed", self._why(job, manifest)
+            job.status, job.error = "failed", self._why(job, folder, manifest)
         if job.status == "failed":
             self._failed(job)
         else:
-            self.view.ended(job, manifest, [(a.job, a.running, a.started) for a in self.attempts])
+            self.view.ended(job, manifest)
         self.sweep.save()
 
-    def _why(self, job: Job, manifest: dict[str, Any]) -> str:
+    def _why(self, job: Job, folder: Path | None, manifest: dict[str, Any]) -> str:
         if manifest.get("error"):
             return str(manifest["error"])
         code = job.exit_code
         if code is not None and code < 0:
             return f"the process {ended(code)}"
+        if code == 0:
+            return f"its run's folder {folder or ''} is gone".replace("  ", " ")
         told = [line for line in _tail(self.sweep.folder / f"{job.stem}.log", 40) if line.startswith("error: ")]
         return told[-1].removeprefix("error: ") if told else f"the process {ended(code)}"
 
@@ -258,8 +284,6 @@ class _Launch:
         log = self.sweep.folder / f"{job.stem}.log"
         self.view.failed(job, _last_words(log), log, again)
         if again:
-            if job.run:
-                note_run(self.sweep.folder, job.stem, job.run)
             job.status = "waiting"
             self.waiting.insert(0, job)
         elif self.settings.on_failure == "stop" and not self.stopping:

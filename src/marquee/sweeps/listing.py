@@ -1,6 +1,7 @@
 """What `marquee sweeps`, `marquee ls SWEEP` and the end of a sweep print."""
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,8 +32,10 @@ def print_outcome(jobs: Sequence[Job], folder: Path, brief: bool = False) -> Non
         counts[job.status] += 1
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
     print(f"\n{folder.name}: {told}{f' ({stored} of them stored before)' if stored else ''}")
+    if len(jobs) > _ROWS:
+        print(f"  marquee ls {folder.name}")
     if counts.get("finished"):
-        print(f"  marquee compare {folder}")
+        print(f"  marquee compare {shlex.quote(str(folder))}")
     if counts.get("failed") or counts.get("interrupted") or counts.get("waiting"):
         print("  the same command again runs only what is missing")
 
@@ -46,7 +49,7 @@ def list_jobs(folder: Path, as_json: bool = False, status: str | None = None, la
     if as_json:
         rows = [
             {
-                "index": job.index, "overrides": job.overrides, "status": sweep.status(job), "run": job.run,
+                "index": job.index, "overrides": job.overrides, "status": sweep.status(job), "run": _run(sweep, job),
                 "attempts": job.attempts, "error": job.error, "log": str(folder / f"{job.stem}.log"),
                 "metrics": manifest.get("metrics") or {},
             }
@@ -58,9 +61,9 @@ def list_jobs(folder: Path, as_json: bool = False, status: str | None = None, la
         print(f"No {status + ' ' if status else ''}jobs in {folder}")
         return
     for job in jobs:
-        job.status = sweep.status(job)
+        job.status, job.run = sweep.status(job), _run(sweep, job)
     _job_table(jobs, manifests, runs=True)
-    print(f"\ntyped: {' '.join(sweep.command)}")
+    print(f"\ntyped: {shlex.join(sweep.command)}")
 
 
 def list_sweeps(output: Path, as_json: bool = False) -> None:
@@ -93,18 +96,21 @@ def list_sweeps(output: Path, as_json: bool = False) -> None:
 
 
 def _job_table(jobs: Sequence[Job], manifests: Sequence[dict[str, Any]], runs: bool = False) -> None:
-    from marquee.runs.summary import shown_metrics
-
-    names = [f"test/{name}" for manifest in manifests for name in shown_metrics(manifest)]
-    names = list(dict.fromkeys(names))[: 2 if runs else 3]  # 80 columns
+    watched = [manifest["monitor"] for manifest in manifests if manifest.get("metrics") and manifest.get("monitor")]
+    names = [f"{part}/{name}" for name in dict.fromkeys(watched) for part in ("validation", "test")][:4]
     told = telling_words(jobs)
     rows = []
     for job, manifest in zip(jobs, manifests, strict=True):
         metrics = manifest.get("metrics") or {}
         cells = [f"{job.index} {told[job.index]}", Coloured(job.status, status_colour(job.status))]
         rows.append([*cells, *(number(metrics.get(name)) for name in names), *([job.run or ""] if runs else [])])
-    columns = ["job", "status", *(name.removeprefix("test/") for name in names), *(["run"] if runs else [])]
+    columns = ["job", "status", *(name.replace("/", " ") for name in names), *(["run"] if runs else [])]
     table(columns, rows, numbers=not runs)
+
+
+def _run(sweep: Sweep, job: Job) -> str | None:
+    folder = sweep.run_folder(job)
+    return folder.name if folder else None
 
 
 def _manifest(sweep: Sweep, job: Job) -> dict[str, Any]:

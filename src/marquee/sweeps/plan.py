@@ -1,7 +1,9 @@
 """Before the first job starts, all are composed, checked and frozen, data is prepared, stored results are found."""
 
+import contextlib
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from marquee.config.compose import Composed, compose_all
 from marquee.errors import ConfigError, MarqueeError
+from marquee.runs.manifest import is_here, read_manifest, run_folders_of, status_of
 
 
 @dataclass
@@ -19,6 +22,7 @@ class Frozen:
     fingerprint  of the run that it will be
     run          the id of the run that has this fingerprint: finished (then nothing is to do) or to be continued
     status       of that run, or None
+    resumes      whether the command names the run (`resume=`)
     """
 
     overrides: list[str]
@@ -28,6 +32,7 @@ class Frozen:
     code: dict[str, Any]
     run: str | None = None
     status: str | None = None
+    resumes: bool = False
 
 
 def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
@@ -51,8 +56,10 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
             prepared[key] = _prepared(config)
         identity = fingerprint(config, *prepared[key], code)
         model = job.choices.get("model") or choice_of("model", config["model"]) or "model"
-        run = folder.name if folder else None
-        frozen.append(Frozen(list(words), config, model, identity, code, run, "interrupted" if run else None))
+        frozen.append(Frozen(list(words), config, model, identity, code))
+        if folder is not None:  # `resume`: this run and no other
+            frozen[-1].resumes, frozen[-1].run = True, folder.name
+            frozen[-1].status = status_of(read_manifest(folder))
     _find_stored(frozen)
     return frozen
 
@@ -76,7 +83,7 @@ def _check(jobs: Sequence[Sequence[str]], composed: Sequence[tuple[Composed, Pat
     for words, (job, _) in zip(jobs, composed, strict=True):
         found = problems(job)
         if found:
-            wrong.setdefault(report(found), []).append(" ".join(words))
+            wrong.setdefault(report(found), []).append(shlex.join(words))
     if not wrong:
         return
     parts = []
@@ -110,12 +117,30 @@ def _find_stored(frozen: Sequence[Frozen]) -> None:
                 known.setdefault(run["fingerprint"], []).append(run)
             by_output[output] = known
         best = best_run(by_output[output].get(job.fingerprint, []))
-        if best is not None and job.run is None:
+        if best is not None and not job.resumes:
             job.run, job.status = Path(best["folder"]).name, best["status"]
 
 
+def look_again(job: Frozen) -> None:
+    """Bring a job's run and status up to date: another sweep may have begun or finished it since the planning."""
+    output = Path(job.config["paths"]["output"]).expanduser()
+    if job.resumes:
+        job.status = status_of(read_manifest(output / "runs" / str(job.run)))
+        return
+    found = []
+    for folder in run_folders_of(output, job.fingerprint):
+        with contextlib.suppress(ConfigError):
+            manifest = read_manifest(folder)
+            if manifest.get("fingerprint") == job.fingerprint:
+                status, here = status_of(manifest), is_here(manifest)
+                if status != "running" or here:  # of one on another machine nobody knows how it is: it is left alone
+                    found.append({"folder": folder, "status": status, "started": manifest.get("started") or ""})
+    best = best_run(sorted(found, key=lambda run: run["started"]))
+    job.run, job.status = (best["folder"].name, best["status"]) if best else (None, None)
+
+
 def best_run(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """The run to take for a fingerprint: finished, else pruned, running, interrupted or failed; the newest of those."""
+    """The run to take for a fingerprint: finished, else running, pruned, interrupted or failed; the newest of those."""
     order = ("finished", "running", "pruned", "interrupted", "failed")
     ranked = [run for run in found if run["status"] in order]
     if not ranked:
@@ -129,7 +154,9 @@ def freeze(folder: Path, stem: str, job: Frozen) -> None:
         "overrides": job.overrides, "config": job.config, "fingerprint": job.fingerprint, "code": job.code,
         "cwd": os.getcwd(),
     }  # fmt: skip
-    (folder / f"{stem}.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    temporary = folder / f"{stem}.json.new"
+    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    os.replace(temporary, folder / f"{stem}.json")
 
 
 def is_over(job: Frozen) -> bool:

@@ -162,9 +162,9 @@ def in_nursery(function: Callable[..., Any], *arguments: Any) -> Any:
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
     process = nursery().Process(target=_answer, args=(sender, dict(os.environ), function, arguments))
-    process.start()
-    sender.close()
     try:
+        process.start()
+        sender.close()
         kind, answer = receiver.recv()
     except EOFError:
         process.join()
@@ -172,7 +172,8 @@ def in_nursery(function: Callable[..., Any], *arguments: Any) -> Any:
             f"The jobs could not be planned: the process that composes them {ended(process.exitcode)}."
         ) from None
     except KeyboardInterrupt:
-        process.terminate()
+        if process.pid is not None:
+            process.terminate()
         raise
     finally:
         receiver.close()
@@ -184,19 +185,25 @@ def in_nursery(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _answer(sender: Connection, environment: dict[str, str], function: Callable[..., Any], arguments: Any) -> None:
+    import threading
     import traceback
 
     from marquee.errors import MarqueeError
+    from marquee.sweeps.worker import end_with_parent
 
     os.environ.clear()
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
-        sender.send(("result", function(*arguments)))
+        answer = "result", function(*arguments)
     except MarqueeError as error:
-        sender.send(("error", (type(error).__name__, str(error))))
+        answer = "error", (type(error).__name__, str(error))
     except Exception as error:
-        sender.send(("error", ("JobError", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")))
+        answer = "error", ("JobError", f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
+    with contextlib.suppress(BrokenPipeError):  # whoever asked is gone
+        sender.send(answer)
 
 
 def ended(code: int | None) -> str:

@@ -68,6 +68,10 @@ class Sweep:
 
         A record that cannot be read is put aside as `sweep.json.unreadable` and made anew: the runs know themselves.
         """
+        try:
+            (folder / "jobs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise JobError(f"The sweep's folder {folder} cannot be written: {error.strerror}.") from error
         if (folder / RECORD).is_file():
             try:
                 sweep = cls.open(folder)
@@ -77,10 +81,6 @@ class Sweep:
                 if "Upgrade" in str(error):
                     raise
                 os.replace(folder / RECORD, folder / f"{RECORD}.unreadable")
-        try:
-            (folder / "jobs").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise JobError(f"The sweep's folder {folder} cannot be written: {error.strerror}.") from error
         return cls(folder, folder.name, list(command), now())
 
     @classmethod
@@ -108,10 +108,11 @@ class Sweep:
         return self.folder.parent.parent
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Take in jobs; one with the overrides of a job that is held takes its place."""
+        """Take in jobs; one with the overrides or the fingerprint of a job that is held takes its place."""
         typed = {tuple(job.overrides) for job in jobs}
+        same = {job.fingerprint for job in jobs}
         indices = {job.index for job in jobs}
-        kept = [job for job in self.jobs if tuple(job.overrides) not in typed]
+        kept = [job for job in self.jobs if tuple(job.overrides) not in typed and job.fingerprint not in same]
         free = max([*indices, *(job.index for job in kept), -1]) + 1
         for job in kept:  # the sweeper counts from its own first job: an older one with that number makes room
             if job.index in indices:
@@ -127,8 +128,8 @@ class Sweep:
         write_text(self.folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def run_folder(self, job: Job) -> Path | None:
-        """The folder of a job's run: `job.run`, or what the job itself has noted since."""
-        name = job.run or noted_run(self.folder, job)
+        """The folder of a job's run: what the job itself has noted, else `job.run`."""
+        name = noted_run(self.folder, job) or job.run
         return self.output / "runs" / name if name else None
 
     def run_folders(self) -> list[Path]:

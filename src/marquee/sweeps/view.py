@@ -48,7 +48,7 @@ class View:
         self.told = telling_words(sweep.jobs)
         stored = [job for job in jobs if job.status in ("finished", "pruned")]
         went_on = sum(job.run is not None for job in waiting)
-        parts = [f"{len(jobs)} jobs"]
+        parts = [f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"]
         parts += [f"{len(stored)} stored"] if stored else []
         parts += [f"{went_on} to continue"] if went_on else []
         doubles = len(jobs) - len(stored) - len(waiting)
@@ -72,7 +72,7 @@ class View:
     def say(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
-    def ended(self, job: Job, manifest: dict[str, Any], active: Active) -> None:
+    def ended(self, job: Job, manifest: dict[str, Any]) -> None:
         """A job that finished, was pruned or was interrupted."""
         self._note_best(job, manifest)
         if job.status == "finished" and job.seconds is not None:

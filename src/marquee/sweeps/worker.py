@@ -32,7 +32,7 @@ def forked(file: str, environment: Mapping[str, str], threads: int, script: str)
     os.environ.update(environment)
     sys.argv = [script, "job", file]
     _log_to(Path(file).with_suffix(".log"))
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     # Not sys.exit: what the parent left at exit (open pools, a progress bar) is not this process's to tidy up.
     code = run(Path(file), threads, frozen_code=True)
     sys.stdout.flush()
@@ -165,7 +165,7 @@ def _gently(signum: int, frame: Any) -> None:
     stop_after_epoch.set()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A job whose launcher was killed stops, too: the same sweep may be on its way again."""
     import multiprocessing
 
