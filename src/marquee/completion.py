@@ -36,7 +36,7 @@ def complete(words: list[str], verbs: Iterable[str]) -> int:
     word = "" if line.endswith(" ") else typed[-1]
     group, equals, _ = word.partition("=")
     ours = [f"{group}={option}" for option in options(group)] if equals and group in groups() else []
-    ours += [f"{name}=" for name in groups() if not equals and name != "hydra" and options(name)]
+    ours += [f"{name}=" for name in groups() if not equals and name not in ("hydra", "search") and options(name)]
     theirs = [found for found in printed.getvalue().split() if equals or "/" not in found]
     print(" ".join(sorted({found for found in [*ours, *theirs] if found.startswith(word)})))
     return 0

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from unittest import mock
 
 import optuna
 import pytest
@@ -15,10 +17,18 @@ from marquee.config.compose import compose
 from marquee.config.fingerprint import identity
 from marquee.search.study import open_storage
 
-from .commands import FAST, environment, marquee
+from .commands import FAST, environment
+from .conftest import answer
 
 SEARCH = ["train", "-m", "hydra/sweeper=optuna", "tracker=none", "sweep=tune", *FAST["bpr"], "hydra.sweeper.space=none",
           "optimizer.lr=tag(log,interval(1e-3,1e-1))", "model.l2=tag(log,interval(1e-3,1e-1))"]  # fmt: skip
+
+
+def marquee(*words, output, cache, **further):
+    """In this process, whose jobs are forked from what is imported already."""
+    with mock.patch.dict(os.environ, {**environment(output, cache), **further}):
+        done = answer(*words)
+    return SimpleNamespace(returncode=done.code, stdout=done.out, stderr=done.err)
 
 
 def trials(output):
@@ -103,11 +113,9 @@ def test_the_winner_is_saved_as_a_recipe_with_the_configuration_of_the_run(tmp_p
     assert swept.returncode == 0, swept.stderr
     conf = tmp_path / "conf"
     conf.mkdir()
-    env = {**environment(output, world_cache), "MARQUEE_CONF": str(conf)}
 
     def run(*words):
-        command = [sys.executable, "-m", "marquee", *words]
-        return subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        return marquee(*words, **place, MARQUEE_CONF=str(conf))
 
     saved = run("best", str(output / "sweeps" / "grid"), "--save", "experiment/won")
     assert saved.returncode == 0, saved.stderr
