@@ -392,9 +392,9 @@ def test_outputs_moved_elsewhere_are_compared_and_continued_there(shell):
 
 def test_a_job_may_be_distributed(shell):
     words = [*FAST["bpr"], "tracker=none", "trainer=ddp", "trainer.devices=2", "trainer.max_epochs=1", "sweep=s"]
-    done = shell("train", "-m", *words, "seed=1,2")
+    done = shell("train", "-m", *words)
     assert done.code == 0, done.err + Path("outputs/sweeps/s/jobs/0000.log").read_text()
-    assert statuses("s") == ["finished", "finished"]
+    assert statuses("s") == ["finished"]
 
 
 def test_cards_are_shared_out_one_a_job(shell, moody, tmp_path):
