@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from .commands import FAST, environment
-from .conftest import manifest_of
+from .conftest import answer, manifest_of
 from .faulty import install
 
 EASE = ["data=world_ratings", "model=linear/ease", "tracker=none"]
@@ -234,9 +235,9 @@ def comparison(shell, output: Path) -> dict:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, world_cache) -> Path:
     output = tmp_path_factory.mktemp("uninterrupted") / "outputs"
-    process = begin(TWELVE, output, world_cache, "hydra.launcher.n_jobs=2")
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, told
+    with mock.patch.dict(os.environ, environment(output, world_cache)):
+        done = answer("train", "-m", *TWELVE, "hydra.launcher.n_jobs=2")
+    assert done.code == 0, done.err
     return output
 
 
@@ -249,7 +250,7 @@ def test_killed_in_job_5_of_12_and_issued_again_equals_the_uninterrupted_sweep(
     process.kill()
     process.wait()
     done = finished(output)
-    again = begin(TWELVE, output, world_cache)
+    again = begin(TWELVE, output, world_cache, "hydra.launcher.n_jobs=2")
     told, _ = again.communicate(timeout=300)
     assert again.returncode == 0, told
     assert f"12 jobs, {done} stored, 1 to continue, {12 - done} to run" in told
