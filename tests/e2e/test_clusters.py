@@ -1,5 +1,6 @@
 """The same sweeps through submitit (its executor for one machine) and Ray (a head on loopback)."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,20 @@ def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(
     assert jobs_of("twelve", output)[0]["attempts"] == 1, "it was waited for, neither stored nor begun again"
     assert shell("train", "-m", *words, "paths.output=other").code == 0
     assert weights(output) == weights(Path("other"))
+
+
+def test_what_submitit_takes_off_the_cluster_is_marked_and_submitted_anew(shell):
+    pytest.importorskip("submitit")
+    from marquee.sweeps.clusters import ClusterJob
+
+    assert shell("train", "-m", *EASE, "seed=1").code == 0
+    file, (run,) = Path("outputs/sweeps/twelve/jobs/0000.json"), runs_of()
+    manifest = manifest_of(run)
+    for status, left in (("running", "interrupted"), ("finished", "finished")):
+        (run / "manifest.json").write_text(json.dumps({**manifest, "status": status}))
+        again = ClusterJob().checkpoint(str(file), 2)
+        assert manifest_of(run)["status"] == left
+        assert isinstance(again.function, ClusterJob) and again.args == (str(file), 2)
 
 
 def test_no_slurm_here_says_what_to_do(shell, monkeypatch):
@@ -87,9 +102,11 @@ def test_a_sweep_through_ray_gives_what_a_local_one_gives(ray_head, shell, tmp_p
     assert weights(output) == weights(Path("other"))
 
 
-@pytest.mark.parametrize(("address", "told"), [("127.0.0.1:9", "no Ray cluster answers"), ("nowhere", "host:port")])
-def test_a_ray_cluster_that_is_not_there_is_named(shell, address, told):
+@pytest.mark.parametrize(
+    ("address", "told", "code"), [("127.0.0.1:9", "no Ray cluster answers", 4), ("nowhere", "host:port", 2)]
+)
+def test_a_ray_cluster_that_is_not_there_is_named(shell, address, told, code):
     pytest.importorskip("ray")
     done = shell("train", "-m", *EASE, "seed=1,2", "hydra/launcher=ray", f"hydra.launcher.address={address}")
-    assert done.code in (2, 4) and address in done.err and told in done.err
+    assert done.code == code and address in done.err and told in done.err
     assert runs_of() == []

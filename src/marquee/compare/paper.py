@@ -1,7 +1,6 @@
 """What a paper needs from a sweep, in one folder: tables, figures, page, the runs' records, and how to repeat them."""
 
 import hashlib
-import json
 import os
 import shlex
 import shutil
@@ -21,6 +20,8 @@ from marquee.compare.report.evidence import Evidence, Recorded, gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.page import page
 from marquee.errors import ConfigError, JobError
+from marquee.runs.manifest import umask
+from marquee.sweeps.store import RECORD, Sweep
 
 TABLES = {"latex": "tex", "csv": "csv", "md": "md", "json": "json"}
 RECORDS = ("manifest.json", "config.yaml", "metrics.csv", "log.txt")
@@ -63,7 +64,7 @@ def export(
                 "README.md": readme(sweep, __version__, comparison, made, files, used, evidence.runless, warnings),
             })  # fmt: skip
             (folder / SUMS).write_text(sums(folder), encoding="utf-8")
-            folder.chmod(0o777 & ~_umask())
+            folder.chmod(0o777 & ~umask())
             os.replace(folder, target)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -82,12 +83,8 @@ def find(sweep: str, output: Path) -> Path:
 def commands(source: Path, used: Iterable[Recorded]) -> str:
     """The sweep's command where it is recorded, and the command of each run as it was typed."""
     lines = []
-    try:
-        words = json.loads((source / "sweep.json").read_text(encoding="utf-8")).get("command")
-        if words:
-            lines += ["# the sweep", shlex.join(map(str, words)), ""]
-    except (OSError, ValueError, AttributeError):
-        pass
+    if (source / RECORD).is_file():
+        lines += ["# the sweep", shlex.join(Sweep.open(source).command), ""]
     lines.append("# its runs" if lines else "# the runs")
     for run in used:
         words = run.manifest.get("overrides") or []
@@ -121,9 +118,3 @@ def _sha256(file: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

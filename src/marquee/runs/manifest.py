@@ -275,7 +275,7 @@ def write_text(file: Path, text: str) -> None:
                 stream.write(text)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~umask())
             os.replace(temporary, file)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
@@ -284,7 +284,8 @@ def write_text(file: Path, text: str) -> None:
         raise _unwritable(file.parent, error) from error
 
 
-def _umask() -> int:
+def umask() -> int:
+    """What the files and folders of this process are not allowed; reading it means setting it for a moment."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

@@ -77,7 +77,6 @@ def _check(launcher: Any) -> None:
 
 
 def thread_share(n_jobs: int) -> int:
-    """Threads for each of `n_jobs` jobs; set in the environment before the first fork, where OpenMP reads them once."""
+    """Threads for each of `n_jobs` jobs: an even share of OMP_NUM_THREADS, or of the cores, and one at least."""
     whole = os.environ.get("OMP_NUM_THREADS", "")
-    share = max((int(whole) if whole.isdigit() and int(whole) > 0 else cores()) // n_jobs, 1)
-    return share
+    return max((int(whole) if whole.isdigit() and int(whole) > 0 else cores()) // n_jobs, 1)

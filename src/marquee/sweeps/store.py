@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import MANIFEST, now, read_manifest, slugged, status_of, write_text
+from marquee.runs.manifest import MANIFEST, now, process, read_manifest, slugged, status_of, write_text
 
 SCHEMA_VERSION = 1
 RECORD = "sweep.json"
@@ -256,8 +256,6 @@ def hold(folder: Path) -> None:
     except OSError as error:
         raise JobError(f"The sweep's folder {folder} cannot be written: {error.strerror or error}.") from error
     _held[folder] = lock
-    from marquee.runs.manifest import process
-
     write_text(folder / ".owner", json.dumps(process()))
 
 

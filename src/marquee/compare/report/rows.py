@@ -16,7 +16,6 @@ class Cell:
     text: str
     key: float | str | None = None
     numeric: bool = True
-    strong: bool = False
     note: str = ""  # after the text, smaller: "significant", "not told apart"
 
 
