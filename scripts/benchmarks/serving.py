@@ -55,7 +55,7 @@ def ease_fit(space: Workspace) -> Measured:
     @torch.no_grad()
     def fit() -> None:
         for batch in model.view.train_batches(data, 1, 0):
-            model.loss(batch)
+            model.fit(batch)
 
     return Measured(median_of(3, fit), synthetic=space.source("ratings").synthetic)
 

@@ -84,6 +84,8 @@ def plain_loop(task: Any, steps: int | None, channels_first: bool = False) -> Re
     import torch
     from torch.nn import functional as F
 
+    from marquee.models.base import Recommender
+
     model, view, data, seed = copy.deepcopy(task.model).train(), task.model.view, task.data, task.seed
     if channels_first:
         model.to(memory_format=torch.contiguous_format)
@@ -93,7 +95,7 @@ def plain_loop(task: Any, steps: int | None, channels_first: bool = False) -> Re
         if channels_first:
             pixels = batch.images.float().sub_(127.5).mul_(2 / 127.5)
             return F.cross_entropy(model.classifier(model.features(pixels)), batch.labels)
-        return model.loss(batch) if hasattr(model, "loss") else F.cross_entropy(model(batch), batch.labels)
+        return model.loss(batch) if isinstance(model, Recommender) else F.cross_entropy(model(batch), batch.labels)
 
     def epoch(number: int) -> float:
         batches = list(islice(view.train_batches(data, seed, number), steps))

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable
 
-from marquee.config.compose import groups, options
+from marquee.config.folders import groups, options
 from marquee.runs.launch import run_hydra
 
 

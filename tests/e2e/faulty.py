@@ -18,13 +18,13 @@ from typing import Literal
 import torch
 
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix
-from marquee.models.base import Histories, Recommender
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import Matrix
+from marquee.models.base import Recommender
 
 
 class Moody(Recommender):
     max_epochs = 1
-    closed_form = True
     scores_unseen_users = True
 
     def __init__(
@@ -40,10 +40,9 @@ class Moody(Recommender):
         self.view, self.mood, self.note, self.lift = view, mood, note, lift
         self.register_buffer("counts", torch.zeros(spec.n_items))
 
-    def loss(self, batch):
+    def fit(self, batch):
         getattr(self, f"be_{self.mood}")()
         self.counts += torch.bincount(batch.items, minlength=len(self.counts)) * self.lift
-        return self.counts.sum() * 0
 
     def score(self, users, histories: Histories):
         return self.counts.expand(len(histories.offsets) - 1, -1)
@@ -90,7 +89,7 @@ mood: fine
 lift: 1.0
 note: ""
 view:
-  _target_: marquee.data.views.Matrix
+  _target_: marquee.data.interactions.views.Matrix
 """
 
 

@@ -15,10 +15,10 @@ DATA = '''
 
 import pandas as pd
 
-from marquee.data.interactions import InteractionModule
+from marquee.data.interactions.dataset import InteractionData
 
 
-class Plays(InteractionModule):
+class Plays(InteractionData):
     name = "theatre/plays"
 
     def __init__(self, *, path: str, duplicates: str = "keep_all"):
@@ -41,13 +41,13 @@ import torch
 from annotated_types import Interval
 
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix
-from marquee.models.base import Histories, Recommender
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import Matrix
+from marquee.models.base import Recommender
 
 
 class Fashion(Recommender):
     max_epochs = 1
-    closed_form = True
     scores_unseen_users = True
 
     def __init__(self, spec: InteractionSpec, *, view: Matrix, lift: Annotated[float, Interval(gt=0, le=10)] = 1.0):
@@ -56,9 +56,8 @@ class Fashion(Recommender):
         self.lift = lift
         self.register_buffer("counts", torch.zeros(spec.n_items))
 
-    def loss(self, batch):
+    def fit(self, batch):
         self.counts += torch.bincount(batch.items, minlength=len(self.counts)) * self.lift
-        return self.counts.sum() * 0
 
     def score(self, users, histories: Histories):
         return self.counts.expand(len(histories.offsets) - 1, -1)
@@ -82,7 +81,7 @@ FILES = {
     "conf/model/theatre/fashion.yaml": """
         _target_: theatre.models.fashion.Fashion
         view:
-          _target_: marquee.data.views.Matrix
+          _target_: marquee.data.interactions.views.Matrix
         lift: 2.0              # what a play counts; 0 ... 10
         """,
 }

@@ -12,7 +12,7 @@ from PIL import Image
 
 import marquee as package
 from marquee.config.build import build, paths
-from marquee.models.base import Histories
+from marquee.data.interactions.histories import Histories
 
 from .commands import environment
 from .conftest import answer, manifest_of

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
+from marquee.data.interactions.histories import Histories
 from marquee.data.spec import InteractionSpec
-from marquee.models.base import Histories
 
 
 def interactions(rows: list[list[int]]) -> SimpleNamespace:

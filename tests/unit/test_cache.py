@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 
 from marquee.data.cache import MARKER, cached, file_sha256
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
 from marquee.errors import DataError, JobError
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn
 
-from marquee.data.text_views import TextBatch
+from marquee.data.text.views import TextBatch
 from marquee.errors import JobError
 from marquee.metrics.classification import (
     EPSILON,
@@ -204,8 +204,8 @@ def test_the_table_has_a_row_a_unit_sorted_by_unit():
     evaluator = ClassificationEvaluator(["neg", "pos"])
     evaluator.update(torch.from_numpy(PROBABILITIES), batch([7, 3, 5, 1], TARGETS))
     _, units = evaluator.compute([evaluator.state()])
-    assert list(units.columns) == ["unit", "target", "predicted", "correct", "loss", "p(neg)", "p(pos)"]
-    assert units["unit"].tolist() == [1, 3, 5, 7]
+    assert list(units.columns) == ["example", "target", "predicted", "correct", "loss", "p(neg)", "p(pos)"]
+    assert units["example"].tolist() == [1, 3, 5, 7]
     assert units["target"].tolist() == ["pos", "pos", "neg", "neg"]
     assert units["predicted"].tolist() == ["neg", "pos", "pos", "neg"]
     assert units["correct"].tolist() == [0, 1, 0, 1]

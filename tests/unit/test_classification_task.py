@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from marquee.data.label_view import AllLabels
 from marquee.data.spec import TextSpec
-from marquee.data.text_views import TextBatch, TextBatches, TextStore
-from marquee.models.baseline.majority import AllLabels, Majority
+from marquee.data.text.store import TextStore
+from marquee.data.text.views import TextBatch, TextBatches
+from marquee.models.baseline.majority import Majority
 from marquee.models.linear.bag_of_words import BagOfWords
 from marquee.tasks.classification import Classification
 
@@ -31,7 +33,7 @@ def task(data, **options):
 class Fixed(torch.nn.Module):
     """Gives the logits it was made with."""
 
-    closed_form = False
+    learns_in_fit = False
     view = None
 
     def __init__(self, logits):
@@ -97,19 +99,19 @@ def test_the_majority_baseline_predicts_the_class_shares_of_training():
     data = texts([0, 1, 1, 1] * 4, 2)  # two of class 0 and six of class 1 in train
     classification = task(data)
     majority = classification.baselines()["majority"]
-    batch = next(iter(classification.model.view.evaluation_batches(data, "test")))
+    batch = next(iter(classification.evaluation_batches("test")))
     expected = torch.tensor([3 / 10, 7 / 10]).expand(4, 2)  # with one more of each
     assert torch.allclose(classification.scores(majority, batch), expected)
     metrics, units = classification.evaluate(majority, "test")
     assert metrics["accuracy"] == 0.75
     assert metrics["auroc"] == 0.5
-    assert units["unit"].tolist() == data.parts["test"].tolist()
+    assert units["example"].tolist() == data.parts["test"].tolist()
 
 
 def test_the_majority_of_labels_predicts_their_shares():
     data = texts([[0, 1], [1, 1], [0, 1], [0, 0]] * 4, 2, multilabel=True)
     classification = task(data)
-    batch = next(iter(classification.model.view.evaluation_batches(data, "test")))
+    batch = next(iter(classification.evaluation_batches("test")))
     found = classification.scores(classification.baselines()["majority"], batch)
     assert found[0].tolist() == pytest.approx([3 / 10, 7 / 10])
 
@@ -119,7 +121,7 @@ def test_the_majority_is_also_a_model_that_learns_in_one_batch():
     model = Majority(data.spec, view=AllLabels())
     classification = Classification(model, data)
     (batch,) = model.view.train_batches(data, seed=0, epoch=0)
-    loss = classification.loss(batch)
+    loss = model.fit(batch)
     assert float(loss) == pytest.approx(-(0.3 * np.log(0.3) + 0.7 * np.log(0.7)), rel=1e-5)
     metrics, _ = classification.evaluate(model, "test")
     assert metrics["accuracy"] == 0.75

@@ -3,18 +3,8 @@
 import pytest
 import yaml
 
-from marquee.config.compose import (
-    _hydra,
-    choice_of,
-    compose,
-    compose_all,
-    conf_folder,
-    groups,
-    normalised,
-    options,
-    search_path_override,
-    typed,
-)
+from marquee.config.compose import _hydra, compose, compose_all, normalised, search_path_override, typed
+from marquee.config.folders import choice_of, conf_folder, groups, options
 from marquee.errors import ConfigError
 
 

@@ -101,7 +101,7 @@ def test_a_prediction_that_cannot_be_made_costs_no_run(train, monkeypatch):
     def breaks(*arguments, **settings):
         raise RuntimeError("no such thing")
 
-    monkeypatch.setattr("marquee.apply.recommender.RecommendPredictor.recommend", breaks)
+    monkeypatch.setattr("marquee.inference.recommender.RecommendPredictor.recommend", breaks)
     folder, manifest = train(*BPR)
     assert manifest["status"] == "finished" and manifest["cost"]["latency_ms"] is None
     assert "no such thing" in (folder / "log.txt").read_text()

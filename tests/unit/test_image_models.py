@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from marquee.data.image_views import ImageBatch, ImageBatches
+from marquee.data.images.views import ImageBatch, ImageBatches
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
 from marquee.models.cnn.poster import PosterCnn

@@ -2,18 +2,20 @@
 
 import json
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from marquee.data.decoding import decode_image
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.image_views import ImageBatches, as_float, uniform
-from marquee.data.images import Images
-from marquee.data.module import Paths
+from marquee.data.images.decoding import decode_image
+from marquee.data.images.folder import Images
+from marquee.data.images.views import ImageBatches, as_float, uniform
 from marquee.errors import DataError
+from marquee.tasks.classification import Classification
 
 N = 40
 
@@ -231,8 +233,9 @@ def test_augmentation_numbers_are_uniform_and_independent_of_each_other():
 @pytest.mark.parametrize("world", [1, 3])
 def test_evaluation_gives_every_unit_once_as_it_is(folder, paths, world):
     data = prepared(paths, folder)
-    view = ImageBatches(evaluation_batch_size=3, flip=True, crop=2, jitter=0.5)
-    batches = [b for rank in range(world) for b in view.evaluation_batches(data, "test", rank=rank, world=world)]
+    model = SimpleNamespace(view=ImageBatches(flip=True, crop=2, jitter=0.5))
+    task = SimpleNamespace(model=model, data=data, evaluation_batch_size=3)
+    batches = [b for rank in range(world) for b in Classification.evaluation_batches(task, "test", rank, world)]
     assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == data.parts["test"].tolist()
     for batch in batches:
         assert np.array_equal(batch.images, data.images[batch.index.numpy()])

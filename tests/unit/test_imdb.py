@@ -7,10 +7,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from marquee.data import imdb
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.imdb import Imdb
-from marquee.data.module import Paths
+from marquee.data.text import imdb
+from marquee.data.text.imdb import Imdb
 from marquee.errors import DataError
 
 REVIEWS = {

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marquee.data.filters import k_core, without_duplicates
-from marquee.data.interaction_table import InteractionTable
-from marquee.data.known import from_inference
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
+from marquee.data.interactions.filters import k_core, without_duplicates
+from marquee.data.interactions.known import from_inference
+from marquee.data.interactions.splits import LeaveOneOut, Ratio
+from marquee.data.interactions.store import Interactions
+from marquee.data.interactions.table import InteractionTable
 from marquee.data.spec import InteractionSpec
-from marquee.data.splits import LeaveOneOut, Ratio
-from marquee.data.store import Interactions
 from marquee.errors import ConfigError, DataError
 
 COLUMNS = {"user": "user", "item": "item", "value": "rating", "timestamp": "time"}

@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import pytest
 
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.mnist import Mnist, read_idx
-from marquee.data.module import Paths
+from marquee.data.images.mnist import Mnist, read_idx
 from marquee.errors import DataError
 
 

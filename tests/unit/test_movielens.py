@@ -4,11 +4,11 @@ import zipfile
 
 import pytest
 
-from marquee.data.module import Paths
-from marquee.data.movielens import MovieLens1M, MovieLens100K, MovieLensLatestSmall
-from marquee.data.predefined import Files
+from marquee.data.dataset import Paths
+from marquee.data.interactions.movielens import MovieLens1M, MovieLens100K, MovieLensLatestSmall
+from marquee.data.interactions.predefined import Files
+from marquee.data.interactions.splits import GlobalTime, LeaveOneOut, Ratio
 from marquee.data.sources import Archive, RawFile
-from marquee.data.splits import GlobalTime, LeaveOneOut, Ratio
 from marquee.errors import ConfigError, DataError
 
 FLAGS = ["0"] * 19

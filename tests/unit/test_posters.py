@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.module import Paths
-from marquee.data.posters import Posters
+from marquee.data.images.posters import Posters
 from marquee.errors import DataError
 
 N = 30

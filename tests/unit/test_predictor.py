@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from marquee import load
-from marquee.apply.artefacts import load_model, save_model
-from marquee.apply.recommender import RecommendPredictor
-from marquee.data.interaction_table import InteractionTable
-from marquee.data.module import Paths
-from marquee.data.splits import Ratio
-from marquee.data.views import Matrix, Pairs
+from marquee.data.dataset import Paths
+from marquee.data.interactions.splits import Ratio
+from marquee.data.interactions.table import InteractionTable
+from marquee.data.interactions.views import Matrix, Pairs
 from marquee.errors import ConfigError, DataError
+from marquee.inference.artefacts import load_model, save_model
+from marquee.inference.recommender import RecommendPredictor
 from marquee.models.linear.ease import EASE
 from marquee.models.mf.bpr import BPR
 from marquee.runs.manifest import Run
@@ -40,15 +40,15 @@ def saved(folder, data, kind):
     """The run of a model that was fitted (EASE) or only initialised (BPR)."""
     torch.manual_seed(0)
     if kind == "ease":
-        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.views.Matrix"
+        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.interactions.views.Matrix"
         node = {"_target_": "marquee.models.linear.ease.EASE", "view": {"_target_": view}, "l2": 1.0}
-        model.loss(next(iter(model.view.train_batches(data, 0, 0))))
+        model.fit(next(iter(model.view.train_batches(data, 0, 0))))
     else:
-        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.views.Pairs"
+        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.interactions.views.Pairs"
         node = {"_target_": "marquee.models.mf.bpr.BPR", "view": {"_target_": view, "batch_size": 4}, "dim": 2}
     content = {"config": {}, "data": {"spec": data.spec.to_json()}}
     run = Run.create(folder, "a" * 64, kind, content)
-    save_model(run.folder / "inference", node, model, data)
+    save_model(run.folder / "inference", node, model, data, RecommendPredictor)
     run.finish("finished")
     return run.folder
 
@@ -97,7 +97,7 @@ def test_order_of_users_and_repeated_users_are_kept(ease):
 
 def test_large_requests_are_cut_into_pieces_with_the_same_result(ease, monkeypatch):
     whole = ease.recommend(k=3)
-    monkeypatch.setattr("marquee.apply.recommender.EVALUATION_CELLS", 5)
+    monkeypatch.setattr("marquee.inference.recommender.EVALUATION_CELLS", 5)
     pd.testing.assert_frame_equal(ease.recommend(k=3), whole)
 
 
@@ -161,5 +161,5 @@ def test_only_whitelisted_classes_are_built_from_a_runs_files(data, tmp_path):
 
 
 def test_a_saved_model_comes_back_with_the_same_weights(data, folder):
-    twice = [load_model(folder / "inference").state_dict() for _ in range(2)]
+    twice = [load_model(folder / "inference")[0].state_dict() for _ in range(2)]
     assert all(np.array_equal(twice[0][name], twice[1][name]) for name in twice[0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from marquee.data.views import RankingBatch
+from marquee.data.interactions.views import RankingBatch
 from marquee.errors import JobError
 from marquee.metrics.ranking import PER_USER, Ranking
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from marquee.data.interactions.views import Matrix, PairBatch, Pairs, SequenceBatch, Sequences
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix, PairBatch, Pairs, SequenceBatch, Sequences
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
 from marquee.models.linear.ease import EASE
@@ -26,7 +26,7 @@ X = np.array([[1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1], [1, 0, 0, 1]], dtype=flo
 
 def learnt(model):
     (batch,) = Matrix().train_batches(DATA, 0, 0)
-    model.loss(batch)
+    model.fit(batch)
     return model.eval()
 
 

@@ -199,7 +199,12 @@ def test_groups_of_users_are_their_activity_and_the_popularity_of_what_was_held_
 
     values = [1.0, 0.0, 1.0, 0.0]
     run = write_run(
-        tmp_path, "mf/bpr", 1, values, split={"_target_": "marquee.data.splits.LeaveOneOut"}, validation=0.1
+        tmp_path,
+        "mf/bpr",
+        1,
+        values,
+        split={"_target_": "marquee.data.interactions.splits.LeaveOneOut"},
+        validation=0.1,
     )
     (run.folder / "inference").mkdir()
     # Lengths 1, 2, 3, 4; the last items are 0, 0, 1, 2, which occur 5, 5, 3 and 2 times.

@@ -4,11 +4,11 @@ import gzip
 
 import pytest
 
-from marquee.data.module import Paths
-from marquee.data.predefined import Files
-from marquee.data.sequences import Sequences, read_sequences
+from marquee.data.dataset import Paths
+from marquee.data.interactions.predefined import Files
+from marquee.data.interactions.sequences import SequenceFile, read_sequences
+from marquee.data.interactions.splits import GlobalTime, LeaveOneOut, Ratio
 from marquee.data.spec import InteractionSpec
-from marquee.data.splits import GlobalTime, LeaveOneOut, Ratio
 from marquee.errors import ConfigError, DataError
 
 TEXT = "2 7 9 7\n1 9 8 7 9\n"
@@ -23,7 +23,7 @@ def paths(tmp_path):
 def ready(paths, content=TEXT, split=None, name="toy.txt", **options):
     content = content if isinstance(content, bytes) else content.encode()
     (paths.data / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    data = Sequences(path=name, **options)
+    data = SequenceFile(path=name, **options)
     data.setup(split or LeaveOneOut(), paths)
     return data
 
@@ -131,7 +131,7 @@ def test_a_truncated_gzip_is_refused(paths):
     ],
 )
 def test_published_sequences_have_the_published_counts(real_data, tmp_path, name, users, items, interactions):
-    data = Sequences(path=name)
+    data = SequenceFile(path=name)
     data.setup(LeaveOneOut(), Paths(real_data, tmp_path))
     assert (data.store.n_users, data.store.n_items, len(data.store)) == (users, items, interactions)
     assert len(data.parts["test"]) == users
@@ -139,7 +139,7 @@ def test_published_sequences_have_the_published_counts(real_data, tmp_path, name
 
 @pytest.mark.real_data
 def test_gowalla_has_the_split_of_the_lightgcn_paper(real_data, tmp_path):
-    data = Sequences(path="gowalla/train.txt.gz")
+    data = SequenceFile(path="gowalla/train.txt.gz")
     data.setup(Files(test="gowalla/test.txt.gz", validation_share=0), Paths(real_data, tmp_path))
     assert (data.store.n_users, data.store.n_items) == (29_858, 40_981)
     assert (len(data.parts["train"]), len(data.parts["test"])) == (810_128, 217_242)

@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
 from marquee.data.sources import Archive, RawFile, find, unpack
 from marquee.errors import DataError
 
@@ -208,7 +208,8 @@ def test_a_download_that_cannot_be_kept_names_the_cache(paths):
 
 
 def test_interaction_data_needs_no_torch():
-    code = "import sys, marquee.data.movielens, marquee.data.known; assert 'torch' not in sys.modules"
+    modules = "marquee.data.interactions.movielens, marquee.data.interactions.known"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

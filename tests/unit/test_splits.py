@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marquee.data.interaction_table import InteractionTable
-from marquee.data.module import Paths
-from marquee.data.predefined import Files
-from marquee.data.splits import LEFT_OUT, TEST, TRAIN, VALIDATION, GlobalTime, LeaveOneOut, Ratio, held_out
-from marquee.data.store import Interactions
+from marquee.data.dataset import Paths
+from marquee.data.interactions.predefined import Files
+from marquee.data.interactions.splits import LEFT_OUT, TEST, TRAIN, VALIDATION, GlobalTime, LeaveOneOut, Ratio, held_out
+from marquee.data.interactions.store import Interactions
+from marquee.data.interactions.table import InteractionTable
 from marquee.errors import ConfigError, DataError
 
 

@@ -10,6 +10,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from marquee.data.dataset import View
 from marquee.errors import JobError
 from marquee.metrics.evaluator import Evaluator
 from marquee.models.base import Model
@@ -20,7 +21,7 @@ from marquee.tasks.base import Task
 N = 8
 
 
-class Numbers:
+class Numbers(View):
     """A view whose training batches are the rows of a table in order, `batch_size` at a time."""
 
     def __init__(self, batch_size=2):
@@ -34,9 +35,6 @@ class Numbers:
 
     def shard(self, batch, rank, world):
         return batch
-
-    def evaluation_batches(self, data, part, rank=0, world=1):
-        return iter([data.inputs])
 
 
 class Line(Model):
@@ -65,11 +63,15 @@ class Scores(Evaluator):
 
 
 class Small(Task):
+    unit = "unit"
     monitor, mode = "score", "max"
     metrics = ()
 
     def loss(self, batch):
         return (torch.nn.functional.linear(self.model.dropout(batch), self.model.weight).float() ** 2).mean()
+
+    def evaluation_batches(self, part, rank=0, world=1):
+        return iter([self.data.inputs])
 
     def scores(self, scorer, batch):
         return torch.nn.functional.linear(batch, scorer.weight)

@@ -6,7 +6,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from marquee.data.spec import TextSpec
-from marquee.data.text_views import TextBatch, TextBatches
+from marquee.data.text.views import TextBatch, TextBatches
 from marquee.errors import ConfigError
 from marquee.models.linear.bag_of_words import BagOfWords
 from marquee.models.rnn.lstm import Lstm

@@ -8,12 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.module import Paths
-from marquee.data.text_views import TextBatches, TextStore
-from marquee.data.texts import Texts
-from marquee.data.tokenizer import Tokenizer, build_vocabulary, encode, index_corpus, word_numbers
+from marquee.data.text.files import Texts
+from marquee.data.text.store import TextStore
+from marquee.data.text.tokenizer import Tokenizer, build_vocabulary, encode, index_corpus, word_numbers
+from marquee.data.text.views import TextBatches
 from marquee.errors import ConfigError, DataError
+from marquee.models.linear.bag_of_words import BagOfWords
+from marquee.tasks.classification import Classification
 
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
 
@@ -83,7 +86,7 @@ def test_several_labels_a_text(tmp_path, paths):
 def test_the_second_setup_reads_the_cache_and_gives_the_same(tmp_path, paths, monkeypatch):
     path = write(tmp_path / "a.csv", rows())
     first = prepared(paths, path=path)
-    monkeypatch.setattr("marquee.data.texts._prepare", lambda *_: pytest.fail("prepared again"))
+    monkeypatch.setattr("marquee.data.text.dataset._prepare", lambda *_: pytest.fail("prepared again"))
     second = prepared(paths, path=path)
     assert first.fingerprint == second.fingerprint
     assert first.split_fingerprint == second.split_fingerprint
@@ -194,10 +197,9 @@ def test_texts_of_like_length_share_a_batch(tmp_path, paths):
 @pytest.mark.parametrize("world", [1, 3])
 def test_evaluation_gives_every_unit_once_over_all_processes(tmp_path, paths, world):
     data = prepared(paths, path=write(tmp_path / "a.csv", rows(200)))
-    view = TextBatches(evaluation_batch_size=7)
-    index = [
-        batch.index for rank in range(world) for batch in view.evaluation_batches(data, "test", rank=rank, world=world)
-    ]
+    task = Classification(BagOfWords(data.spec, view=TextBatches()), data, evaluation_batch_size=7)
+    index = [batch.index for rank in range(world) for batch in task.evaluation_batches("test", rank, world)]
+    assert max(map(len, index)) == 7
     assert sorted(torch.cat(index).tolist()) == data.parts["test"].tolist()
 
 

@@ -3,8 +3,11 @@
 import numpy as np
 import torch
 
-from marquee.data.views import EVALUATION_CELLS, Matrix, Pairs, Sequences, _Seen
+from marquee.data.interactions.histories import EVALUATION_CELLS
+from marquee.data.interactions.views import Matrix, Pairs, Sequences, _Seen
+from marquee.models.baseline.popular import Popular
 from marquee.seeding import torch_generator
+from marquee.tasks.recommendation import Recommendation
 
 from . import small
 
@@ -42,7 +45,7 @@ def test_bitmap_and_search_agree_on_what_was_seen(monkeypatch):
     users = torch.arange(4).repeat_interleave(6)
     items = torch.arange(6).repeat(4)
     by_table = _Seen(DATA.parts["train"], 6).contains(users, items)
-    monkeypatch.setattr("marquee.data.views.BITMAP_CELLS", 0)
+    monkeypatch.setattr("marquee.data.interactions.views.BITMAP_CELLS", 0)
     by_search = _Seen(DATA.parts["train"], 6).contains(users, items)
     assert torch.equal(by_table, by_search)
     assert int(by_table.sum()) == 7
@@ -66,17 +69,21 @@ def test_sequences_keep_the_newest_items():
     assert [1, 2] in batch.items.tolist()
 
 
+def ranking():
+    return Recommendation(Popular(DATA.spec, view=Matrix()), DATA)
+
+
 def test_evaluation_gives_every_unit_once_whatever_the_number_of_processes(monkeypatch):
-    monkeypatch.setattr("marquee.data.views.EVALUATION_CELLS", 6)  # one user a batch
+    monkeypatch.setattr("marquee.tasks.recommendation.EVALUATION_CELLS", 6)  # one user a batch
     assert EVALUATION_CELLS > 6
-    whole = [int(b.users) for b in Matrix().evaluation_batches(DATA, "test")]
-    shared = [int(b.users) for rank in range(2) for b in Matrix().evaluation_batches(DATA, "test", rank, 2)]
+    whole = [int(b.users) for b in ranking().evaluation_batches("test")]
+    shared = [int(b.users) for rank in range(2) for b in ranking().evaluation_batches("test", rank, 2)]
     assert whole == [0, 1, 2]
     assert sorted(shared) == whole
 
 
 def test_the_history_of_a_test_user_includes_validation():
-    (batch,) = Matrix().evaluation_batches(DATA, "test")
+    (batch,) = ranking().evaluation_batches("test")
     assert batch.histories.items.tolist() == [0, 1, 2, 3, 4, 4, 2, 0, 1]
     assert batch.histories.offsets.tolist() == [0, 5, 6, 9]
     assert batch.targets.items.tolist() == [5, 3, 5, 4]

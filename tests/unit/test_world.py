@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
-from marquee.data.module import Paths
-from marquee.data.splits import LeaveOneOut, Ratio
+from marquee.data.interactions.splits import LeaveOneOut, Ratio
 from marquee.data.world import catalogue, posters, reviews
-from marquee.data.world.modules import WorldPosters, WorldRatings, WorldReviews
+from marquee.data.world.datasets import WorldPosters, WorldRatings, WorldReviews
 
 
 def digest(*arrays) -> str:

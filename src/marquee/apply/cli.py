@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from marquee.apply.classifier import ImagePredictor, TextPredictor
 from marquee.apply.predictor import load
-from marquee.apply.recommender import RecommendPredictor
 from marquee.errors import ConfigError, DataError, JobError
+from marquee.inference.classifier import ImagePredictor, TextPredictor
+from marquee.inference.recommender import RecommendPredictor
 
 WRITERS = {
     ".csv": lambda frame, path: frame.to_csv(path, index=False),

@@ -11,19 +11,18 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from marquee.apply.classifier import ImagePredictor, TextPredictor
-from marquee.apply.recommender import RecommendPredictor
+from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
+from marquee.inference.artefacts import read_model
+from marquee.inference.predictor import Predictor
 from marquee.runs.manifest import find_run, read_manifest, status_of
-
-Predictor = RecommendPredictor | TextPredictor | ImagePredictor
 
 
 def load(run: str | Path = "latest", output: str | Path | None = None) -> Predictor:
     """The predictor of a finished run: a folder, an id or fingerprint prefix, or "latest" below `output`.
 
     `output` is where runs land (default: MARQUEE_OUTPUT, else outputs). Raises ConfigError for an unknown or
-    unfinished run, DataError for a damaged one.
+    unfinished run and for one whose task names no predictor, DataError for a damaged one.
     """
     folder = find_run(str(run), Path(output or os.environ.get("MARQUEE_OUTPUT", "outputs")))
     manifest = read_manifest(folder)
@@ -31,14 +30,17 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
     if status != "finished":
         hint = f" To continue it: marquee train resume={folder.name}" if status in ("interrupted", "failed") else ""
         raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")
-    spec = manifest["data"]["spec"]
+    inference = folder / "inference"
     try:
-        if spec["kind"] == "InteractionSpec":
-            return RecommendPredictor(folder / "inference")
-        kind = TextPredictor if spec["kind"] == "TextSpec" else ImagePredictor
-        return kind(folder / "inference", spec["multilabel"])
-    except (OSError, json.JSONDecodeError, SafetensorError) as error:
+        name = read_model(inference)["predictor"]
+        if name is None:
+            raise ConfigError(f"{folder.name}: its task names nothing that could use the run, so it can only be read.")
+        kind = resolve(name)
+        if not issubclass(kind, Predictor):
+            raise ConfigError(f"{inference}: {name} is no Predictor.")
+        return kind(inference)
+    except (OSError, json.JSONDecodeError, KeyError, SafetensorError) as error:
         raise DataError(
-            f"{folder / 'inference'} is damaged ({error}), so the run cannot be used. "
+            f"{inference} is damaged ({error}), so the run cannot be used. "
             f"To train it again: marquee rerun {folder.name}"
         ) from error

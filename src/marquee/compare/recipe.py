@@ -14,8 +14,9 @@ from marquee.compare.collect import Block, Group
 from marquee.compare.statistics import bootstrap_intervals, seed_interval
 from marquee.compare.units import read_units
 from marquee.config.check import check
-from marquee.config.compose import compose, conf_folders
+from marquee.config.compose import compose
 from marquee.config.fingerprint import canonical, identity
+from marquee.config.folders import conf_folders
 from marquee.errors import ConfigError, JobError, MarqueeError
 from marquee.runs.listing import flat
 from marquee.search.space import spelled

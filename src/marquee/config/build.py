@@ -6,7 +6,7 @@ from typing import Any
 
 from marquee.config.targets import resolve, signature
 from marquee.config.values import convert
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
 
 
 def build(node: Mapping[str, Any] | None, *supplied: Any, **by_name: Any) -> Any:

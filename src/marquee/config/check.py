@@ -7,7 +7,9 @@ from functools import cache
 from typing import Any
 
 from marquee.config import schema
-from marquee.config.compose import Composed, compose_all, file_of_option, options
+from marquee.config.compose import Composed, compose_all
+from marquee.config.folders import file_of_option, options
+from marquee.config.former import KEYS
 from marquee.config.targets import closest, resolve, signature
 from marquee.config.values import describe, fits, kind, shown
 from marquee.errors import ConfigError
@@ -61,6 +63,10 @@ def problems(composed: Composed) -> list[Problem]:
         node = config.get(key)
         if node is None and key in schema.OPTIONAL:
             continue
+        names = getattr(_resolved(config.get("task")), "learners", ()) if key in schema.NAMED else ()
+        if names and isinstance(node, dict) and "_target_" not in node:
+            found += _named(key, node, names, resolve(base), composed)
+            continue
         found += _node(key, MISSING if node is None else node, resolve(base), composed)
         if isinstance(node, dict):
             target = _resolved(node)
@@ -76,6 +82,19 @@ def problems(composed: Composed) -> list[Problem]:
             found += _node(f"{key}.{name}", node, resolve(base) if base else None, composed)
     found += _misfits(classes, composed)
     return found
+
+
+def _named(key: str, nodes: dict[str, Any], names: Sequence[str], base: type, composed: Composed) -> Iterator[Problem]:
+    """The problems of a node for each of `names`."""
+    for name, node in nodes.items():
+        if name in names:
+            yield from _node(f"{key}.{name}", node, base, composed)
+        else:
+            yield _unknown(f"{key}.{name}", node, name, key, names, composed)
+    for name in names:
+        if name not in nodes:
+            path = f"{key}.{name}"
+            yield Problem(path, "nothing", "a class (_target_)", composed.origin(path), missing=True)
 
 
 # One node, one value ------------------------------------------------------------------------------------------------
@@ -165,9 +184,9 @@ def _mapping(path: str, node: Any, keys: dict[str, Any], composed: Composed) -> 
 
 
 def _unknown(path: str, value: Any, name: str, owner: str, keys: Any, composed: Composed) -> Problem:
-    near = closest(name, keys)
+    near = None if path in KEYS else closest(name, keys)
     allowed = f"{owner} takes {', '.join(keys)}" if keys else f"{owner} takes no keys"
-    fix = ""
+    fix = f"it is {KEYS[path]} now" if path in KEYS else ""
     if near:
         right = path[: len(path) - len(name)] + near
         fix = f"did you mean {right}?"
@@ -272,7 +291,7 @@ def option_class(group: str, option: str) -> type | None:
 
 
 def check_all() -> list[tuple[str, list[Problem]]]:
-    """Check every data set with every model that fits it, every experiment and every search space; no data is loaded.
+    """Check every data set with every model that fits it, and every experiment; no data is loaded.
 
     Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
     bring-your-own data set) are no problem here.
@@ -302,6 +321,4 @@ def check_all() -> list[tuple[str, list[Problem]]]:
         except ConfigError as error:
             found = [Problem(" ".join(words), "a configuration that cannot be composed", str(error), "conf/")]
         results.append((" ".join(words), found))
-    from marquee.search.space import check_spaces
-
-    return results + check_spaces()
+    return results

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from marquee.config.folders import file_of_option, groups, options
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
 
@@ -39,8 +40,6 @@ def hydra_errors() -> Iterator[None]:
 
 def _unknown_option(error: Any) -> str:
     """The message for `model=mf/bprr`, or for a defaults list that names a file that does not exist."""
-    from marquee.config.compose import groups, options
-
     path = (error.missing_cfg_file or "").removesuffix(".yaml")
     inner = "/".join(path.split("/")[:2]) if path.startswith("hydra/") else ""
     group, option = (inner, path[len(inner) + 1 :]) if inner else path.partition("/")[::2]
@@ -64,8 +63,6 @@ def _unknown_setting(error: Exception) -> str | None:
     if match is None:
         return None
     import yaml
-
-    from marquee.config.compose import file_of_option, options
 
     group, key = f"hydra/{match[1]}", match[2]
     keys = {option: list(yaml.safe_load(file_of_option(group, option).read_text(encoding="utf-8")))[1:]

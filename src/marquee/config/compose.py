@@ -6,15 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from marquee.config.complaints import first_lines, hydra_errors
-from marquee.config.targets import plugins
+from marquee.config.folders import ROOT, conf_folder, conf_folders, find, options, read_yaml, user_folders
 from marquee.errors import ConfigError
 
-_ROOT = "train"
 _OVERRIDE = re.compile(r"^(\+\+|\+|~)?([^=]*?)(=.*)?$", re.DOTALL)
 
 
@@ -38,71 +36,6 @@ class Composed:
             if not _is_group(name) and (key == name or key.startswith(name + ".")):
                 return "command line"
         return _file_of(key, self.overrides)
-
-
-def conf_folder() -> Path:
-    """The shipped configuration: inside the installed package, else the checkout's conf/."""
-    package = Path(__file__).resolve().parents[1]
-    for folder in (package / "conf", package.parents[1] / "conf"):
-        if (folder / f"{_ROOT}.yaml").is_file():
-            return folder
-    raise ConfigError(f"conf/{_ROOT}.yaml was not found beside the package in {package}. Reinstall marquee.")
-
-
-def conf_folders() -> list[Path]:
-    """All folders that are searched: the shipped one, those of MARQUEE_CONF, `conf/` in each plug-in package."""
-    return [conf_folder(), *user_folders()]
-
-
-def user_folders() -> list[Path]:
-    """The folders that users add. Raises ConfigError for one that MARQUEE_CONF names and that is none."""
-    folders = []
-    for name in filter(None, os.environ.get("MARQUEE_CONF", "").split(os.pathsep)):
-        folder = Path(name).expanduser().resolve()
-        if not folder.is_dir():
-            raise ConfigError(f"The configuration folder {name} (--config-dir or MARQUEE_CONF) does not exist.")
-        folders.append(folder)
-    for name in plugins():
-        spec = find_spec(name.split(".")[0])
-        for place in (spec.submodule_search_locations or []) if spec else []:
-            if (Path(place) / "conf").is_dir():
-                folders.append((Path(place) / "conf").resolve())
-    return folders
-
-
-def options(group: str) -> list[str]:
-    """All choices of a group, families included: ["cnn/poster", "mf/bpr", ...]."""
-    found = set()
-    for folder in conf_folders():
-        for file in (folder / group).rglob("*.yaml"):
-            found.add(file.relative_to(folder / group).with_suffix("").as_posix())
-    return sorted(found)
-
-
-def groups() -> list[str]:
-    """The names of all groups."""
-    return sorted({entry.name for folder in conf_folders() for entry in folder.iterdir() if entry.is_dir()})
-
-
-def file_of_option(group: str, option: str) -> Path | None:
-    """The YAML file of a choice."""
-    return _find(f"{group}/{option}")
-
-
-def choice_of(group: str, node: Any) -> str | None:
-    """The option of a group that a resolved node most likely came from ("mf/bpr"), else the name of its class.
-
-    Several options may name one class (the sizes of MovieLens); the one with the most equal values is meant.
-    """
-    if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
-        return None
-    best = (-1, node["_target_"].rpartition(".")[2])
-    for option in options(group):
-        content = _read(_find(f"{group}/{option}"))
-        if isinstance(content, dict) and content.get("_target_") == node["_target_"]:
-            equal = sum(node.get(key) == value for key, value in content.items())
-            best = max(best, (equal, option), key=lambda candidate: candidate[0])
-    return best[1]
 
 
 def normalised(overrides: Sequence[str]) -> list[str]:
@@ -174,7 +107,7 @@ def compose_all(jobs: Sequence[Sequence[str]]) -> list[Composed]:
                 values = []  # what is set and taken away again depends on the order
             chosen = tuple(word for word in words if word not in values)
             if chosen not in composed:
-                node = hydra.compose(_ROOT, list(chosen), return_hydra_config=True)
+                node = hydra.compose(ROOT, list(chosen), return_hydra_config=True)
                 composed[chosen] = _without_hydra(node), dict(node.hydra.runtime.choices)
             node, choices = composed[chosen]
             if values:
@@ -218,7 +151,7 @@ def yaml_text(overrides: Sequence[str] = ()) -> str:
     from omegaconf import OmegaConf
 
     with hydra_errors(), _hydra():
-        return OmegaConf.to_yaml(hydra.compose(_ROOT, [*search_path_override(), *normalised(overrides)]))
+        return OmegaConf.to_yaml(hydra.compose(ROOT, [*search_path_override(), *normalised(overrides)]))
 
 
 # Where keys come from ------------------------------------------------------------------------------------------------
@@ -235,27 +168,20 @@ def _is_group(name: str) -> bool:
     return bool(group) and "." not in group and any((folder / group).is_dir() for folder in conf_folders())
 
 
-def _find(path: str) -> Path | None:
-    for folder in conf_folders():
-        if (folder / f"{path}.yaml").is_file():
-            return folder / f"{path}.yaml"
-    return None
-
-
 def _file_of(key: str, overrides: Sequence[str]) -> str:
     """The last YAML file in merge order that holds the key; else the one where it would belong."""
-    fallback = f"conf/{_ROOT}.yaml"
+    fallback = f"conf/{ROOT}.yaml"
     for path, package in reversed(_defaults(tuple(overrides))):
         parts = key.split(".")
         prefix = package.split(".") if package else []
         if parts[: len(prefix)] != prefix:
             continue
-        file = _find(path)
+        file = find(path)
         if file is None:
             continue
-        if _holds(_read(file), parts[len(prefix) :]):
+        if _holds(read_yaml(file), parts[len(prefix) :]):
             return _display(file)
-        if prefix and fallback == f"conf/{_ROOT}.yaml":
+        if prefix and fallback == f"conf/{ROOT}.yaml":
             fallback = _display(file)
     return fallback
 
@@ -269,15 +195,8 @@ def _defaults(overrides: tuple[str, ...]) -> list[tuple[str, str]]:
     with hydra_errors(), _hydra():
         loader = GlobalHydra.instance().config_loader()
         words = [*search_path_override(), *normalised(overrides)]
-        merged = loader.compute_defaults_list(_ROOT, words, RunMode.RUN).defaults
+        merged = loader.compute_defaults_list(ROOT, words, RunMode.RUN).defaults
     return [(entry.config_path, entry.package or "") for entry in merged if entry.config_path]
-
-
-@lru_cache(maxsize=256)
-def _read(file: Path) -> Any:
-    import yaml
-
-    return yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
 
 def _holds(content: Any, parts: Sequence[str]) -> bool:

@@ -17,8 +17,8 @@ PATHS: dict[str, Any] = dict.fromkeys(("data", "cache", "output"), Annotated[str
 
 # Nodes: one class each, by the class that it must descend from. `None` may stand where it says so.
 NODES = {
-    "data": "marquee.data.module.DataModule",
-    "split": "marquee.data.module.Split",
+    "data": "marquee.data.dataset.DataSet",
+    "split": "marquee.data.dataset.Split",
     "task": "marquee.tasks.base.Task",
     "model": "marquee.models.base.Model",
     "optimizer": "torch.optim.Optimizer",
@@ -26,6 +26,8 @@ NODES = {
     "trainer": "pytorch_lightning.Trainer",
 }
 OPTIONAL = ("scheduler",)
+# May also hold a node for each of the task's learners, under its name.
+NAMED = ("optimizer",)
 
 # Named nodes: any number of them under a name each.
 COLLECTIONS = {"callbacks": "pytorch_lightning.Callback", "tracker": None}

@@ -10,11 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
+from marquee.config.former import MOVED
 from marquee.errors import ConfigError
 
 PREFIXES = ("marquee", "torch", "pytorch_lightning", "torchmetrics")
+
+# Keys that the framework itself takes from the node of a foreign class, beside those of its signature.
+OWN = {
+    "torch.optim.lr_scheduler.LRScheduler": {"interval": (Literal["epoch", "step"], "epoch")},
+}
 
 # Parameters of foreign classes that the framework supplies. Our own classes say it by position: what stands before
 # `*` is supplied, what stands behind it is a key.
@@ -80,6 +86,8 @@ def resolve(target: str) -> type:
     """
     if not isinstance(target, str) or "." not in target:
         raise ConfigError(f"{target!r} is not the dotted name of a class, such as marquee.models.mf.bpr.BPR.")
+    if target in MOVED:
+        raise ConfigError(f"{target} is {MOVED[target]} now.")
     if not _allowed(target):
         raise ConfigError(
             f"{target} may not be instantiated: a class must come from {', '.join(p + '.' for p in PREFIXES)} or from "
@@ -153,6 +161,9 @@ def signature(target: type) -> Signature:
             keys[parameter.name] = Parameter(
                 parameter.name, annotation, required, None if required else parameter.default
             )
+    for base in target.__mro__:
+        for name, (annotation, default) in OWN.get(f"{base.__module__}.{base.__qualname__}", {}).items():
+            keys[name] = Parameter(name, annotation, required=False, default=default)
     # The task says what a callback watches where YAML is silent, so `monitor` is never missing.
     if not own and "monitor" in keys:
         keys["monitor"] = Parameter("monitor", keys["monitor"].annotation, required=False)

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
 from marquee.errors import DataError, JobError
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Interval
 
-from marquee.data.module import Part, Split
+from marquee.data.dataset import Part, Split
 from marquee.errors import DataError
 from marquee.seeding import numpy_generator
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from marquee.data.module import Part
+from marquee.data.dataset import Part
 from marquee.errors import DataError
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from marquee.data.cache import file_sha256
+from marquee.data.dataset import Paths
 from marquee.data.download import download
-from marquee.data.module import Paths
 from marquee.errors import DataError
 
 log = logging.getLogger(__name__)

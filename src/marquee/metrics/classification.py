@@ -19,6 +19,10 @@ from marquee.metrics.evaluator import Evaluator
 
 log = logging.getLogger(__name__)
 
+# What every run records, beside the metrics of single classes.
+METRICS = (
+    "accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss", "calibration_error",
+)  # fmt: skip
 BINS = 15  # of the calibration error, as in Guo et al.
 EPSILON = float(np.finfo(np.float32).eps)  # probabilities come from float32, so nothing smaller can be told from 0
 
@@ -26,8 +30,8 @@ EPSILON = float(np.finfo(np.float32).eps)  # probabilities come from float32, so
 class ClassificationEvaluator(Evaluator):
     """Collects probabilities [batch, classes] of batches that have `labels` and `index`.
 
-    The per-unit table has a row an example: unit, target, predicted, correct (multi-label: the share of labels that
-    are right), loss (natural log; multi-label: mean over labels) and one column `p(<label>)` a class.
+    The per-unit table has a row an example: example (its row number), target, predicted, correct (multi-label: the
+    share of labels that are right), loss (natural log; multi-label: mean over labels), and `p(<label>)` for each class.
     """
 
     def __init__(self, labels: Sequence[str], multilabel: bool = False):
@@ -71,7 +75,7 @@ class ClassificationEvaluator(Evaluator):
             correct = (predicted == targets).astype(np.float64)
         columns |= {"correct": correct, "loss": losses(targets, probabilities)}
         columns |= {f"p({name})": probabilities[:, i] for i, name in enumerate(self.labels)}
-        return pd.DataFrame({"unit": index, **columns})
+        return pd.DataFrame({"example": index, **columns})
 
 
 def classification_metrics(

@@ -1,51 +1,41 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from marquee.data.module import View
-
-
-class Histories(NamedTuple):
-    """The known items of `batch` users, oldest first, as one flat vector with offsets (no padding)."""
-
-    items: Tensor  # int64 [nnz]
-    offsets: Tensor  # int64 [batch + 1]
-
-    def padded(self, length: int, padding: int) -> tuple[Tensor, Tensor]:
-        """The last `length` items of each user, right-padded: (items [batch, length], lengths [batch])."""
-        ends = self.offsets[1:, None]
-        lengths = (self.offsets[1:] - self.offsets[:-1]).clamp(max=length)
-        width = max(int(lengths.max()) if len(lengths) else 0, 1)
-        columns = torch.arange(width, device=self.items.device)
-        index = ends - lengths[:, None] + columns
-        inside = columns < lengths[:, None]
-        flat = torch.cat([self.items, self.items.new_tensor([padding])])
-        return flat[torch.where(inside, index, len(self.items))], lengths
-
-    def rows(self) -> Tensor:
-        """The position in the batch of every item of `items`: int64 [nnz]."""
-        counts = self.offsets[1:] - self.offsets[:-1]
-        return torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
-
-    def matrix(self, n_items: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Multi-hot rows [batch, n_items]."""
-        dense = torch.zeros(len(self.offsets) - 1, n_items, dtype=dtype, device=self.items.device)
-        dense[self.rows(), self.items] = 1
-        return dense
+from marquee.data.dataset import DataSet, View
+from marquee.data.interactions.histories import Histories
 
 
 class Model(nn.Module):
-    """A model with the view of the training data that it learns from."""
+    """A model with the view of the training data that it learns from.
+
+    Most learn by gradient steps on a loss. One that does not (a closed form, alternating least squares) overrides
+    `fit`, and gets no optimiser.
+
+    max_epochs  a closed form has learnt all there is after this many epochs; None leaves it to the trainer
+    """
 
     view: View
-    # A closed form has learnt all there is after this many epochs; None leaves it to the trainer.
     max_epochs: ClassVar[int | None] = None
-    # True: `loss` learns by itself (a closed form) and returns what to log; the task makes no optimiser step.
-    closed_form: ClassVar[bool] = False
+
+    def prepare(self, data: DataSet) -> None:
+        """Take from the prepared data what the model needs beyond its view: a graph, tables of features.
+
+        Called once, before training. Buffers that prediction needs have the shape that the spec gives them in the
+        constructor and are filled here; others are registered here with `persistent=False`.
+        """
+
+    def fit(self, batch: Any) -> Tensor | None:
+        """Learn from one batch of the view without a gradient step; the loss to log (scalar), or None."""
+        raise NotImplementedError
+
+    @property
+    def learns_in_fit(self) -> bool:
+        """Whether `fit` is how this model learns."""
+        return type(self).fit is not Model.fit
 
 
 class Recommender(Model):
@@ -57,9 +47,9 @@ class Recommender(Model):
 
     scores_unseen_users: ClassVar[bool] = False
 
-    @abstractmethod
     def loss(self, batch: Any) -> Tensor:
-        """The mean training loss of one batch of the model's view (scalar)."""
+        """The mean training loss of one batch of the model's view (scalar), where the model does not learn in `fit`."""
+        raise NotImplementedError
 
     @abstractmethod
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:

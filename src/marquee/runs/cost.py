@@ -1,6 +1,5 @@
 """What a run costs: the time of one prediction, memory, the size of what is shipped, and energy."""
 
-import io
 import logging
 import statistics
 import sys
@@ -11,12 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from marquee.apply.classifier import ImagePredictor, TextPredictor
-from marquee.apply.recommender import RecommendPredictor
-from marquee.data.spec import ImageSpec, InteractionSpec
 from marquee.tasks.base import Task
 
 log = logging.getLogger("marquee")
@@ -54,7 +49,7 @@ def cost(inference: Path, task: Task, energy: "EnergyMeter", cuda: bool = False)
 
 
 def latency(inference: Path, task: Task) -> float | None:
-    """Median wall milliseconds of one prediction: a user's ten best items, the label of a text or of an image.
+    """Median wall milliseconds of one prediction, as the task has it asked: a user's ten best items, a text's label.
 
     It goes the way of `marquee recommend` and `marquee predict`: on the CPU, from the run's inference folder, one
     unit of the test part at a time, with the threads that the run had. Reading the folder does not count. None where
@@ -73,7 +68,7 @@ def latency(inference: Path, task: Task) -> float | None:
                     milliseconds.append(1000 * (end - start))
                 if milliseconds and end - began > SECONDS:
                     break
-        return statistics.median(milliseconds)
+        return statistics.median(milliseconds) if milliseconds else None
     except Exception as error:
         log.warning("The time of a prediction could not be measured: %s", error)
         return None
@@ -81,38 +76,9 @@ def latency(inference: Path, task: Task) -> float | None:
 
 def _requests(inference: Path, task: Task) -> Iterator[Callable[[], Any]]:
     """One prediction each, for the first units of the test part; a small test part is gone through again."""
-    spec, data = task.data.spec, task.data
-    if isinstance(spec, InteractionSpec):
-        recommender = RecommendPredictor(inference)
-        users = recommender.users[task.results["test"][1]["user"].to_numpy()[:UNITS]]
-        for user in _repeated(users):
-            yield lambda user=user: recommender.recommend(users=[user], k=10)
-        return
-    kind, inputs = (ImagePredictor, _image) if isinstance(spec, ImageSpec) else (TextPredictor, _text)
-    classifier = kind(inference, spec.multilabel)
-    for unit in _repeated([inputs(data, row) for row in data.parts["test"][:UNITS]]):
-        yield lambda unit=unit: classifier.predict([unit])
-
-
-def _repeated(units: Any) -> Iterator[Any]:
-    for number in range(WARM_UP + UNITS):
-        yield units[number % len(units)]
-
-
-def _text(data: Any, row: int) -> str:
-    """The text again, from its tokens: as many words to split and to look up as it had."""
-    tokens = data.store.tokens[data.store.offsets[row] : data.store.offsets[row + 1]]
-    return " ".join(data.vocabulary[number].strip("<>") for number in data.store.word_ids[tokens])
-
-
-def _image(data: Any, row: int) -> bytes:
-    """The prepared pixels as a JPEG file, which is to be decoded."""
-    from PIL import Image
-
-    pixels = np.moveaxis(np.asarray(data.images[row]), 0, -1)
-    file = io.BytesIO()
-    Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(file, "JPEG")
-    return file.getvalue()
+    kind = task.predictor()
+    asked = task.requests(kind(inference), UNITS) if kind else []
+    return (asked[number % len(asked)] for number in range(WARM_UP + UNITS) if asked)
 
 
 # Memory --------------------------------------------------------------------------------------------------------------

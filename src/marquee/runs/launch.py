@@ -12,17 +12,8 @@ from typing import Any
 import yaml
 
 from marquee.config.complaints import hydra_errors
-from marquee.config.compose import (
-    Composed,
-    conf_folder,
-    groups,
-    normalised,
-    options,
-    plain,
-    search_path_override,
-    typed,
-    yaml_text,
-)  # fmt: skip
+from marquee.config.compose import Composed, normalised, plain, search_path_override, typed, yaml_text
+from marquee.config.folders import conf_folder, groups, options
 from marquee.errors import ConfigError, JobError
 from marquee.runs.manifest import find_run, read_manifest
 from marquee.runs.threads import set_threads

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from marquee.config.compose import choice_of
+from marquee.config.folders import choice_of
 from marquee.errors import ConfigError
 from marquee.runs.manifest import MANIFEST, read_manifest, status_of
 

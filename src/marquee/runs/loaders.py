@@ -1,9 +1,11 @@
-"""Gives a view's batches to Lightning, with the epoch as the only state."""
+"""Gives a view's and a task's batches to Lightning, with the epoch as the only state."""
 
+import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from marquee.data.module import DataModule, Part, View
+from marquee.data.dataset import Part
+from marquee.tasks.base import Task
 
 
 class TrainLoader:
@@ -11,26 +13,41 @@ class TrainLoader:
 
     Lightning makes an iterator before it announces the epoch to anyone, so the epoch is asked for when the iterator
     is made; after a resume that is the first epoch not yet trained.
+
+    epoch        the number of the epoch, from 0
+    rank, world  this process and how many there are
     """
 
-    def __init__(self, view: View, data: DataModule, seed: int, epoch: Callable[[], int], rank: int, world: int):
-        self.view, self.data, self.seed, self.epoch = view, data, seed, epoch
+    def __init__(self, task: Task, epoch: Callable[[], int], rank: int, world: int):
+        self.task, self.epoch = task, epoch
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return self.view.steps(self.data)
+        return self.task.model.view.steps(self.task.data)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch in self.view.train_batches(self.data, self.seed, self.epoch()):
-            yield self.view.shard(batch, self.rank, self.world)
+        view = self.task.model.view
+        policy = {"policy": _frozen(self.task.model)} if view.wants_policy else {}
+        for batch in view.train_batches(self.task.data, self.task.seed, self.epoch(), **policy):
+            yield view.shard(batch, self.rank, self.world)
+
+
+def _frozen(model: Any) -> Any:
+    """A copy of the model as it is now, which no step of training reaches. The view stays the model's own."""
+    view, model.view = model.view, None
+    try:
+        policy = copy.deepcopy(model)
+    finally:
+        model.view = view
+    return policy.eval().requires_grad_(False)
 
 
 class EvaluationLoader:
     """The units of one part that belong to this process, each exactly once."""
 
-    def __init__(self, view: View, data: DataModule, part: Part, rank: int, world: int):
-        self.view, self.data, self.part = view, data, part
+    def __init__(self, task: Task, part: Part, rank: int, world: int):
+        self.task, self.part = task, part
         self.rank, self.world = rank, world
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.view.evaluation_batches(self.data, self.part, self.rank, self.world))
+        return iter(self.task.evaluation_batches(self.part, self.rank, self.world))

@@ -6,6 +6,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import pytorch_lightning as pl
 import torch
 
 from marquee.config.build import build, paths
-from marquee.config.compose import choice_of
 from marquee.config.fingerprint import canonical, fingerprint
 from marquee.config.fingerprint import identity as identity_of
-from marquee.data.module import DataModule
+from marquee.config.folders import choice_of
+from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
@@ -28,7 +29,7 @@ from marquee.runs.progress import Progress
 from marquee.runs.recording import recording
 from marquee.runs.summary import print_summary
 from marquee.seeding import derive
-from marquee.tasks.base import Task
+from marquee.tasks.base import Schedule, Task
 from marquee.tracking.curves import Curves
 
 log = logging.getLogger("marquee")
@@ -75,32 +76,36 @@ def train(
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
             record(run, config, task, trainer, checkpoint, references, durations, energy)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
-        print_summary(run)
+        print_summary(run, task.suggestions())
     return run.manifest
 
 
-def prepare_data(config: Config) -> DataModule:
+def prepare_data(config: Config) -> DataSet:
     """Locate, verify, prepare and split the data."""
-    data: DataModule = build(config["data"])
+    data: DataSet = build(config["data"])
     data.setup(build(config["split"]), paths(config["paths"]))
     return data
 
 
-def prepare_task(config: Config, data: DataModule) -> Task:
-    """The model, initialised from the seed, inside its task."""
+def prepare_task(config: Config, data: DataSet) -> Task:
+    """The model, initialised from the seed and shown the data, inside its task."""
     torch.manual_seed(derive(config["seed"], "init"))
     try:
         model = build(config["model"], data.spec)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+    model.prepare(data)
 
-    def optimizer(parameters):
-        return build(config["optimizer"], parameters)
+    def scheduler(optimizer: torch.optim.Optimizer) -> Schedule:
+        node = dict(config["scheduler"])
+        every = node.pop("interval", "epoch")
+        extra = {"mode": task.mode} if node["_target_"].endswith("ReduceLROnPlateau") else {}
+        return Schedule(build(node | extra, optimizer), every)
 
-    def scheduler(optimizer):
-        extra = {"mode": task.mode} if config["scheduler"]["_target_"].endswith("ReduceLROnPlateau") else {}
-        return build(config["scheduler"] | extra, optimizer)
-
+    node = config["optimizer"]
+    optimizer = (
+        partial(build, node) if "_target_" in node else {name: partial(build, own) for name, own in node.items()}
+    )
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
     return task
@@ -118,7 +123,7 @@ def refuse_finished(folder: Path) -> None:
 
 
 def open_run(
-    config: Config, overrides: Sequence[str], data: DataModule, task: Task, resume: Path | None, code: Config
+    config: Config, overrides: Sequence[str], data: DataSet, task: Task, resume: Path | None, code: Config
 ) -> Run:
     """A new folder with a manifest that says `running`, or the folder to continue in."""
     rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -162,6 +167,7 @@ def open_run(
             "seed": config["seed"],
             "monitor": task.monitor,
             "mode": task.mode,
+            "task": task.described(),
             "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
         }
         slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
@@ -185,8 +191,11 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         callbacks.append(Progress(task.monitor))
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
-    if task.model.closed_form:
+    if task.model.learns_in_fit:
         settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
+    if not task.automatic_optimization:  # Lightning clips and accumulates only where it makes the steps
+        limit, kind = settings.pop("gradient_clip_val", None), settings.pop("gradient_clip_algorithm", None)
+        task.clip = {"gradient_clip_val": limit, "gradient_clip_algorithm": kind or "norm"} if limit else {}
     _quiet_lightning()
     # Filling fresh memory with NaN would only find bugs of torch's own, at the price of a pass over each tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False
@@ -204,11 +213,10 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
 
 def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -> None:
     """Train; when resuming, continue from the last checkpoint if there is one."""
-    view, data = task.model.view, task.data
     rank, world = trainer.global_rank, trainer.world_size
     progress = trainer.fit_loop.epoch_progress.current
-    batches = TrainLoader(view, data, task.seed, lambda: progress.processed, rank, world)
-    validation = EvaluationLoader(view, data, "validation", rank, world)
+    batches = TrainLoader(task, lambda: progress.processed, rank, world)
+    validation = EvaluationLoader(task, "validation", rank, world)
     start = checkpoint.last_path if resume and checkpoint.last_path.exists() else None
     trainer.fit(task, batches, validation, ckpt_path=start, weights_only=True)
 
@@ -228,7 +236,7 @@ def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
     """Test metrics, from the best checkpoint."""
     if checkpoint.best_path.exists():
         load_weights(task, checkpoint.best_path)
-    loader = EvaluationLoader(task.model.view, task.data, "test", trainer.global_rank, trainer.world_size)
+    loader = EvaluationLoader(task, "test", trainer.global_rank, trainer.world_size)
     trainer.test(task, loader, verbose=False)
 
 
@@ -251,12 +259,12 @@ def record(
     energy: EnergyMeter,
 ) -> None:
     """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, cost, manifest."""
-    from marquee.apply.artefacts import save_model
     from marquee.data.cache import file_sha256
+    from marquee.inference.artefacts import save_model
 
     metrics, units = task.results["test"]
     units.to_parquet(run.folder / "per_unit.parquet")
-    save_model(run.folder / "inference", config["model"], task.model, task.data)
+    save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor())
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:
         flat[f"validation/{task.monitor}"] = checkpoint.best

@@ -5,8 +5,9 @@ from hashlib import sha256
 from itertools import product
 from typing import Any
 
-from marquee.config.compose import Composed, compose_all, options, typed
+from marquee.config.compose import Composed, compose_all, typed
 from marquee.config.fingerprint import canonical, identity
+from marquee.config.folders import options
 from marquee.errors import ConfigError
 from marquee.search.grid import SIGNS, listed, parsed, typed_word
 from marquee.search.objectives import objectives_of

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marquee.config.compose import Composed, file_of_option, options
+from marquee.config.compose import Composed
+from marquee.config.folders import file_of_option, options
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
 

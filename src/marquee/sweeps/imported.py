@@ -2,9 +2,9 @@
 
 import gc
 
-import marquee.apply.artefacts
 import marquee.config.check
 import marquee.config.compose
+import marquee.inference.artefacts
 import marquee.runs.ledger
 import marquee.runs.train
 import marquee.sweeps.plan

@@ -42,8 +42,8 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
     """
     composed = _composed(jobs, sweep)
     _check(jobs, composed)
-    from marquee.config.compose import choice_of
     from marquee.config.fingerprint import canonical, fingerprint
+    from marquee.config.folders import choice_of
     from marquee.runs.code import code_identity
 
     code = code_identity()

@@ -1,38 +1,69 @@
 """What all tasks share: one training step, one evaluation loop, metrics from the best checkpoint to the tracker."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from marquee.data.module import DataModule, Part
+from marquee.data.dataset import DataSet, Part
 from marquee.data.spec import Spec
 from marquee.errors import JobError
+from marquee.inference.predictor import Predictor
 from marquee.metrics.evaluator import Evaluator
 from marquee.models.base import Model
 from marquee.seeding import derive
 
+MakeOptimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
+
+
+class Schedule:
+    """A learning-rate schedule and how often it steps."""
+
+    def __init__(self, rates: Any, every: Literal["epoch", "step"] = "epoch"):
+        self.rates = rates
+        self.every = every
+
+    @property
+    def watches(self) -> bool:
+        """Whether it goes by the monitored metric."""
+        return isinstance(self.rates, torch.optim.lr_scheduler.ReduceLROnPlateau)
+
 
 class Task(pl.LightningModule):
-    """A question asked of data: loss, evaluator, monitored metric and baselines.
+    """A question asked of data: loss, evaluator, monitored metric, baselines, and the words for all of that.
 
-    `optimizer` takes parameters and returns a torch optimiser; `scheduler` takes that optimiser or is None.
-    After an evaluation, `results[part]` holds (metrics, per-unit table).
+    model      answers the question
+    data       set up
+    optimizer  takes parameters and returns a torch optimiser; for a task with `learners` also one for each, by name
+    scheduler  takes that optimiser and returns its Schedule, or a scheduler of torch that steps once an epoch; or None
+    seed       of the run
+
+    After an evaluation, `results[part]` holds (metrics, per-unit table). A sub-class says:
+
+    spec_types  the data that the question can be asked of
+    unit        what is measured one by one (user, example): the name of the per-unit table's first column
+    measured    those of its keys that decide what is measured; the others belong to the training
+    learners    names of the parts that have an optimiser each and take turns (generator, discriminator); such a task
+                trains in `learn`. Empty: one optimiser for all parameters, and `loss`
+    monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
     """
 
     spec_types: ClassVar[tuple[type[Spec], ...]]
+    unit: ClassVar[str]
+    measured: ClassVar[tuple[str, ...]] = ()
+    learners: ClassVar[tuple[str, ...]] = ()
     monitor: str
     mode: Literal["min", "max"]
 
     def __init__(
         self,
         model: Model,
-        data: DataModule,
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        data: DataSet,
+        optimizer: MakeOptimizer | Mapping[str, MakeOptimizer] | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Schedule] | None = None,
         seed: int = 0,
     ):
         super().__init__()
@@ -41,19 +72,29 @@ class Task(pl.LightningModule):
         self.seed = seed
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
+        self.clip: dict[str, Any] = {}  # arguments of `clip_gradients`, for a task that steps by itself
         self.results: dict[str, tuple[dict[str, float], Any]] = {}
-        self.automatic_optimization = not model.closed_form
+        self.automatic_optimization = not (model.learns_in_fit or self.learners)
         self._collector: Evaluator | None = None
         self._losses: list[Tensor] = []
         self._validated: float | None = None
-        self._schedule: Any = None
-        self._saved_schedule: dict[str, Any] | None = None
+        self._schedules: dict[str, Schedule] = {}
+        self._saved_schedules: dict[str, Any] = {}
+        self._steps = 0
 
     # What a task defines -------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def loss(self, batch: Any) -> Tensor:
-        """The scalar training loss of a batch."""
+        """The scalar training loss of a batch, where the model takes gradient steps and there are no `learners`."""
+        raise NotImplementedError
+
+    def learn(self, batch: Any) -> Tensor | None:
+        """Train on a batch by `step`, once or more for each of the `learners`; the loss to log, or None."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def evaluation_batches(self, part: Part, rank: int = 0, world: int = 1) -> Iterator[Any]:
+        """Yield every unit of `part` that belongs to `rank` exactly once, in a fixed order."""
 
     @abstractmethod
     def scores(self, scorer: Any, batch: Any) -> Tensor:
@@ -67,19 +108,74 @@ class Task(pl.LightningModule):
     def baselines(self) -> dict[str, Any]:
         """The scorers that every run is printed beside, by name, already fitted."""
 
+    @classmethod
+    def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
+        """The metrics that a run with these settings of the task records; empty where that is not known beforehand."""
+        return []
+
+    def shown(self) -> list[str]:
+        """The metrics that a terminal has room for, beside the monitored one."""
+        return []
+
+    def protocol(self) -> str:
+        """How is measured, in words that stand below every table; empty where data and split say it all."""
+        return ""
+
+    def predictor(self) -> type[Predictor] | None:
+        """What answers with a finished run's `inference/` folder, or None where it cannot be used."""
+        return None
+
+    def requests(self, predictor: Predictor, n: int) -> Sequence[Callable[[], Any]]:
+        """The first `n` units of the test part (or fewer) as a user would ask for them, one call each."""
+        return []
+
+    def suggestions(self) -> tuple[str | None, str | None]:
+        """What to type after a run: how to use it (after `marquee`, with {run}), and rivals to train (model=...)."""
+        return None, None
+
+    def described(self) -> dict[str, Any]:
+        """What the manifest keeps of the task, so that tables can be made without it."""
+        return {
+            "unit": self.unit, "measured": list(self.measured), "protocol": self.protocol(), "shown": self.shown(),
+        }  # fmt: skip
+
     # Training --------------------------------------------------------------------------------------------------------
 
-    def configure_optimizers(self) -> torch.optim.Optimizer | None:
-        if self.model.closed_form:
+    def learner(self, name: str) -> Iterable[Tensor]:
+        """The parameters of one of `learners`: those of the model's part of that name."""
+        return getattr(self.model, name).parameters()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer | list[torch.optim.Optimizer] | None:
+        if self.model.learns_in_fit:
             return None
-        optimizer = self.make_optimizer(self.model.parameters())
-        if self.trainer.gradient_clip_val:
+        if not self.learners:
+            return self._optimizer("", self.make_optimizer, self.model.parameters())
+        made = []
+        for name in self.learners:
+            make = self.make_optimizer[name] if isinstance(self.make_optimizer, Mapping) else self.make_optimizer
+            made.append(self._optimizer(name, make, self.learner(name)))
+        return made
+
+    def _optimizer(self, name: str, make: MakeOptimizer, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
+        optimizer = make(parameters)
+        if self.trainer.gradient_clip_val or self.clip:
             # A fused optimiser says that it unscales mixed-precision gradients itself, so Lightning refuses to clip
             # them. Without that claim they are unscaled first (bf16: there is no scale), then clipped, then applied.
             optimizer._step_supports_amp_scaling = False
         if self.make_scheduler is not None:
-            self._schedule = self.make_scheduler(optimizer)
+            made = self.make_scheduler(optimizer)
+            self._schedules[name] = made if isinstance(made, Schedule) else Schedule(made)
         return optimizer
+
+    def step(self, learner: str, loss: Tensor) -> None:
+        """One update of a learner's parameters: gradients cleared, formed, clipped and applied."""
+        optimizers = self.optimizers()
+        optimizer = optimizers[self.learners.index(learner)] if isinstance(optimizers, list) else optimizers
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        if self.clip:
+            self.clip_gradients(optimizer, **self.clip)
+        optimizer.step()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         # Here and not at the start of the epoch: that hook is left out in the first epoch after a resume.
@@ -87,12 +183,25 @@ class Task(pl.LightningModule):
             # Dropout draws from the global generator. Re-seeding it by epoch makes a resumed run repeat the draws.
             torch.manual_seed(derive(self.seed, "train", self.current_epoch, self.global_rank))
             self._losses = []
+            self._steps = self.trainer.global_step
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor | None:
-        loss = self.loss(batch)
-        # Kept on the device and looked at once an epoch: `self.log` each step costs several times a small step.
-        self._losses.append(loss.detach())
-        return None if self.model.closed_form else loss
+        if self.model.learns_in_fit:
+            loss = self.model.fit(batch)
+        else:
+            loss = self.learn(batch) if self.learners else self.loss(batch)
+        if loss is not None:
+            # Kept on the device and looked at once an epoch: `self.log` each step costs several times a small step.
+            self._losses.append(loss.detach())
+        return loss if self.automatic_optimization else None
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.trainer.global_step == self._steps:
+            return  # gradients are still being gathered (trainer.accumulate_grad_batches)
+        self._steps = self.trainer.global_step
+        for schedule in self._schedules.values():
+            if schedule.every == "step":
+                schedule.rates.step()
 
     def _epoch_loss(self) -> float:
         """The mean loss of the epoch so far. Raises JobError at the first step that was not finite."""
@@ -108,27 +217,35 @@ class Task(pl.LightningModule):
         return float(losses.mean())
 
     def on_train_epoch_end(self) -> None:
-        self.log("train/loss", self._epoch_loss(), prog_bar=True, sync_dist=True)
-        if self._schedule is not None:
+        if self._losses:
+            self.log("train/loss", self._epoch_loss(), prog_bar=True, sync_dist=True)
+        for schedule in self._schedules.values():
             # Lightning steps schedulers that watch a metric after the checkpoint was written; a resume would differ.
-            if isinstance(self._schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            if schedule.watches:
                 # Only where this epoch was validated: an old value again would count as a stall.
                 if self._validated is not None:
-                    self._schedule.step(self._validated)
-            else:
-                self._schedule.step()
+                    schedule.rates.step(self._validated)
+            elif schedule.every == "epoch":
+                schedule.rates.step()
         self._validated = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self._schedule is not None:
-            checkpoint["schedule"] = self._schedule.state_dict()
+        if self._schedules:
+            checkpoint["schedules"] = {name: schedule.rates.state_dict() for name, schedule in self._schedules.items()}
+        if kept := self.model.view.state_dict():
+            checkpoint["view"] = kept
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._saved_schedule = checkpoint.get("schedule")
+        # One schedule without a name is what earlier versions wrote.
+        earlier = {"": checkpoint["schedule"]} if "schedule" in checkpoint else {}
+        self._saved_schedules = checkpoint.get("schedules", earlier)
+        if "view" in checkpoint:
+            self.model.view.load_state_dict(checkpoint["view"])
 
     def on_train_start(self) -> None:
-        if self._schedule is not None and self._saved_schedule is not None:
-            self._schedule.load_state_dict(self._saved_schedule)
+        for name, state in self._saved_schedules.items():
+            if name in self._schedules:
+                self._schedules[name].rates.load_state_dict(state)
 
     # Evaluation ------------------------------------------------------------------------------------------------------
 
@@ -136,7 +253,7 @@ class Task(pl.LightningModule):
         """Metrics and per-unit table of any scorer, outside the Trainer: used for baselines and the oracle."""
         evaluator = self.evaluator()
         with torch.no_grad():
-            for batch in self.model.view.evaluation_batches(self.data, part):
+            for batch in self.evaluation_batches(part):
                 evaluator.update(self.scores(scorer, batch), batch)
         return evaluator.compute([evaluator.state()])
 

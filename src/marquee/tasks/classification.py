@@ -1,65 +1,84 @@
 """Which class, or which labels, does a text or an image have?"""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Interval
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
+from marquee.data.dataset import Part
+from marquee.data.images.dataset import ImageData
+from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
-from marquee.data.module import DataModule
 from marquee.data.spec import ImageSpec, TextSpec
-from marquee.metrics.classification import ClassificationEvaluator
+from marquee.data.text.dataset import TextData
+from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
+from marquee.metrics.classification import METRICS, ClassificationEvaluator
 from marquee.models.base import Classifier
-from marquee.models.baseline.majority import AllLabels, LabelBatch, Majority
-from marquee.tasks.base import Task
+from marquee.models.baseline.majority import Majority
+from marquee.tasks.base import MakeOptimizer, Schedule, Task
 
 Monitor = Literal["accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss"]
+
+PREDICTORS: dict[type, type[ClassPredictor]] = {TextSpec: TextPredictor, ImageSpec: ImagePredictor}
+RIVALS = {TextSpec: "model=linear/bag_of_words,transformer/text", ImageSpec: "model=cnn/poster,cnn/resnet_small"}
 
 
 class Classification(Task):
     """Cross-entropy over classes, or binary cross-entropy a label when multi-label. A score is a probability.
 
-    label_smoothing  share of each target that is spread evenly (Szegedy et al. 2016)
-    class_weights    balanced: a class counts inversely to its frequency in training (multi-label: its positives do)
-    monitor          what early stopping and the best checkpoint go by; null: accuracy, or average_precision when
-                     multi-label, where a model that predicts nothing at all is already quite accurate
+    label_smoothing        share of each target that is spread evenly (Szegedy et al. 2016)
+    class_weights          balanced: a class counts inversely to its frequency in training (multi-label: its positives)
+    monitor                what early stopping and the best checkpoint go by; null: accuracy, or average_precision when
+                           multi-label, where a model that predicts nothing at all is already quite accurate
+    evaluation_batch_size  examples a step of validation and test
     """
 
     spec_types = (TextSpec, ImageSpec)
+    unit = "example"
 
     def __init__(
         self,
         model: Classifier,
-        data: DataModule,
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        data: TextData | ImageData,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Schedule] | None = None,
         seed: int = 0,
         *,
         label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         class_weights: Literal["none", "balanced"] = "none",
         monitor: Monitor | None = None,
+        evaluation_batch_size: Annotated[int, Ge(1)] = 256,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
         self.multilabel = data.spec.multilabel
         self.label_smoothing = label_smoothing
         self.monitor = monitor or ("average_precision" if self.multilabel else "accuracy")
         self.mode = "min" if self.monitor == "log_loss" else "max"
+        self.evaluation_batch_size = evaluation_batch_size
         weights = _balanced(data, self.multilabel) if class_weights == "balanced" else None
         # Not persistent: it follows from the data, and a checkpoint must load whatever the weighting.
         self.register_buffer("weights", weights, persistent=False)
 
     def loss(self, batch: Any) -> Tensor:
-        if self.model.closed_form:
-            return self.model.learn(batch)
         logits = self.model(batch).float()
         if not self.multilabel:
             return F.cross_entropy(logits, batch.labels, self.weights, label_smoothing=self.label_smoothing)
         targets = batch.labels * (1 - self.label_smoothing) + self.label_smoothing / 2
         return F.binary_cross_entropy_with_logits(logits, targets, pos_weight=self.weights)
+
+    def evaluation_batches(self, part: Part, rank: int = 0, world: int = 1) -> Iterator[Any]:
+        """`evaluation_batch_size` examples at once; those of like length together, which saves padding."""
+        view, index = self.model.view, self.data.parts[part]
+        lengths = view.lengths(self.data, index)
+        if lengths is not None:
+            index = index[np.argsort(lengths, kind="stable")]
+        index = index[rank::world]
+        for start in range(0, len(index), self.evaluation_batch_size):
+            yield view.batch(self.data, index[start : start + self.evaluation_batch_size])
 
     def scores(self, scorer: Any, batch: Any) -> Tensor:
         """Probabilities [batch, n_classes] from the scorer's logits."""
@@ -71,12 +90,31 @@ class Classification(Task):
         return ClassificationEvaluator(spec.labels or [str(i) for i in range(spec.n_classes)], self.multilabel)
 
     def baselines(self) -> dict[str, Any]:
-        majority = Majority(self.data.spec, view=AllLabels())
-        majority.learn(LabelBatch(torch.from_numpy(np.asarray(self.data.labels[self.data.parts["train"]]))))
+        view = AllLabels()
+        majority = Majority(self.data.spec, view=view)
+        majority.fit(view.batch(self.data, self.data.parts["train"]))
         return {"majority": majority}
 
+    @classmethod
+    def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
+        return list(METRICS)
 
-def _balanced(data: DataModule, multilabel: bool) -> Tensor:
+    def shown(self) -> list[str]:
+        return ["accuracy", "f1_macro", "auroc", "log_loss"]
+
+    def predictor(self) -> type[ClassPredictor]:
+        return PREDICTORS[type(self.data.spec)]
+
+    def requests(self, predictor: ClassPredictor, n: int) -> Sequence[Callable[[], Any]]:
+        inputs = [self.data.example(row) for row in self.data.parts["test"][:n]]
+        return [lambda given=given: predictor.predict([given]) for given in inputs]
+
+    def suggestions(self) -> tuple[str, str]:
+        kind = type(self.data.spec)
+        return f"predict {{run}} {PREDICTORS[kind].example}", RIVALS[kind]
+
+
+def _balanced(data: TextData | ImageData, multilabel: bool) -> Tensor:
     """Weights float32 [n_classes] with mean 1 over examples; multi-label: negatives per positive of each label."""
     labels = data.labels[data.parts["train"]]
     counts = np.maximum(label_counts(labels, data.spec.n_classes), 1)

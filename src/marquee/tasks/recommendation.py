@@ -1,38 +1,47 @@
 """Recommendation: rank the whole catalogue for each user, seen items masked, and measure the top of the list."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 from annotated_types import Ge, MinLen
 from torch import Tensor
 
-from marquee.data.module import DataModule
+from marquee.data.dataset import Part
+from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.histories import EVALUATION_CELLS, gather_rows
+from marquee.data.interactions.views import Matrix, RankingBatch
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix, RankingBatch
 from marquee.errors import ConfigError
+from marquee.inference.recommender import RecommendPredictor
 from marquee.metrics.ranking import PER_USER, Ranking
 from marquee.models.base import Recommender
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
-from marquee.tasks.base import Task
+from marquee.tasks.base import MakeOptimizer, Schedule, Task
 
 
 class Recommendation(Task):
     """All recommenders, whether they embed ids, read histories or solve a closed form, are judged here alike.
 
-    A user's history when validating is the training part; when testing it is training and validation. `monitor` names
-    one of the metrics (`ndcg@10`); it must use one of `ks`.
+    A user's history when validating is the training part; when testing it is training and validation.
+
+    ks         cut-offs of the metrics
+    monitor    one of the metrics (`ndcg@10`); it must use one of `ks`
+    mask_seen  leave the items of the history out of the ranking
     """
 
     spec_types = (InteractionSpec,)
+    unit = "user"
+    measured = ("ks", "mask_seen")
 
     def __init__(
         self,
         model: Recommender,
-        data: DataModule,
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer] | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], Any] | None = None,
+        data: InteractionData,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Schedule] | None = None,
         seed: int = 0,
         *,
         ks: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [5, 10, 20],  # noqa: B006  (never mutated)
@@ -57,7 +66,21 @@ class Recommendation(Task):
     def loss(self, batch: Any) -> Tensor:
         return self.model.loss(batch)
 
+    def evaluation_batches(self, part: Part, rank: int = 0, world: int = 1) -> Iterator[RankingBatch]:
+        """Every user with targets, as many at once as EVALUATION_CELLS scores hold."""
+        known, wanted = self.data.history(part), self.data.parts[part]
+        users = np.flatnonzero(np.diff(wanted.offsets))[rank::world]
+        size = max(1, EVALUATION_CELLS // self.data.spec.n_items)
+        for start in range(0, len(users), size):
+            chunk = users[start : start + size]
+            yield RankingBatch(
+                torch.from_numpy(chunk),
+                gather_rows(known.items, known.offsets, chunk),
+                gather_rows(wanted.items, wanted.offsets, chunk),
+            )
+
     def scores(self, scorer: Recommender, batch: RankingBatch) -> Tensor:
+        """Scores [batch, n_items]."""
         return scorer.score(batch.users, batch.histories)
 
     def evaluator(self) -> Ranking:
@@ -67,5 +90,27 @@ class Recommendation(Task):
         view = Matrix()
         everything = next(iter(view.train_batches(self.data, 0, 0)))
         popular = Popular(self.data.spec, view=view)
-        popular.loss(everything)
+        popular.fit(everything)
         return {"baseline/random": Random(self.data.spec, view=view), "baseline/popular": popular}
+
+    @classmethod
+    def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
+        return [f"{name}@{k}" for k in settings.get("ks") or () for name in (*PER_USER, "coverage")]
+
+    def shown(self) -> list[str]:
+        k = self.monitor.rpartition("@")[2]
+        return [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
+
+    def protocol(self) -> str:
+        seen = "masked" if self.mask_seen else "not masked"
+        return f"full ranking of {self.data.spec.n_items:,} items, seen items {seen}"
+
+    def predictor(self) -> type[RecommendPredictor]:
+        return RecommendPredictor
+
+    def requests(self, predictor: RecommendPredictor, n: int) -> Sequence[Callable[[], Any]]:
+        users = predictor.users[self.results["test"][1][self.unit].to_numpy()[:n]]
+        return [lambda user=user: predictor.recommend(users=[user], k=10) for user in users]
+
+    def suggestions(self) -> tuple[str, str]:
+        return f"recommend {{run}} --user {self.data.store.user_ids[0]}", "model=mf/bpr,linear/ease"

@@ -35,7 +35,7 @@ _PALETTES = np.array(
 
 
 @dataclass(frozen=True)
-class Posters:
+class DrawnPosters:
     """items int [n]; images uint8 [n, 3, HEIGHT, WIDTH]; genres int [n]; posterior [n, genres]."""
 
     items: np.ndarray
@@ -45,7 +45,7 @@ class Posters:
 
 
 @lru_cache(maxsize=1)
-def draw(seed: int) -> Posters:
+def draw(seed: int) -> DrawnPosters:
     """PER_FILM posters for every film of the world of `seed`."""
     world = generate(seed)
     rng = numpy_generator(seed, "world/posters")
@@ -64,7 +64,7 @@ def draw(seed: int) -> Posters:
     likelihood = _table(OWN_COMPOSITION)[:, composition].T * _table(OWN_PALETTE)[:, palette].T
     posterior = prior * likelihood
     posterior /= posterior.sum(axis=1, keepdims=True)
-    return Posters(items, np.clip(np.rint(images), 0, 255).astype(np.uint8), genres, posterior)
+    return DrawnPosters(items, np.clip(np.rint(images), 0, 255).astype(np.uint8), genres, posterior)
 
 
 def _table(own: float) -> np.ndarray:

@@ -3,16 +3,16 @@
 import torch
 from torch import Tensor
 
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix, MatrixBatch
-from marquee.models.base import Histories, Recommender
+from marquee.models.base import Recommender
 
 
 class Random(Recommender):
     """A uniform score for each user and item, a function of (seed, user, item) alone."""
 
     scores_unseen_users = True
-    closed_form = True
     max_epochs = 1
 
     def __init__(self, spec: InteractionSpec, *, view: Matrix, seed: int = 0):
@@ -21,8 +21,8 @@ class Random(Recommender):
         self.n_items = spec.n_items
         self.seed = seed
 
-    def loss(self, batch: MatrixBatch) -> Tensor:
-        return torch.zeros(())
+    def fit(self, batch: MatrixBatch) -> None:
+        """There is nothing to learn."""
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         n_users = len(histories.offsets) - 1

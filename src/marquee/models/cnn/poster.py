@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Interval, Len
 from torch import Tensor, nn
 
-from marquee.data.image_views import ImageBatch, ImageBatches, as_float
+from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
 from marquee.models.base import Classifier

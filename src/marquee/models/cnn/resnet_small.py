@@ -12,7 +12,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from marquee.data.image_views import ImageBatch, ImageBatches, as_float
+from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
 from marquee.models.base import Classifier
 

@@ -6,9 +6,10 @@ import torch
 from annotated_types import Gt
 from torch import Tensor
 
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix, MatrixBatch
-from marquee.models.base import Histories, Recommender
+from marquee.models.base import Recommender
 from marquee.models.linear.gram import co_counts
 
 
@@ -19,7 +20,6 @@ class EASE(Recommender):
     """
 
     scores_unseen_users = True
-    closed_form = True
     max_epochs = 1
 
     def __init__(self, spec: InteractionSpec, *, view: Matrix, l2: Annotated[float, Gt(0)] = 500.0):
@@ -29,13 +29,12 @@ class EASE(Recommender):
         self.l2 = l2
         self.register_buffer("weight", torch.zeros(spec.n_items, spec.n_items))
 
-    def loss(self, batch: MatrixBatch) -> Tensor:
+    def fit(self, batch: MatrixBatch) -> None:
         gram = co_counts(batch.users, batch.items, self.n_items)
         gram.diagonal().add_(self.l2)
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(gram))
         self.weight.copy_(inverse / -inverse.diagonal())
         self.weight.fill_diagonal_(0)
-        return torch.zeros((), device=self.weight.device)
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return histories.matrix(self.n_items) @ self.weight

@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
 
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import PairBatch, Pairs
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import PairBatch, Pairs
-from marquee.models.base import Histories, Recommender
+from marquee.models.base import Recommender
 
 
 class BPR(Recommender):

@@ -6,9 +6,10 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Matrix, MatrixBatch
-from marquee.models.base import Histories, Recommender
+from marquee.models.base import Recommender
 from marquee.models.linear.gram import co_counts
 
 
@@ -20,7 +21,6 @@ class ItemKNN(Recommender):
     """
 
     scores_unseen_users = True
-    closed_form = True
     max_epochs = 1
 
     def __init__(
@@ -40,7 +40,7 @@ class ItemKNN(Recommender):
         self.similarity = similarity
         self.register_buffer("weight", torch.zeros(spec.n_items, spec.n_items))
 
-    def loss(self, batch: MatrixBatch) -> Tensor:
+    def fit(self, batch: MatrixBatch) -> None:
         similarity = co_counts(batch.users, batch.items, self.n_items)
         counts = similarity.diagonal().clone()
         if self.similarity == "cosine":
@@ -54,7 +54,6 @@ class ItemKNN(Recommender):
         # Row j of the weight spreads item j's vote; column i holds the neighbours of item i.
         self.weight.zero_().scatter_(1, nearest, values)
         self.weight.copy_(self.weight.T.clone())
-        return torch.zeros((), device=self.weight.device)
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return histories.matrix(self.n_items) @ self.weight

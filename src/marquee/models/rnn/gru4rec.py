@@ -5,8 +5,8 @@ from typing import Annotated
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Sequences
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 

@@ -11,7 +11,8 @@ from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from marquee.data.spec import TextSpec
-from marquee.data.text_views import PADDING, TextBatch, TextBatches
+from marquee.data.text.store import PADDING
+from marquee.data.text.views import TextBatch, TextBatches
 from marquee.models.base import Classifier
 
 

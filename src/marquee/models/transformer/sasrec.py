@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
+from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
-from marquee.data.views import Sequences
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 

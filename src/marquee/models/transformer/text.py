@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from marquee.data.spec import TextSpec
-from marquee.data.text_views import PADDING, TextBatch, TextBatches
+from marquee.data.text.store import PADDING
+from marquee.data.text.views import TextBatch, TextBatches
 from marquee.errors import ConfigError
 from marquee.models.base import Classifier
 

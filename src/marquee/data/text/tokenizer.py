@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from marquee.data.text_views import UNKNOWN, TextStore
+from marquee.data.text.store import UNKNOWN, TextStore
 
 # Letters of scripts that are written without spaces (Chinese, Japanese): each is a word of its own.
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
 from marquee.errors import DataError
 
 Role = Literal["user", "item", "value", "timestamp"]

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-from marquee.data.module import Part, View
+from marquee.data.dataset import ExampleView
+from marquee.data.images.dataset import ImageData
 from marquee.seeding import derive, numpy_generator
 
 
@@ -25,37 +26,34 @@ def as_float(images: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageBatches(View):
+class ImageBatches(ExampleView):
     """Each epoch is a new permutation. An image's augmentation is a pure function of (seed, epoch, row number), so
     neither batch size nor the number of processes changes it. Evaluation sees the images as they are.
 
-    batch_size             images a training step
-    flip                   mirror half of the images left to right
-    crop                   shift by up to so many pixels each way; the border is repeated
-    jitter                 brightness and contrast change by up to this share each
-    evaluation_batch_size  images a step of validation and test
+    batch_size  images a training step
+    flip        mirror half of the images left to right
+    crop        shift by up to so many pixels each way; the border is repeated
+    jitter      brightness and contrast change by up to this share each
     """
 
     batch_size: Annotated[int, Ge(1)] = 64
     flip: bool = False
     crop: Annotated[int, Ge(0)] = 0
     jitter: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    evaluation_batch_size: Annotated[int, Ge(1)] = 256
 
-    def steps(self, data: Any) -> int:
+    def steps(self, data: ImageData) -> int:
         return -(-len(data.parts["train"]) // self.batch_size)
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[ImageBatch]:
+    def train_batches(self, data: ImageData, seed: int, epoch: int) -> Iterator[ImageBatch]:
         index = numpy_generator(seed, "image batches", epoch).permutation(data.parts["train"])
         key = derive(seed, "augmentation", epoch)
         for start in range(0, len(index), self.batch_size):
-            batch = _batch(data, index[start : start + self.batch_size])
+            batch = self.batch(data, index[start : start + self.batch_size])
             yield batch._replace(images=self.augment(batch.images, batch.index, key))
 
-    def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Iterator[ImageBatch]:
-        index = data.parts[part][rank::world]
-        for start in range(0, len(index), self.evaluation_batch_size):
-            yield _batch(data, index[start : start + self.evaluation_batch_size])
+    def batch(self, data: ImageData, index: np.ndarray) -> ImageBatch:
+        images = torch.from_numpy(np.take(data.images, index, axis=0))
+        return ImageBatch(images, torch.from_numpy(data.labels[index]), torch.from_numpy(index))
 
     def augment(self, images: Tensor, index: Tensor, key: int) -> Tensor:
         """Flip, crop and jitter [batch, channels, height, width]; `key` stands for (seed, epoch)."""
@@ -99,8 +97,3 @@ def uniform(key: int, index: Tensor, stream: int) -> Tensor:
         state ^= state >> np.uint64(31)
     # 24 bits: more would round up to 1.0 in float32.
     return torch.from_numpy((state >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24))
-
-
-def _batch(data: Any, index: np.ndarray) -> ImageBatch:
-    images = torch.from_numpy(np.take(data.images, index, axis=0))
-    return ImageBatch(images, torch.from_numpy(data.labels[index]), torch.from_numpy(index))

@@ -9,17 +9,18 @@ import pyarrow as pa
 import pyarrow.csv
 from annotated_types import Ge
 
-from marquee.data.filters import Duplicates
-from marquee.data.interactions import InteractionModule
-from marquee.data.item_titles import read_titles
-from marquee.data.module import Paths
-from marquee.data.tables import categorical, locate, read_bytes
+from marquee.data.dataset import Paths
+from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.features import FeatureKind
+from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.table import read_titles
+from marquee.data.interactions.tables import categorical, locate, read_bytes
 from marquee.errors import DataError
 
 SPACE, TAB, NEWLINE, RETURN = b" \t\n\r"
 
 
-class Sequences(InteractionModule):
+class SequenceFile(InteractionData):
     """Histories in the format of the SASRec, S3-Rec and LightGCN repositories: `user item item ...`.
 
     The order in the line is the order in time; there are no timestamps and no ratings. A user may have several lines
@@ -27,6 +28,7 @@ class Sequences(InteractionModule):
     """
 
     name = "sequences"
+    recorded_as = "marquee.data.sequences.Sequences"
     ordered = True
 
     def __init__(
@@ -36,8 +38,9 @@ class Sequences(InteractionModule):
         items_path: str | None = None,
         duplicates: Duplicates = "keep_all",
         k_core: Annotated[int, Ge(0)] = 0,
+        item_features: dict[str, FeatureKind] | None = None,
     ):
-        super().__init__(duplicates=duplicates, k_core=k_core)
+        super().__init__(duplicates=duplicates, k_core=k_core, item_features=item_features)
         self.path = path
         self.items_path = items_path
 

@@ -1,5 +1,6 @@
 """Recommend from a finished run: for users it knows by id, for anyone by history."""
 
+import json
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,28 +9,35 @@ import numpy as np
 import pandas as pd
 import torch
 
-from marquee.apply.artefacts import load_model
-from marquee.data.known import from_inference
-from marquee.data.views import EVALUATION_CELLS, gather_rows
+from marquee.data.interactions.features import Features
+from marquee.data.interactions.histories import EVALUATION_CELLS, Histories, gather_rows
+from marquee.data.interactions.known import from_inference
 from marquee.errors import ConfigError
-from marquee.models.base import Histories
+from marquee.inference.predictor import Predictor
 
 
-class RecommendPredictor:
+class RecommendPredictor(Predictor):
     """The trained recommender with its id maps, titles and the histories it may mask.
 
-    items   DataFrame: item_id, title, one row an item
-    users   the known user ids
+    items     DataFrame: item_id, title, one row an item
+    users     the known user ids
+    features  how further users and items are encoded ("user", "item"), where the model reads features
     """
 
+    does, verb = "recommends items", "recommend"
+    example = "--user ID"
+
     def __init__(self, folder: Path):
-        self.model = load_model(folder)
+        super().__init__(folder)
         self.known = from_inference(folder)
         self.items = pd.DataFrame({"item_id": self.known.item_ids, "title": self.known.titles})
         self.users = self.known.user_ids
         self._user_index = pd.Index(self.known.user_ids)
         self._item_index = pd.Index(self.known.item_ids)
         self._titles = np.asarray(self.known.titles, dtype=object)
+        file = folder / "features.json"
+        learnt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        self.features = {name: Features.from_json(content) for name, content in learnt.items()}
 
     def recommend(
         self,

@@ -1,11 +1,15 @@
 """The contract of a data set: locate and prepare it once, split it, describe it. It knows nothing of Lightning."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from marquee.data.spec import Spec
+
+if TYPE_CHECKING:
+    import numpy
 
 Part = Literal["train", "validation", "test"]
 
@@ -23,7 +27,7 @@ class Split:
     """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters."""
 
 
-class DataModule(ABC):
+class DataSet(ABC):
     """A data set. Constructors only store parameters; `setup` does the work and then sets the attributes below.
 
     spec               what the data is, for models
@@ -58,15 +62,20 @@ class View(ABC):
 
     Batches are NamedTuples of tensors. In training batches each tensor's first dimension is the batch, so that a
     distributed run can give each process its share of every batch.
+
+    wants_policy  `train_batches` is given a frozen copy of the model as it is when the epoch starts: experience that
+                  the model itself collects
     """
+
+    wants_policy: ClassVar[bool] = False
 
     @abstractmethod
     def steps(self, data: Any) -> int:
         """The number of batches that one epoch of `train_batches` yields."""
 
     @abstractmethod
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Any:
-        """Yield the epoch's batches."""
+    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[Any]:
+        """Yield the epoch's batches. A view that wants the policy gets it as one argument more, `policy`."""
 
     def shard(self, batch: Any, rank: int, world: int) -> Any:
         """One process's share of a training batch: every `world`-th row, beginning at `rank`.
@@ -77,6 +86,27 @@ class View(ABC):
             return batch
         return type(batch)(*(tensor[rank::world] for tensor in batch))
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the view keeps from one epoch to the next (a replay buffer): tensors and plain values, by name.
+
+        It is written into each checkpoint and given back to `load_state_dict` when the run is resumed.
+        """
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - most views keep nothing
+        """Go on from what `state_dict` returned."""
+
+
+class ExampleView(View):
+    """What views of labelled examples (texts, images) share: a task names rows, the view makes a batch of them."""
+
     @abstractmethod
-    def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Any:
-        """Yield every unit of `part` that belongs to `rank` exactly once, in a fixed order."""
+    def batch(self, data: Any, index: "numpy.ndarray") -> Any:
+        """The examples in the rows `index` (int64 [n]) as the model reads them, not augmented, in that order."""
+
+    def lengths(self, data: Any, index: "numpy.ndarray") -> "numpy.ndarray | None":
+        """The length of each example for the model, int64 [n]: those of like length are evaluated together.
+
+        None where all are alike.
+        """
+        return None

@@ -9,13 +9,13 @@ import numpy as np
 import pandas as pd
 from annotated_types import Interval
 
-from marquee.data.module import Paths
-from marquee.data.splits import TEST, TRAIN, VALIDATION, InteractionSplit, among, held_out, shuffled_rank
-from marquee.data.tables import locate
+from marquee.data.dataset import Paths
+from marquee.data.interactions.splits import TEST, TRAIN, VALIDATION, InteractionSplit, among, held_out, shuffled_rank
+from marquee.data.interactions.tables import locate
 from marquee.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from marquee.data.store import Interactions
+    from marquee.data.interactions.store import Interactions
 
 GENERATED = "split=files does not fit generated data. Use split=leave_one_out or split=ratio."
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from marquee.data.cache import file_sha256
-from marquee.data.images import ImageData, ImageSource
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
+from marquee.data.images.dataset import ImageData, ImageSource
 from marquee.data.sources import Archive, RawFile, find
 from marquee.errors import DataError
 

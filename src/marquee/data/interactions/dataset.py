@@ -7,20 +7,21 @@ from abc import abstractmethod
 from collections.abc import Mapping
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from annotated_types import Ge
 
 from marquee.data.cache import cached, file_sha256
-from marquee.data.filters import Duplicates
-from marquee.data.known import Known
-from marquee.data.module import DataModule, Part, Paths
-from marquee.data.predefined import Files, read_parts
+from marquee.data.dataset import DataSet, Part, Paths
+from marquee.data.interactions.features import FeatureKind, Features
+from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.known import Known
+from marquee.data.interactions.predefined import Files, read_parts
+from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit
+from marquee.data.interactions.store import COLUMNS, Interactions
 from marquee.data.spec import InteractionSpec
-from marquee.data.splits import InteractionSplit
-from marquee.data.store import COLUMNS, Interactions
 from marquee.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -36,14 +37,21 @@ class Tables(NamedTuple):
     users: pd.DataFrame | None = None
 
 
-class InteractionModule(DataModule):
+class InteractionData(DataSet):
     """Base of the data sets of interactions. A sub-class says where its files are (`sources`) and how each is read.
 
     After `setup`: `store` holds all interactions, `parts` those of train, validation and test, `items` and `users` are
-    tables with a row for each id of the store (item_id, title, ...; user_id, ...).
+    tables with a row for each id of the store (item_id, title, ...; user_id, ...), `features` tells how the columns of
+    both that were asked for are encoded.
+
+    duplicates      which of several interactions of one user with one item stay
+    min_rating      interactions with a lower value are dropped; None keeps all
+    k_core          users and items with fewer interactions are dropped, again and again until none is left
+    item_features   columns of the item table that models may read, with their kinds; None: none
+    user_features   likewise of the user table
 
     Parameters of sub-classes are attributes of the same name. Those that end in `path` do not count for the
-    fingerprint, because the files' content does.
+    fingerprint, because the files' content does; nor do features, which are read from the tables as prepared.
     """
 
     spec_type = InteractionSpec
@@ -52,11 +60,14 @@ class InteractionModule(DataModule):
     name: ClassVar[str]
     ordered: ClassVar[bool] = False  # rows without timestamps are oldest first
     preparation: ClassVar[int] = 1  # raised whenever the sub-class reads the same raw bytes differently
+    # What fingerprints call this class, where it has moved since runs were first recorded; else its dotted name.
+    recorded_as: ClassVar[str | None] = None
 
     store: Interactions
     parts: dict[Part, Interactions]
     items: pd.DataFrame
     users: pd.DataFrame
+    features: dict[Literal["user", "item"], Features]
 
     def __init__(
         self,
@@ -64,10 +75,14 @@ class InteractionModule(DataModule):
         duplicates: Duplicates = "keep_last",
         min_rating: float | None = None,
         k_core: Annotated[int, Ge(0)] = 0,
+        item_features: dict[str, FeatureKind] | None = None,
+        user_features: dict[str, FeatureKind] | None = None,
     ):
         self.duplicates = duplicates
         self.min_rating = min_rating
         self.k_core = k_core
+        self.item_features = item_features
+        self.user_features = user_features
 
     # What a data set defines ---------------------------------------------------------------------------------------
 
@@ -107,7 +122,7 @@ class InteractionModule(DataModule):
             sources = split.sources(sources, paths)
         key = {
             "preparation": [PREPARATION, self.preparation],
-            "data": f"{type(self).__module__}.{type(self).__qualname__}",
+            "data": self.recorded_as or f"{type(self).__module__}.{type(self).__qualname__}",
             "parameters": self._parameters(),
             "raw": {role: file_sha256(path) for role, path in sources.items()},
         }
@@ -118,23 +133,32 @@ class InteractionModule(DataModule):
         cut = split.cut(self.store, self.fingerprint)
         self.parts, self.split_fingerprint = cut.parts, cut.fingerprint
         self.report = report | cut.report
+        self.features = {
+            "user": Features.learn(self.users, self.user_features or {}, "data.user_features"),
+            "item": Features.learn(self.items, self.item_features or {}, "data.item_features"),
+        }
         self.spec = InteractionSpec(
             n_users=self.store.n_users,
             n_items=self.store.n_items,
             has_timestamps=self.store.timestamps is not None,
             has_values=self.store.values is not None,
+            user_features=self.features["user"].columns,
+            item_features=self.features["item"].columns,
         )
         self._assigned = cut.assigned
         self._histories: dict[Part, Interactions] = {}
         log.info("%s: %s", self.name, ", ".join(f"{name} {value}" for name, value in self.report.items()))
 
     def history(self, part: Part) -> Interactions:
-        """What may be known when `part` is predicted: train for validation, train and validation for test."""
-        if part == "validation":
+        """What may be known when `part` is predicted: train for validation, train and validation for test.
+
+        Rows that the split marks as HISTORY (of users who are held out) belong to both.
+        """
+        if part == "validation" and not (self._assigned == HISTORY).any():
             return self.parts["train"]
         if part not in self._histories:
-            known = (self._assigned == 0) | (self._assigned == 1) if part == "test" else np.zeros(len(self.store), bool)
-            self._histories[part] = self.store.take(known)
+            codes = {"train": (), "validation": (TRAIN, HISTORY), "test": (TRAIN, VALIDATION, HISTORY)}[part]
+            self._histories[part] = self.store.take(np.isin(self._assigned, codes))
         return self._histories[part]
 
     def known(self) -> Known:
@@ -145,6 +169,10 @@ class InteractionModule(DataModule):
 
     def save_inference(self, folder: Path) -> None:
         self.known().save(folder)
+        if self.spec.user_features or self.spec.item_features:
+            content = {name: features.to_json() for name, features in self.features.items()}
+            text = json.dumps(content, ensure_ascii=False)
+            (folder / "features.json").write_text(text, encoding="utf-8")
 
     # How it is prepared --------------------------------------------------------------------------------------------
 
@@ -153,9 +181,9 @@ class InteractionModule(DataModule):
         names = {
             name
             for kind in type(self).__mro__
-            if "__init__" in vars(kind) and issubclass(kind, InteractionModule)
+            if "__init__" in vars(kind) and issubclass(kind, InteractionData)
             for name, parameter in signature(kind.__init__).parameters.items()
-            if parameter.kind is Parameter.KEYWORD_ONLY and not name.endswith("path")
+            if parameter.kind is Parameter.KEYWORD_ONLY and not name.endswith(("path", "features"))
         }
         return {name: getattr(self, name) for name in sorted(names)}
 

@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import numpy as np
 from annotated_types import Interval
 
-from marquee.data.module import Part, Split
+from marquee.data.dataset import Part, Split
 from marquee.errors import ConfigError, DataError
 from marquee.seeding import numpy_generator
 
 if TYPE_CHECKING:
-    from marquee.data.store import Interactions
+    from marquee.data.interactions.store import Interactions
 
-TRAIN, VALIDATION, TEST, LEFT_OUT = 0, 1, 2, -1
+# HISTORY: not trained on, but known when the user's targets are predicted (users who are held out, folded in).
+TRAIN, VALIDATION, TEST, HISTORY, LEFT_OUT = 0, 1, 2, 3, -1
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A split applied: the parts share the store's ids; `assigned` int8 [n] tells each row's part (-1: in none)."""
+    """A split applied: the parts share the store's ids; `assigned` int8 [n] is each row's code (TRAIN, ...)."""
 
     parts: "dict[Part, Interactions]"
     assigned: np.ndarray
@@ -40,7 +41,10 @@ class InteractionSplit(Split):
 
     @abstractmethod
     def assign(self, store: "Interactions") -> np.ndarray:
-        """int8 [n]: TRAIN, VALIDATION, TEST or LEFT_OUT for each row. Raises ConfigError where the data has no time."""
+        """int8 [n]: TRAIN, VALIDATION, TEST, HISTORY or LEFT_OUT for each row.
+
+        Raises ConfigError where the protocol needs time and the data has none.
+        """
 
     def cut(self, store: "Interactions", data_fingerprint: str) -> Cut:
         """The parts, checked for leaks, with a report and a fingerprint. Raises DataError for an empty part."""
@@ -73,7 +77,7 @@ class InteractionSplit(Split):
         if not self.chronological:
             return
         inside = np.flatnonzero(assigned >= 0)
-        users, parts = store.users[inside], assigned[inside]
+        users, parts = store.users[inside], np.where(assigned == HISTORY, TRAIN, assigned)[inside]
         same_user = users[1:] == users[:-1]
         # Rows stand oldest first, so that within a user the parts may only go up: train, validation, test.
         wrong = same_user & (parts[1:] < parts[:-1])
@@ -86,10 +90,12 @@ class InteractionSplit(Split):
 
     def _describe(self, store: "Interactions", assigned: np.ndarray) -> dict[str, Any]:
         targets = np.bincount(store.users[assigned == TEST], minlength=store.n_users)
+        folded = assigned == HISTORY
         known = np.zeros(store.n_items, dtype=bool)
         known[store.items[assigned == TRAIN]] = True
         described = {
             "left_out": int((assigned == LEFT_OUT).sum()),
+            **({"history_only": int(folded.sum())} if folded.any() else {}),
             "users_without_targets": int((targets == 0).sum()),
             "targets_of_unseen_items": int((~known[store.items[assigned == TEST]]).sum()),
             "targets_seen_before": _targets_seen_before(store, assigned),
@@ -268,7 +274,7 @@ def _share_on_ties(store: "Interactions", assigned: np.ndarray) -> float:
     starts = np.concatenate([[0], np.flatnonzero(change) + 1])
     split_up = np.minimum.reduceat(assigned, starts) != np.maximum.reduceat(assigned, starts)
     hanging = np.repeat(split_up, np.diff(np.append(starts, len(store))))
-    targets = assigned > TRAIN
+    targets = (assigned == VALIDATION) | (assigned == TEST)
     return round(float((hanging & targets).sum() / max(targets.sum(), 1)), 6)
 
 
@@ -277,7 +283,7 @@ def _targets_seen_before(store: "Interactions", assigned: np.ndarray) -> int:
     if not store.repeats:
         return 0
     pairs = store.users * np.int64(store.n_items) + store.items
-    return int(among(pairs[assigned == TEST], pairs[(assigned == TRAIN) | (assigned == VALIDATION)]).sum())
+    return int(among(pairs[assigned == TEST], pairs[np.isin(assigned, (TRAIN, VALIDATION, HISTORY))]).sum())
 
 
 def among(some: np.ndarray, all_: np.ndarray) -> np.ndarray:

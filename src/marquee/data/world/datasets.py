@@ -10,20 +10,22 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from marquee.data.filters import Duplicates
-from marquee.data.images import ImageData, ImageSource
-from marquee.data.interactions import InteractionModule, Tables
-from marquee.data.module import Paths
-from marquee.data.splits import InteractionSplit, LeaveOneOut
-from marquee.data.texts import Corpus, TextData, TextSource
+from marquee.data.dataset import Paths
+from marquee.data.images.dataset import ImageData, ImageSource
+from marquee.data.interactions.dataset import InteractionData, Tables
+from marquee.data.interactions.features import FeatureKind
+from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.splits import InteractionSplit, LeaveOneOut
+from marquee.data.text.dataset import Corpus, TextData, TextSource
 from marquee.data.world import catalogue, posters, reviews
-from marquee.models.base import Histories
 
 
-class WorldRatings(InteractionModule):
+class WorldRatings(InteractionData):
     """What the world's people watched and how they rated it. User ids are 1 ... 1000, item ids 1 ... 400."""
 
     name = "world_ratings"
+    recorded_as = "marquee.data.world.modules.WorldRatings"
     preparation = catalogue.VERSION
 
     def __init__(
@@ -33,8 +35,9 @@ class WorldRatings(InteractionModule):
         duplicates: Duplicates = "keep_last",
         min_rating: float | None = None,
         k_core: Annotated[int, Ge(0)] = 0,
+        item_features: dict[str, FeatureKind] | None = None,
     ):
-        super().__init__(duplicates=duplicates, min_rating=min_rating, k_core=k_core)
+        super().__init__(duplicates=duplicates, min_rating=min_rating, k_core=k_core, item_features=item_features)
         self.seed = seed
         self._next_film = False
 

@@ -1,24 +1,23 @@
-"""How interactions become batches: pairs for BPR, sequences for next-item models, the matrix for closed forms.
+"""How interactions become batches: pairs for BPR, rows for autoencoders, sequences for next-item models, the matrix.
 
 All views read one in-memory store and build batches by indexing whole tensors. There are no DataLoader workers and no
 per-sample objects. Negatives and order are functions of (seed, epoch).
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from torch import Tensor
 
-from marquee.data.module import Part, View
-from marquee.models.base import Histories
+from marquee.data.dataset import View
+from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.histories import Histories, gather_rows
+from marquee.data.interactions.store import Interactions
 from marquee.seeding import torch_generator
 
-# Evaluation scores about this many (user, item) cells at a time: 8 MB of float32. Twice as many save 0.04 CPU s on
-# MovieLens-1M, but cost 0.08 GB of peak memory in the metrics of scores that tie.
-EVALUATION_CELLS = 2_000_000
 # A table of all (user, item) cells tells at one look whether an item was seen; above this size a search does.
 BITMAP_CELLS = 200_000_000
 
@@ -40,10 +39,17 @@ class PairBatch(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """One row a user: at each position the item seen and the item that followed; padding is `n_items`, at the end."""
+    """One row a user: at each position what is read and what is to be predicted; padding is `n_items`, at the end."""
 
     items: Tensor  # int64 [batch, length]
     targets: Tensor  # int64 [batch, length]
+
+
+class RowBatch(NamedTuple):
+    """Users with all that they have met in training."""
+
+    users: Tensor  # int64 [batch]
+    histories: Histories
 
 
 class MatrixBatch(NamedTuple):
@@ -53,42 +59,17 @@ class MatrixBatch(NamedTuple):
     items: Tensor  # int64 [n]
 
 
-def gather_rows(items: np.ndarray, offsets: np.ndarray, users: np.ndarray) -> Histories:
-    """The rows of some users out of a CSR store, as one flat vector with offsets of their own."""
-    starts, counts = offsets[users], offsets[users + 1] - offsets[users]
-    ends = np.cumsum(counts)
-    index = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
-    flat = torch.from_numpy(items[index].astype(np.int64))
-    return Histories(flat, torch.from_numpy(np.concatenate([[0], ends]).astype(np.int64)))
-
-
-class InteractionView(View):
-    """What the views of interactions share: every one is evaluated in the same way, by ranking the full catalogue."""
-
-    def evaluation_batches(self, data: Any, part: Part, rank: int = 0, world: int = 1) -> Iterator[RankingBatch]:
-        known, wanted = data.history(part), data.parts[part]
-        users = np.flatnonzero(np.diff(wanted.offsets))[rank::world]
-        size = max(1, EVALUATION_CELLS // data.spec.n_items)
-        for start in range(0, len(users), size):
-            chunk = users[start : start + size]
-            yield RankingBatch(
-                torch.from_numpy(chunk),
-                gather_rows(known.items, known.offsets, chunk),
-                gather_rows(wanted.items, wanted.offsets, chunk),
-            )
-
-
-class Pairs(InteractionView):
+class Pairs(View):
     """Each interaction once an epoch, in random order, beside uniformly sampled items unseen by the user."""
 
     def __init__(self, *, batch_size: Annotated[int, Ge(1)] = 2048, n_negatives: Annotated[int, Ge(1)] = 1):
         self.batch_size = batch_size
         self.n_negatives = n_negatives
 
-    def steps(self, data: Any) -> int:
+    def steps(self, data: InteractionData) -> int:
         return -(-len(data.parts["train"].items) // self.batch_size)
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[PairBatch]:
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[PairBatch]:
         train = data.parts["train"]
         users, items = _columns(train)
         seen = _Seen(train, data.spec.n_items)
@@ -103,7 +84,7 @@ class Pairs(InteractionView):
             yield from map(PairBatch, *(t.split(self.batch_size) for t in (block_users, block_items, negatives)))
 
 
-class Sequences(InteractionView):
+class Sequences(View):
     """The last `max_length` + 1 training items of each user, shifted by one: every position is a target, once.
 
     One row a user, never one row a prefix. Rows are right-padded: under a causal mask real positions then never see
@@ -114,11 +95,15 @@ class Sequences(InteractionView):
         self.batch_size = batch_size
         self.max_length = max_length
 
-    def steps(self, data: Any) -> int:
+    def steps(self, data: InteractionData) -> int:
         users = np.count_nonzero(np.diff(data.parts["train"].offsets) > 1)
         return -(-users // self.batch_size)
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[SequenceBatch]:
+    def lengths(self, batch: SequenceBatch, padding: int) -> Tensor:
+        """The positions of each row that are read, int64 [batch]: those with a target."""
+        return (batch.targets != padding).sum(1)
+
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[SequenceBatch]:
         train, padding = data.parts["train"], data.spec.n_items
         users = np.flatnonzero(np.diff(train.offsets) > 1)
         rows, lengths = gather_rows(train.items, train.offsets, users).padded(self.max_length + 1, padding)
@@ -129,20 +114,93 @@ class Sequences(InteractionView):
             yield SequenceBatch(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
 
 
-class Matrix(InteractionView):
+class MaskedSequences(View):
+    """The last `max_length` training items of each user with some hidden behind a mask: what was there is the target.
+
+    A hidden position holds the token `n_items + 1` and has a target; the others have the target `n_items`, which is
+    padding. In every row one position at least is hidden. Sun et al. 2019, "BERT4Rec", CIKM, section 3.6 (Cloze task).
+
+    batch_size    users a step
+    max_length    items of a row
+    masked_share  share of the positions that are hidden, each on its own
+    """
+
+    extra_tokens: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        *,
+        batch_size: Annotated[int, Ge(1)] = 128,
+        max_length: Annotated[int, Ge(1)] = 50,
+        masked_share: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+    ):
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.masked_share = masked_share
+
+    def steps(self, data: InteractionData) -> int:
+        return -(-np.count_nonzero(np.diff(data.parts["train"].offsets)) // self.batch_size)
+
+    def lengths(self, batch: SequenceBatch, padding: int) -> Tensor:
+        """The positions of each row that are read, int64 [batch]: all but padding."""
+        return (batch.items != padding).sum(1)
+
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[SequenceBatch]:
+        train, padding = data.parts["train"], data.spec.n_items
+        users = np.flatnonzero(np.diff(train.offsets))
+        rows, lengths = gather_rows(train.items, train.offsets, users).padded(self.max_length, padding)
+        chance = torch.rand(rows.shape, generator=torch_generator(seed, "mask", epoch))
+        real = rows != padding
+        chance = chance.masked_fill(~real, 1.0)
+        hidden = chance < self.masked_share
+        hidden.scatter_(1, chance.argmin(1, keepdim=True), True)  # the least of a row is hidden whatever the share
+        items = rows.masked_fill(hidden, padding + 1)
+        targets = rows.masked_fill(~hidden, padding)
+        order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
+        for index in order.split(self.batch_size):
+            width = int(lengths[index].max())
+            yield SequenceBatch(items[index, :width].contiguous(), targets[index, :width].contiguous())
+
+
+class Rows(View):
+    """Each user's whole training row once an epoch, in random order, for autoencoders (Liang et al. 2018, Mult-VAE).
+
+    batch_size  users a step
+    """
+
+    def __init__(self, *, batch_size: Annotated[int, Ge(1)] = 512):
+        self.batch_size = batch_size
+
+    def steps(self, data: InteractionData) -> int:
+        return -(-np.count_nonzero(np.diff(data.parts["train"].offsets)) // self.batch_size)
+
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[RowBatch]:
+        train = data.parts["train"]
+        users = torch.from_numpy(np.flatnonzero(np.diff(train.offsets)))
+        order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
+        for index in order.split(self.batch_size):
+            yield RowBatch(users[index], gather_rows(train.items, train.offsets, users[index].numpy()))
+
+    def shard(self, batch: RowBatch, rank: int, world: int) -> RowBatch:
+        if world == 1 or len(batch.users) < world:
+            return batch
+        return RowBatch(batch.users[rank::world], batch.histories.take(torch.arange(rank, len(batch.users), world)))
+
+
+class Matrix(View):
     """One batch an epoch: the whole training matrix, for closed forms."""
 
-    def steps(self, data: Any) -> int:
+    def steps(self, data: InteractionData) -> int:
         return 1
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[MatrixBatch]:
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[MatrixBatch]:
         yield MatrixBatch(*_columns(data.parts["train"]))
 
     def shard(self, batch: MatrixBatch, rank: int, world: int) -> MatrixBatch:
         return batch  # a closed form needs all of it
 
 
-def _columns(interactions: Any) -> tuple[Tensor, Tensor]:
+def _columns(interactions: Interactions) -> tuple[Tensor, Tensor]:
     users = torch.from_numpy(np.asarray(interactions.users, dtype=np.int64))
     return users, torch.from_numpy(np.asarray(interactions.items, dtype=np.int64))
 
@@ -150,7 +208,7 @@ def _columns(interactions: Any) -> tuple[Tensor, Tensor]:
 class _Seen:
     """Tells which (user, item) pairs are training interactions."""
 
-    def __init__(self, train: Any, n_items: int):
+    def __init__(self, train: Interactions, n_items: int):
         self.n_items = n_items
         users, items = _columns(train)
         keys = users * n_items + items

@@ -12,10 +12,10 @@ import numpy as np
 from annotated_types import Ge
 
 from marquee.data.cache import file_sha256
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
+from marquee.data.records import read_lines
 from marquee.data.sources import Archive, RawFile, find
-from marquee.data.text_files import read_lines
-from marquee.data.texts import Corpus, TextData, TextSource
+from marquee.data.text.dataset import Corpus, TextData, TextSource
 from marquee.errors import DataError
 
 ORIGINAL = Archive(

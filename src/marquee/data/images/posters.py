@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 
 from marquee.data.cache import file_sha256
-from marquee.data.images import ImageData, ImageSource
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
+from marquee.data.images.dataset import ImageData, ImageSource
+from marquee.data.records import read_records
 from marquee.data.sources import RawFile, find
-from marquee.data.text_files import read_records
 from marquee.errors import DataError
 
 NO_GENRES = ("", "(no genres listed)")

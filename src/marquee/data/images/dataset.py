@@ -1,6 +1,7 @@
 """Labelled images: decoded once into a uint8 memory map, from which batches are slices."""
 
 import hashlib
+import io
 import json
 import logging
 from abc import abstractmethod
@@ -12,19 +13,17 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge, Interval
 
-from marquee.data.cache import cached, file_sha256
-from marquee.data.decoding import decode_all
+from marquee.data.cache import cached
+from marquee.data.dataset import DataSet, Part, Paths
 from marquee.data.holdout import ExampleSplit
+from marquee.data.images.decoding import decode_all
 from marquee.data.labels import check_labels, encode_labels, label_counts, label_names, strata
-from marquee.data.module import DataModule, Part, Paths
 from marquee.data.spec import ImageSpec
-from marquee.data.text_files import read_records
 from marquee.errors import DataError
 
 log = logging.getLogger(__name__)
 
 VERSION = 1  # raised when the code below prepares the same bytes differently
-SUFFIXES = {".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class ImageSource:
     min_count: int = 1
 
 
-class ImageData(DataModule):
+class ImageData(DataSet):
     """Base of the image data sets. After `setup`:
 
     images  uint8 [images, channels, height, width], a memory map
@@ -128,6 +127,15 @@ class ImageData(DataModule):
             **cut.report,
         }
 
+    def example(self, row: int) -> bytes:
+        """The prepared pixels of a row as a JPEG file, which is to be decoded."""
+        from PIL import Image
+
+        pixels = np.moveaxis(np.asarray(self.images[row]), 0, -1)
+        file = io.BytesIO()
+        Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0]).save(file, "JPEG")
+        return file.getvalue()
+
     def save_inference(self, folder: Path) -> None:
         """`image.json`: size, channels and the labels' names (see decoding.decode_image)."""
         spec = self.spec
@@ -165,79 +173,3 @@ class ImageData(DataModule):
         digests = b"".join(hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in images)
         np.savez(folder / "rows.npz", kept=kept, content=np.frombuffer(digests, dtype="<i8"))
         (folder / "corrupt.json").write_text(json.dumps(corrupt), encoding="utf-8")
-
-
-class Images(ImageData):
-    """Images of one's own.
-
-    path             a folder; without `labels`, every sub-folder is a class
-    labels           a CSV file with a row an image; null takes the sub-folders
-    file, label      its columns: the file's path below `path`, and the label
-    label_separator  e.g. "|" where an image has several labels in one field; null for one label an image
-    min_count        labels (multi-label only) with fewer images are left out, and listed
-    height, width    pixels that every image is stretched to
-    channels         3 colour, 1 grey
-    max_corrupt      share of images that may be unreadable; they are left out, named and counted
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        labels: str | None = None,
-        file: str = "file",
-        label: str = "label",
-        label_separator: str | None = None,
-        min_count: Annotated[int, Ge(1)] = 1,
-        height: Annotated[int, Ge(1)] = 150,
-        width: Annotated[int, Ge(1)] = 150,
-        channels: Literal[1, 3] = 3,
-        max_corrupt: Annotated[float, Interval(ge=0, le=1)] = 0.01,
-    ):
-        super().__init__(height=height, width=width, channels=channels, max_corrupt=max_corrupt)
-        self.path, self.label_file, self.file, self.label = path, labels, file, label
-        self.label_separator, self.min_count = label_separator, min_count
-
-    def source(self, paths: Paths) -> ImageSource:
-        root = next((root for root in (Path(self.path).expanduser(), paths.data / self.path) if root.is_dir()), None)
-        if root is None:
-            raise DataError(f"data.path={self.path} is not a folder; looked there and in {paths.data / self.path}.")
-        if self.label_file is None:
-            names, labels = _by_folder(root)
-        else:
-            table = next((p for p in (Path(self.label_file).expanduser(), root / self.label_file) if p.is_file()), None)
-            if table is None:
-                raise DataError(f"data.labels={self.label_file} does not exist; looked there and in {root}.")
-            names, labels = read_records(table, {"data.file": self.file, "data.label": self.label})
-            if missing := [name for name in names if not (root / name).is_file()]:
-                raise DataError(
-                    f"{table}: {len(missing)} of {len(names)} files do not exist below {root}, first {missing[0]}. "
-                    f"The column {self.file!r} (data.file) must hold paths relative to data.path."
-                )
-        if self.label_separator is not None:
-            labels = [[part.strip() for part in label.split(self.label_separator) if part.strip()] for label in labels]
-        else:
-            labels = [label if label else None for label in labels]
-        digest = hashlib.sha256()
-        for name in names:
-            digest.update(f"{name}\0{file_sha256(root / name)}\n".encode())
-        return ImageSource(
-            "images",
-            {"files": digest.hexdigest()},
-            names,
-            labels,
-            lambda row: root / names[row],
-            multilabel=self.label_separator is not None,
-            min_count=self.min_count,
-        )
-
-
-def _by_folder(root: Path) -> tuple[list[str], list[str]]:
-    """Names relative to `root` and classes, sorted, so that the order does not depend on the file system."""
-    files = sorted(path.relative_to(root) for path in root.glob("*/**/*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise DataError(
-            f"{root} holds no images in sub-folders. Without data.labels every sub-folder is a class; endings read: "
-            f"{', '.join(sorted(SUFFIXES))}."
-        )
-    return [file.as_posix() for file in files], [file.parts[0] for file in files]

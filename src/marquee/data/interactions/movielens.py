@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from marquee.data.interactions import InteractionModule
-from marquee.data.module import Paths
+from marquee.data.dataset import Paths
+from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.tables import read_interactions, read_table
 from marquee.data.sources import Archive, RawFile, find
-from marquee.data.tables import read_interactions, read_table
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 # The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because it may be
@@ -29,7 +29,7 @@ def _file(archive: Archive, name: str, *sha256: str) -> RawFile:
     return RawFile((member, name), sha256, archive, member)
 
 
-class MovieLens(InteractionModule):
+class MovieLens(InteractionData):
     """Base of the three. Files must be as published, byte for byte; others can be read as `data=interactions`."""
 
     files: ClassVar[dict[str, RawFile]]
@@ -42,6 +42,7 @@ class MovieLens100K(MovieLens):
     """100,000 ratings (1 to 5) of 1,682 movies by 943 users, 1997 to 1998, with times."""
 
     name = "movielens_100k"
+    recorded_as = "marquee.data.movielens.MovieLens100K"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_100K, "u.data", "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"),
         "items": _file(ML_100K, "u.item", "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701"),
@@ -77,6 +78,7 @@ class MovieLens1M(MovieLens):
     """
 
     name = "movielens_1m"
+    recorded_as = "marquee.data.movielens.MovieLens1M"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(
             ML_1M,
@@ -109,6 +111,7 @@ class MovieLensLatestSmall(MovieLens):
     """100,836 ratings (0.5 to 5) of 9,724 movies by 610 users, 1996 to 2018 (the edition of September 2018)."""
 
     name = "movielens_latest_small"
+    recorded_as = "marquee.data.movielens.MovieLensLatestSmall"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(
             ML_LATEST_SMALL, "ratings.csv", "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646"

@@ -1,0 +1,95 @@
+"""Label texts or images with a finished run."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from marquee.data.images.decoding import decode_image
+from marquee.data.images.views import ImageBatch
+from marquee.data.text.tokenizer import encode, word_numbers
+from marquee.data.text.views import TextBatch
+from marquee.errors import ConfigError
+from marquee.inference.predictor import Predictor
+
+AT_ONCE = 256
+LIKELY = 0.5  # a multi-label label is predicted from this probability on
+
+
+class ClassPredictor(Predictor):
+    """The trained model with its label names; a sub-class turns inputs into batches.
+
+    takes  what it labels (text, image): the name of the option and of the column that hold it
+    """
+
+    verb = "predict"
+    takes: ClassVar[str]
+    facts: ClassVar[str]  # the file that the data set wrote
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self._facts = json.loads((folder / self.facts).read_text(encoding="utf-8"))
+        self.labels: list[str] = list(self._facts["labels"])
+        self.multilabel: bool = self.spec.multilabel
+
+    def predict(self, inputs: Sequence[Any]) -> pd.DataFrame:
+        """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|"."""
+        if isinstance(inputs, (str, Path)):
+            raise ConfigError(f"predict takes a list of {self.takes}s; for one {self.takes} give a list of one.")
+        return self._table(list(inputs))
+
+    def _batch(self, inputs: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+    @torch.inference_mode()
+    def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
+        parts = []
+        for start in range(0, len(inputs), AT_ONCE):
+            logits = self.model(self._batch(inputs[start : start + AT_ONCE])).float()
+            parts.append((logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy())
+        probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
+        if self.multilabel:
+            chosen = ["|".join(np.asarray(self.labels, dtype=object)[row >= LIKELY]) for row in probabilities]
+        else:
+            chosen = np.asarray(self.labels, dtype=object)[probabilities.argmax(axis=1)] if len(inputs) else []
+        columns = {f"p({label})": probabilities[:, i] for i, label in enumerate(self.labels)}
+        return pd.DataFrame({"label": chosen, **columns})
+
+
+class TextPredictor(ClassPredictor):
+    """Labels texts with the vocabulary that training made."""
+
+    does, takes, facts = "classifies texts", "text", "text.json"
+    example = '--text "a slow start, but the last act is wonderful"'
+
+    def __init__(self, folder: Path):
+        super().__init__(folder)
+        self._encoding = word_numbers(self._facts)
+
+    def _batch(self, inputs: Sequence[str]) -> TextBatch:
+        view = self.model.view
+        tokens, lengths = encode(
+            inputs, self._encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
+        )
+        return TextBatch(tokens, lengths, *_nothing(len(inputs)))
+
+
+class ImagePredictor(ClassPredictor):
+    """Labels images (paths, encoded bytes or Pillow images), stretched to the size that training used."""
+
+    does, takes, facts = "classifies images", "image", "image.json"
+    example = "--image FILE"
+
+    def _batch(self, inputs: Sequence[Any]) -> ImageBatch:
+        pixels = np.stack([decode_image(image, self._facts) for image in inputs])
+        return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
+
+
+def _nothing(n: int) -> tuple[Tensor, Tensor]:
+    """Labels and row numbers of examples that have neither."""
+    return torch.zeros(n, dtype=torch.int64), torch.arange(n)

@@ -1,0 +1,51 @@
+"""What answers with a finished run: built from its `inference/` folder alone, without Hydra, Lightning or the data."""
+
+from abc import ABC
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from marquee.data.spec import Spec
+from marquee.errors import ConfigError
+from marquee.inference.artefacts import load_model
+from marquee.models.base import Model
+
+
+class Predictor(ABC):
+    """The trained model with all that turns a person's question into a batch, and scores into an answer.
+
+    folder   a run's `inference/` folder
+
+    model    in evaluation mode
+    spec     of the data that it was trained on
+
+    A sub-class overrides what it can answer and says:
+
+    does     what such a run does, in words ("recommends items")
+    verb     the verb of the command line that asks it
+    example  the arguments of that verb behind the run's name, to be typed as they are
+    """
+
+    does: ClassVar[str]
+    verb: ClassVar[str]
+    example: ClassVar[str]
+
+    def __init__(self, folder: Path):
+        self.model: Model
+        self.spec: Spec
+        self.model, self.spec = load_model(folder)
+
+    def recommend(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """Items for users. Raises ConfigError where this run does something else."""
+        raise self._cannot("recommend")
+
+    def predict(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+        """Labels of inputs. Raises ConfigError where this run does something else."""
+        raise self._cannot("predict")
+
+    def _cannot(self, verb: str) -> ConfigError:
+        return ConfigError(
+            f"This run {self.does}; it cannot {verb}. Use {self.verb}, on the command line: "
+            f"marquee {self.verb} RUN {self.example}"
+        )
