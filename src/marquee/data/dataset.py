@@ -24,7 +24,17 @@ class Paths:
 
 
 class Split:
-    """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters."""
+    """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters.
+
+    fold_key  the parameter that numbers the folds of cross-validation: a comparison pools runs that differ in it alone
+    """
+
+    fold_key: ClassVar[str | None] = None
+
+    @property
+    def folds(self) -> int:
+        """How many runs, one a fold, make the protocol whole."""
+        return 1
 
 
 class DataSet(ABC):

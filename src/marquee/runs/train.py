@@ -1,5 +1,6 @@
 """One experiment from configuration to record. This is the only file that knows Lightning's Trainer."""
 
+import hashlib
 import logging
 import os
 import sys
@@ -17,7 +18,7 @@ from marquee.config.build import build, paths
 from marquee.config.fingerprint import canonical, fingerprint
 from marquee.config.fingerprint import identity as identity_of
 from marquee.config.folders import choice_of
-from marquee.data.dataset import DataSet
+from marquee.data.dataset import DataSet, Split
 from marquee.errors import ConfigError
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
@@ -163,6 +164,7 @@ def open_run(
                 "name": choice_of("split", config["split"]),
                 "fingerprint": data.split_fingerprint,
                 "config": config["split"],
+                **_folds(config["split"], data.fingerprint),
             },
             "seed": config["seed"],
             "monitor": task.monitor,
@@ -174,6 +176,16 @@ def open_run(
         run = Run.create(Path(config["paths"]["output"]).expanduser(), identity, slug, content)
     os.environ["MARQUEE_RUN_FOLDER"] = str(run.folder)
     return run
+
+
+def _folds(node: Config, data_fingerprint: str) -> Config:
+    """Of a run that is one fold of several: which, of how many, and what all of them share."""
+    split: Split = build(node)
+    if split.fold_key is None:
+        return {}
+    shared = {key: value for key, value in node.items() if key != split.fold_key}
+    pool = hashlib.sha256(canonical([data_fingerprint, shared]).encode()).hexdigest()
+    return {"fold": getattr(split, split.fold_key), "folds": split.folds, "fold_key": split.fold_key, "pool": pool}
 
 
 def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) -> tuple[pl.Trainer, Checkpoint]:
