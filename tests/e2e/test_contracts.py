@@ -397,3 +397,5 @@ def test_a_schedule_steps_by_the_epoch_or_by_the_step_and_resumes_to_the_bit():
     assert [problem.key for problem in found(tunes() | {"scheduler": {**linear, "interval": "week"}})] == [
         "scheduler.interval"
     ]
+    plateau = {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau", "interval": "step"}
+    assert [problem.key for problem in found(tunes() | {"scheduler": plateau})] == ["scheduler.interval"]

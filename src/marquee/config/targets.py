@@ -20,6 +20,7 @@ PREFIXES = ("marquee", "torch", "pytorch_lightning", "torchmetrics")
 # Keys that the framework itself takes from the node of a foreign class, beside those of its signature.
 OWN = {
     "torch.optim.lr_scheduler.LRScheduler": {"interval": (Literal["epoch", "step"], "epoch")},
+    "torch.optim.lr_scheduler.ReduceLROnPlateau": {},  # it goes by validations
 }
 
 # Parameters of foreign classes that the framework supplies. Our own classes say it by position: what stands before
@@ -161,9 +162,9 @@ def signature(target: type) -> Signature:
             keys[parameter.name] = Parameter(
                 parameter.name, annotation, required, None if required else parameter.default
             )
-    for base in target.__mro__:
-        for name, (annotation, default) in OWN.get(f"{base.__module__}.{base.__qualname__}", {}).items():
-            keys[name] = Parameter(name, annotation, required=False, default=default)
+    own_keys = (OWN[name] for base in target.__mro__ if (name := f"{base.__module__}.{base.__qualname__}") in OWN)
+    for name, (annotation, default) in next(own_keys, {}).items():
+        keys[name] = Parameter(name, annotation, required=False, default=default)
     # The task says what a callback watches where YAML is silent, so `monitor` is never missing.
     if not own and "monitor" in keys:
         keys["monitor"] = Parameter("monitor", keys["monitor"].annotation, required=False)

@@ -15,6 +15,8 @@ from marquee.seeding import derive, numpy_generator
 
 
 class ImageBatch(NamedTuple):
+    """Images with their labels and where they stand."""
+
     images: Tensor  # uint8 [batch, channels, height, width]
     labels: Tensor  # int64 [batch], or float32 [batch, classes] when multi-label
     index: Tensor  # int64 [batch], the image's row number in the data set
@@ -27,8 +29,10 @@ def as_float(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageBatches(ExampleView):
-    """Each epoch is a new permutation. An image's augmentation is a pure function of (seed, epoch, row number), so
-    neither batch size nor the number of processes changes it. Evaluation sees the images as they are.
+    """Every image once an epoch, in random order, and augmented where that is asked for.
+
+    An image's augmentation is a pure function of (seed, epoch, row number), so neither batch size nor the number of
+    processes changes it. Evaluation sees the images as they are.
 
     batch_size  images a training step
     flip        mirror half of the images left to right

@@ -19,10 +19,18 @@ USER_COLUMNS = ("user_id", "user", "userId", "id")
 
 
 class InteractionTable(InteractionData):
-    """One row an interaction. `columns` maps user, item and, where there are any, value and timestamp to the file's
-    columns: by name, or by position from 0 in a file without header (all names or all positions).
+    """A file with one interaction a row, and optional tables of items and users.
+
+    path        .csv, .tsv or .parquet, text also as .gz
+    columns     the file's column for user, item and, where there are any, value and timestamp: by name, or by position
+                from 0 in a file without header (all names or all positions)
+    separator   between fields; None: a tab for .tsv, else a comma
+    encoding    of text files
+    items_path  a table with an id, a title and whatever else is known of items
+    users_path  likewise of users, no title needed
 
     Numeric ids stay numbers, others are strings. Timestamps are whole numbers or ISO 8601 dates.
+    Raises ConfigError where `columns` lacks user or item, or mixes names and positions.
     """
 
     name = "interactions"

@@ -48,7 +48,7 @@ class World:
     appeal, quality    [n_items]
     follows            int [n_items], the film that this one is the sequel of, or -1
     tastes             [n_users, 2, genres], early and late
-    users, items, steps, lengths   int [n]: who, what, the how-manieth of how many
+    users, items, steps, lengths   int [n]: who, what, the n-th event of how many of that user
     timestamps         int64 [n], Unix seconds
     latent             [n] latent ratings, about 1 ... 5
     """

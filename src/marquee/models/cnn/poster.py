@@ -1,7 +1,4 @@
-"""A plain convolutional network for posters: convolutions of 32, 64 and 128 channels, each pooled 2 by 2, dense 512.
-
-After Chu & Guo 2017, "Movie Genre Classification based on Poster Images with Deep Neural Networks", MUSA2.
-"""
+"""A plain convolutional network for posters: by default 32, 64 and 128 channels, each pooled 2 by 2, dense 512."""
 
 from itertools import pairwise
 from typing import Annotated
@@ -17,10 +14,16 @@ from marquee.models.base import Classifier
 
 
 class PosterCnn(Classifier):
-    """channels  of the convolutions, one after the other
-    kernel       side of each convolution, in pixels
-    dense        width of the layer before the output
-    dropout      share of zeroed values before and after the dense layer
+    """Convolutions, each halved by max pooling, then a dense layer and a linear layer to logits.
+
+    After Chu & Guo 2017, "Movie Genre Classification based on Poster Images with Deep Neural Networks", MUSA2.
+
+    channels  of the convolutions, one after the other
+    kernel    side of each convolution, in pixels
+    dense     width of the layer before the output
+    dropout   share of zeroed values before and after the dense layer
+
+    Raises ConfigError where the images are too small to be halved that often.
     """
 
     def __init__(

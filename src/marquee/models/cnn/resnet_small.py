@@ -1,9 +1,4 @@
-"""A small residual network for small images, with identity shortcuts before pooling to one vector.
-
-He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", CVPR, section 4.2 (CIFAR-10): a 3x3
-convolution, three stages of `blocks` pairs of convolutions, each stage half the size and twice the channels of the
-one before, global average pooling. Shortcuts that change size are 1x1 convolutions (the paper's option B).
-"""
+"""A small residual network for small images, with identity shortcuts before pooling to one vector."""
 
 from typing import Annotated
 
@@ -18,9 +13,15 @@ from marquee.models.base import Classifier
 
 
 class ResNetSmall(Classifier):
-    """width  channels of the first stage; the others have 2 and 4 times as many (paper: 16)
-    blocks    residual blocks a stage; the network has 6 * blocks + 2 layers (paper: 3 for ResNet-20)
-    stem      pixels that the first convolution steps; 2 or 4 makes large images affordable
+    """A 3x3 convolution, three stages of residual blocks, average pooling, a linear layer to logits.
+
+    He, Zhang, Ren & Sun 2016, "Deep Residual Learning for Image Recognition", CVPR, section 4.2 (CIFAR-10): each stage
+    has half the size and twice the channels of the one before. Shortcuts that change size are 1x1 convolutions (the
+    paper's option B).
+
+    width   channels of the first stage; the others have 2 and 4 times as many (paper: 16)
+    blocks  residual blocks a stage; the network has 6 * blocks + 2 layers (paper: 3 for ResNet-20)
+    stem    pixels that the first convolution steps; 2 or 4 makes large images affordable
     """
 
     def __init__(

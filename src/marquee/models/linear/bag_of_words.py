@@ -18,8 +18,10 @@ from marquee.models.base import Classifier
 
 
 class BagOfWords(Classifier):
-    """Each word that occurs, however often, adds its weights; the sum is divided by the root of how many occur, which
-    is the cosine normalisation that keeps long texts from being louder than short ones.
+    """Each word that occurs, however often, adds its weights to the logits.
+
+    The sum is divided by the root of how many occur: the cosine normalisation that keeps long texts from being louder
+    than short ones.
 
     bigrams  also weigh pairs of neighbouring words
     buckets  weights that the pairs share

@@ -1,8 +1,4 @@
-"""An LSTM that reads a text in one or both directions and pools its states over the real words.
-
-Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", Neural Computation 9(8); both directions: Graves &
-Schmidhuber 2005; max pooling over time for text: Collobert et al. 2011.
-"""
+"""An LSTM that reads a text in one or both directions and pools its states over the real words."""
 
 from typing import Annotated, Literal
 
@@ -17,7 +13,12 @@ from marquee.models.base import Classifier
 
 
 class Lstm(Classifier):
-    """dim         width of the word vectors
+    """Word vectors, LSTM layers in one or both directions, pooling over the words, a linear layer to logits.
+
+    Hochreiter & Schmidhuber 1997, "Long Short-Term Memory", Neural Computation 9(8); both directions: Graves &
+    Schmidhuber 2005; max pooling over time for text: Collobert et al. 2011.
+
+    dim            width of the word vectors
     hidden         width of the state, per direction
     layers         stacked LSTMs
     bidirectional  also read from the end

@@ -1,8 +1,4 @@
-"""A small pre-norm Transformer encoder that pools its states over the real words of a text.
-
-Vaswani et al. 2017, "Attention Is All You Need", NeurIPS; normalisation before each block: Xiong et al. 2020, "On
-Layer Normalization in the Transformer Architecture", ICML.
-"""
+"""A small pre-norm Transformer encoder that pools its states over the real words of a text."""
 
 from typing import Annotated, Literal
 
@@ -19,12 +15,19 @@ from marquee.models.base import Classifier
 
 
 class TextTransformer(Classifier):
-    """dim      width of word vectors and states
-    heads       attention heads; divides dim
-    layers      encoder blocks
-    feed        width of the feed-forward layer, as a multiple of dim
-    pooling     max or mean over the words
-    dropout     share of zeroed values in word vectors and behind each block
+    """Word and position vectors, pre-norm encoder blocks, pooling over the words, a linear layer to logits.
+
+    Vaswani et al. 2017, "Attention Is All You Need", NeurIPS; normalisation before each block: Xiong et al. 2020, "On
+    Layer Normalization in the Transformer Architecture", ICML.
+
+    dim      width of word vectors and states
+    heads    attention heads; divides dim
+    layers   encoder blocks
+    feed     width of the feed-forward layer, as a multiple of dim
+    pooling  max or mean over the words
+    dropout  share of zeroed values in word vectors and behind each block
+
+    Raises ConfigError where `heads` does not divide `dim`.
     """
 
     def __init__(
