@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 CLASSES = {
     "mf/bpr": "marquee.models.mf.bpr.BPR",

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from marquee.data import movielens
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 from .commands import FAST
 

@@ -17,7 +17,7 @@ from marquee.data.views import Matrix, Pairs
 from marquee.errors import ConfigError, DataError
 from marquee.models.linear.ease import EASE
 from marquee.models.mf.bpr import BPR
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 TITLES = {"a": "Heat (1995)", "b": "Toy Story (1995)", "c": "Ronin (1998)", "d": "Casino (1995)", "e": "Up (2009)"}
 SEEN = {"ann": "abc", "bob": "abd", "cy": "bce", "di": "abcd", "eve": "cde", "flo": "ade"}

@@ -7,8 +7,8 @@ from marquee.config.check import check_all
 from marquee.config.compose import compose, options
 from marquee.config.values import fits
 from marquee.errors import ConfigError
-from marquee.search.grid import parsed
 from marquee.search.space import Range, check_space, check_spaces, ranged, spelled, typed_range
+from marquee.sweeps.grid import parsed
 
 
 def test_every_space_that_ships_suits_its_model():

@@ -14,7 +14,9 @@ from safetensors import SafetensorError
 from marquee.apply.classifier import ImagePredictor, TextPredictor
 from marquee.apply.recommender import RecommendPredictor
 from marquee.errors import ConfigError, DataError
-from marquee.runs.manifest import find_run, read_manifest, status_of
+from marquee.runs.finding import find_run
+from marquee.runs.liveness import status_of
+from marquee.runs.record import read_manifest
 
 Predictor = RecommendPredictor | TextPredictor | ImagePredictor
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 # A table of all metrics would not fit a terminal; the manifest has the rest.
 COLUMNS = {
