@@ -49,7 +49,7 @@ def _dispatch(words: list[str]) -> int:
     if words and words[0] == "train":
         return train.train(words[1:])
     if len(words) == 2 and words[0] == "job":
-        return train.job(Path(words[1]))
+        return train.frozen_job(Path(words[1]))
     if words and words[0] in ("-sc", "--shell-completion"):
         from marquee.cli.completion import complete
 

@@ -185,7 +185,7 @@ def _rerun(parsed: argparse.Namespace) -> int:
     return rerun(folder)
 
 
-def job(file: Path) -> int:
+def frozen_job(file: Path) -> int:
     """`marquee job FILE`: run a frozen job of a sweep; returns its exit code."""
     from marquee.sweeps.worker import run
 
