@@ -19,42 +19,42 @@ WRITERS = {
 
 
 def add_verbs(verb: Verb) -> None:
-    recommend = runs_option(verb(
+    parser = runs_option(verb(
         "recommend", _recommend, "marquee recommend latest --user 1",
         'marquee recommend latest --history "Heat (1995)" "Toy Story (1995)" -k 5',
         "marquee recommend 3fa9c1d2 --like favourites.txt --output recommended.csv",
         note="Items that the user has seen are left out.",
     ))  # fmt: skip
-    recommend.add_argument("run", metavar="RUN")
-    who = recommend.add_mutually_exclusive_group(required=True)
+    parser.add_argument("run", metavar="RUN")
+    who = parser.add_mutually_exclusive_group(required=True)
     who.add_argument("--user", nargs="+", metavar="ID", help="one or more users of the training data")
     who.add_argument("--history", nargs="+", metavar="ITEM", help="titles or ids that somebody liked, oldest first")
     who.add_argument("--like", type=Path, metavar="FILE", help="a text file with one title or id a line, oldest first")
     who.add_argument("--all-users", action="store_true", help="every user of the training data")
-    recommend.add_argument("-k", type=positive, default=10, help="how many items for each (default 10)")
-    recommend.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
+    parser.add_argument("-k", type=positive, default=10, help="how many items for each (default 10)")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
 
-    predict = runs_option(verb(
+    parser = runs_option(verb(
         "predict", _predict, 'marquee predict latest --text "a slow start, but the last act is wonderful"',
         "marquee predict 3fa9c1d2 --image poster.jpg",
         "marquee predict latest --input reviews.csv --output labels.parquet",
     ))  # fmt: skip
-    predict.add_argument("run", metavar="RUN")
-    what = predict.add_mutually_exclusive_group(required=True)
+    parser.add_argument("run", metavar="RUN")
+    what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--text", nargs="+", metavar="TEXT", help="one or more texts")
     what.add_argument("--image", nargs="+", type=Path, metavar="FILE", help="one or more image files")
     what.add_argument(
         "--input", type=Path, metavar="FILE", help="a .csv, .tsv, .jsonl or .parquet with a column text or image"
     )
-    predict.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
 
-    sync = runs_option(verb(
+    parser = runs_option(verb(
         "sync", _sync, "marquee sync", "marquee sync latest", "marquee sync my-sweep --timeout 600",
         note="Log in first: wandb login. Runs keep their group, so those of a sweep stay together.",
     ))  # fmt: skip
-    sync.add_argument("names", nargs="*", metavar="RUN|SWEEP", help="default: every run")
-    sync.add_argument("--timeout", type=positive, default=300, metavar="SECONDS",
-                      help="for one run (default 300); the first that takes longer ends the whole")  # fmt: skip
+    parser.add_argument("names", nargs="*", metavar="RUN|SWEEP", help="default: every run")
+    parser.add_argument("--timeout", type=positive, default=300, metavar="SECONDS",
+                        help="for one run (default 300); the first that takes longer ends the whole")  # fmt: skip
 
 
 def _recommend(parsed: argparse.Namespace) -> None:
