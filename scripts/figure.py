@@ -14,7 +14,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from marquee.runs.manifest import read_manifest, run_folders
+from marquee.runs.finding import run_folders
+from marquee.runs.record import read_manifest
 
 INK, MODEL, BASELINE, CEILING = "#22272e", "#3b6ea5", "#b9c3ce", "#d98c2b"
 

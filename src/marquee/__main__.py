@@ -2,7 +2,7 @@
 
 import sys
 
-from marquee.cli import main
+from marquee.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from marquee.cli import main
+from marquee.cli.main import main
 
 # Small enough for seconds, with every part of a real run.
 FAST = {

@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from marquee.cli import main
+from marquee.cli.main import main
 
 from .commands import FAST, environment
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marquee.data.interactions import movielens
-from marquee.runs.manifest import Run
+from marquee.data import movielens
+from marquee.runs.record import Run
 
 from .commands import FAST
 

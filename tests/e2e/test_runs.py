@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import marquee as package
-from marquee.cli import main
+from marquee.cli.main import main
 from marquee.config.build import build
 from marquee.errors import ConfigError
 

@@ -139,7 +139,7 @@ def test_the_winner_is_saved_as_a_recipe_with_the_configuration_of_the_run(tmp_p
     ("name", "said"), [("won", "experiment/NAME"), ("experiment/../x", "experiment/NAME"), ("model/won", "experiment/")]
 )
 def test_a_recipe_has_a_name_of_its_own_group(name, said, tmp_path, monkeypatch):
-    from marquee.cli import main
+    from marquee.cli.main import main
 
     from ..finished_runs import write_run
 
@@ -154,7 +154,7 @@ def test_a_recipe_has_a_name_of_its_own_group(name, said, tmp_path, monkeypatch)
 def test_without_a_folder_of_ones_own_a_recipe_goes_into_conf_here_and_says_how_to_name_it(
     tmp_path, monkeypatch, capsys
 ):
-    from marquee.cli import main
+    from marquee.cli.main import main
 
     from ..finished_runs import write_run
 

@@ -12,9 +12,10 @@ CONF, SOURCE = REPOSITORY / "conf", REPOSITORY / "src" / "marquee"
 LONGEST = 350  # lines; a file has one subject and rarely passes 300
 HEAVY = {"torch", "pytorch_lightning", "pandas", "wandb", "torchmetrics", "scipy", "sklearn"}
 # What `--help`, `--cfg`, `ls`, `show` and `diff` import must stay light.
-LIGHT = ["cli.py", "completion.py", "errors.py", "__init__.py", "__main__.py", "config/compose.py", "config/targets.py",
-         "config/values.py", "config/schema.py", "config/fingerprint.py", "config/check.py", "config/build.py",
-         "runs/launch.py", "runs/ledger.py", "runs/manifest.py", "runs/listing.py", "runs/threads.py", "runs/code.py",
+LIGHT = [*sorted(f"cli/{file.name}" for file in (SOURCE / "cli").glob("*.py")), "errors.py", "files.py", "__init__.py",
+         "__main__.py", "config/compose.py", "config/targets.py", "config/values.py", "config/schema.py",
+         "config/fingerprint.py", "config/check.py", "config/build.py", "runs/resume.py", "runs/ledger.py",
+         "runs/record.py", "runs/finding.py", "runs/liveness.py", "runs/listing.py", "runs/threads.py", "runs/code.py",
          "runs/environment.py"]  # fmt: skip
 
 

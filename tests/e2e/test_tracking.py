@@ -16,7 +16,7 @@ import yaml
 from wandb.proto import wandb_internal_pb2
 
 from marquee.models.mf.bpr import BPR
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.tracking.wandb import WandbTracker, choose_id, wandb_id
 
 from .commands import FAST, marquee

@@ -9,10 +9,11 @@ import types
 import pytest
 import yaml
 
-from marquee import cli, runs
+from marquee import runs
+from marquee.cli import composing, train, use
+from marquee.cli.main import main
 from marquee.errors import DataError, JobError
-from marquee.runs import launch
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.runs.threads import set_threads
 
 HEAVY = ("torch", "pytorch_lightning", "pandas", "wandb", "torchmetrics")
@@ -60,7 +61,7 @@ def trained(monkeypatch, tmp_path):
 
 def run(*words, **environment):
     script = (
-        "import sys, json; from marquee.cli import main; code = main(sys.argv[1:]);"
+        "import sys, json; from marquee.cli.main.main import main; code = main(sys.argv[1:]);"
         f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]), file=sys.stderr); sys.exit(code)"
     )
     return subprocess.run(
@@ -80,7 +81,9 @@ def run(*words, **environment):
 def test_help_and_listings_import_nothing_heavy(words, output):
     done = run(*words, MARQUEE_OUTPUT=str(output))
     if words[-1] in ("--help", "--version") and words[0] != "train":
-        script = "import sys; from marquee.cli import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        script = (
+            "import sys; from marquee.cli.main.main import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
+        )
         script += f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -89,20 +92,20 @@ def test_help_and_listings_import_nothing_heavy(words, output):
 
 
 def test_train_help_names_choices_as_they_are_typed(capsys):
-    assert cli.main(["train", "--help"]) == 0
+    assert main(["train", "--help"]) == 0
     text = capsys.readouterr().out
     assert "mf/bpr" in text
     assert "max_epochs:" in text
 
 
 def test_cfg_shows_the_composed_configuration(capsys):
-    assert cli.main(["train", "--cfg", "job", "data=imdb", "seed=7", "trainer=smoke"]) == 0
+    assert main(["train", "--cfg", "job", "data=imdb", "seed=7", "trainer=smoke"]) == 0
     config = yaml.safe_load(capsys.readouterr().out)
     assert (config["seed"], config["trainer"]["max_epochs"]) == (7, 1)
 
 
 def test_a_mistake_is_one_message_and_exit_code_2(capsys):
-    assert cli.main(["train", "model=mf/bprr"]) == 2
+    assert main(["train", "model=mf/bprr"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: model=mf/bprr")
@@ -111,9 +114,9 @@ def test_a_mistake_is_one_message_and_exit_code_2(capsys):
 
 def test_check_and_train_report_the_same(capsys, trained):
     words = ["data=movielens_100k", "model=mf/bpr", "model.dmi=3", "trainer.max_epochs=abc"]
-    assert cli.main(["check", *words]) == 2
+    assert main(["check", *words]) == 2
     told = capsys.readouterr().err
-    assert cli.main(["train", *words]) == 2
+    assert main(["train", *words]) == 2
     assert capsys.readouterr().err == told
     assert trained == []
 
@@ -126,22 +129,22 @@ def test_exit_codes_of_data_job_interrupt_and_debugging(monkeypatch, capsys):
         return act
 
     for error, code in ((DataError("no file"), 3), (JobError("NaN"), 4), (KeyboardInterrupt(), 130)):
-        monkeypatch.setattr(launch, "train", failing(error))
-        assert cli.main(["train"]) == code
+        monkeypatch.setattr(train, "train", failing(error))
+        assert main(["train"]) == code
     assert "no file" in capsys.readouterr().err
     monkeypatch.setenv("MARQUEE_DEBUG", "1")
-    monkeypatch.setattr(launch, "train", failing(JobError("NaN")))
+    monkeypatch.setattr(train, "train", failing(JobError("NaN")))
     with pytest.raises(JobError):
-        cli.main(["train"])
+        main(["train"])
 
 
 def test_an_unknown_verb_names_the_closest(capsys):
-    assert cli.main(["trian"]) == 2
+    assert main(["trian"]) == 2
     assert "marquee train" in capsys.readouterr().err
 
 
 def test_train_gets_the_resolved_configuration_and_the_words_as_typed(trained):
-    assert cli.main(["train", "model=mf/bpr", "model.dim=3", "+trainer.max_steps=5"]) == 0
+    assert main(["train", "model=mf/bpr", "model.dim=3", "+trainer.max_steps=5"]) == 0
     ((config, overrides, resume),) = trained
     assert (config["model"]["dim"], config["trainer"]["max_steps"], resume) == (3, 5, None)
     assert overrides == ["model=mf/bpr", "model.dim=3", "trainer.max_steps=5"]
@@ -150,12 +153,12 @@ def test_train_gets_the_resolved_configuration_and_the_words_as_typed(trained):
 
 def test_training_leaves_none_of_hydras_files(trained, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["train"]) == 0
+    assert main(["train"]) == 0
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_sweep_checks_every_job_before_the_first_starts(trained, capsys):
-    assert cli.main(["train", "-m", "data=movielens_100k", "model=mf/bpr,cnn/poster", "seed=1,-2"]) == 2
+    assert main(["train", "-m", "data=movielens_100k", "model=mf/bpr,cnn/poster", "seed=1,-2"]) == 2
     told = capsys.readouterr().err
     assert "No job of the sweep was started" in told
     assert "cnn/poster" in told
@@ -165,10 +168,10 @@ def test_a_sweep_checks_every_job_before_the_first_starts(trained, capsys):
 
 def test_each_job_of_a_sweep_can_be_repeated_by_its_own_words(trained, monkeypatch):
     seen = []
-    original = launch.run_job
-    monkeypatch.setattr(launch, "run_job", lambda composed: (seen.append(sys.argv[1:]), original(composed))[1])
+    original = composing.run_job
+    monkeypatch.setattr(composing, "run_job", lambda composed: (seen.append(sys.argv[1:]), original(composed))[1])
     before = list(sys.argv)
-    assert cli.main(["train", "-m", "seed=1,2", "hydra/launcher=basic"]) == 0
+    assert main(["train", "-m", "seed=1,2", "hydra/launcher=basic"]) == 0
     assert seen == [["train", "seed=1"], ["train", "seed=2"]]
     assert sys.argv == before
 
@@ -178,14 +181,14 @@ def test_resume_takes_the_runs_configuration_and_few_changes(trained, tmp_path, 
 
     config = compose(["model=mf/bpr", "model.dim=5", "trainer.max_epochs=2", "tracker=none"]).config
     run = Run.create(tmp_path / "out", "a" * 64, "world", {"config": config})
-    assert cli.main(["train", "resume=aaaa", "trainer.max_epochs=9", "tracker=tensorboard"]) == 0
+    assert main(["train", "resume=aaaa", "trainer.max_epochs=9", "tracker=tensorboard"]) == 0
     ((config, _, folder),) = trained
     assert folder == run.folder.resolve()
     assert (config["model"]["dim"], config["trainer"]["max_epochs"], list(config["tracker"])) == (5, 9, ["tensorboard"])
     assert config["resume"] is None
-    assert cli.main(["train", "resume=aaaa", "model.dim=6", "seed=3"]) == 2
+    assert main(["train", "resume=aaaa", "model.dim=6", "seed=3"]) == 2
     assert "model.dim=6, seed=3" in capsys.readouterr().err
-    assert cli.main(["train", "resume=bbbb"]) == 2
+    assert main(["train", "resume=bbbb"]) == 2
     assert "no run bbbb" in capsys.readouterr().err
 
 
@@ -193,9 +196,9 @@ def test_a_folder_of_ones_own_is_searched(trained, tmp_path, monkeypatch):
     monkeypatch.setenv("MARQUEE_CONF", "")
     (tmp_path / "own" / "trainer").mkdir(parents=True)
     (tmp_path / "own" / "trainer" / "short.yaml").write_text("defaults:\n  - default\n  - _self_\nmax_epochs: 3\n")
-    assert cli.main(["train", "--config-dir", str(tmp_path / "own"), "trainer=short"]) == 0
+    assert main(["train", "--config-dir", str(tmp_path / "own"), "trainer=short"]) == 0
     assert trained[0][0]["trainer"]["max_epochs"] == 3
-    assert cli.main(["train", "--config-dir", "/no/such", "trainer=short"]) == 2
+    assert main(["train", "--config-dir", "/no/such", "trainer=short"]) == 2
 
 
 def test_threads_are_set_before_torch_is_imported():
@@ -243,26 +246,24 @@ def test_the_users_own_thread_settings_stand(monkeypatch):
 def test_tab_completion(line, expected, monkeypatch, capsys):
     monkeypatch.setenv("COMP_LINE", line)
     monkeypatch.setattr(sys, "argv", ["marquee", "-sc", "query=bash"])
-    assert cli.main(["-sc", "query=bash"]) == 0
+    assert main(["-sc", "query=bash"]) == 0
     assert expected in capsys.readouterr().out.split()
 
 
 def test_recommend_and_predict_parse_their_arguments(output, monkeypatch):
     seen = []
-    fake = types.SimpleNamespace(
-        recommend=lambda parsed: seen.append(parsed), predict=lambda parsed: seen.append(parsed)
-    )
-    monkeypatch.setitem(sys.modules, "marquee.apply.cli", fake)
+    for verb in ("recommend", "predict"):
+        monkeypatch.setattr(use, verb, seen.append)
     runs = ["--runs", str(output)]
-    assert cli.main(["recommend", "latest", "--history", "Heat (1995)", "Toy Story (1995)", "-k", "5", *runs]) == 0
+    assert main(["recommend", "latest", "--history", "Heat (1995)", "Toy Story (1995)", "-k", "5", *runs]) == 0
     assert (seen[-1].history, seen[-1].k, seen[-1].folder.name) == (
         ["Heat (1995)", "Toy Story (1995)"],
         5,
         "22222222-world",
     )
-    assert cli.main(["recommend", "1", "--user", "7", *runs]) == 0
+    assert main(["recommend", "1", "--user", "7", *runs]) == 0
     assert (seen[-1].user, seen[-1].like, seen[-1].folder.name) == (["7"], None, "11111111-world")
-    assert cli.main(["predict", "latest", "--input", "a.csv", "--output", "b.parquet", *runs]) == 0
+    assert main(["predict", "latest", "--input", "a.csv", "--output", "b.parquet", *runs]) == 0
     assert (str(seen[-1].input), str(seen[-1].output), seen[-1].text) == ("a.csv", "b.parquet", None)
     for words in (
         ["recommend", "latest"],
@@ -270,11 +271,11 @@ def test_recommend_and_predict_parse_their_arguments(output, monkeypatch):
         ["recommend", "latest", "--user", "1", "-k", "0"],
     ):
         with pytest.raises(SystemExit) as caught:
-            cli.main(words)
+            main(words)
         assert caught.value.code == 2
 
 
 def test_ls_show_and_diff_print_json(output, capsys):
     for words in (["ls"], ["show", "latest"], ["diff", "1", "2"]):
-        assert cli.main([*words, "--json", "--runs", str(output)]) == 0
+        assert main([*words, "--json", "--runs", str(output)]) == 0
         json.loads(capsys.readouterr().out)

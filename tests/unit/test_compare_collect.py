@@ -8,7 +8,7 @@ import pytest
 from marquee.compare.collect import collect, find_folders
 from marquee.compare.labels import labels
 from marquee.errors import ConfigError
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 from ..finished_runs import write_run
 

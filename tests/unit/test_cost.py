@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from marquee.cli import main
+from marquee.cli.main import main
 from marquee.runs import cost as costs
 from marquee.runs.cost import Counter, EnergyMeter, nvml_counters, peak_memory, rapl_counters
 from marquee.tracking.curves import Curves

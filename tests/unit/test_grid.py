@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 from marquee.errors import ConfigError
-from marquee.search.grid import check_settings, expand
+from marquee.sweeps.grid import expand
+from marquee.sweeps.settings import check_settings
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from marquee.runs import ledger
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from marquee.runs.listing import compare, diff_runs, flat, list_runs, show_run, table
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 
 @pytest.fixture

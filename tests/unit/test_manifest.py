@@ -11,17 +11,9 @@ import pytest
 import yaml
 
 from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import (
-    KEYS,
-    Run,
-    find_run,
-    is_alive,
-    point_latest,
-    process,
-    read_manifest,
-    slugged,
-    status_of,
-)
+from marquee.runs.finding import find_run
+from marquee.runs.liveness import is_alive, process, status_of
+from marquee.runs.record import KEYS, Run, point_latest, read_manifest, slugged
 
 PRINT = "0123456789abcdef" * 4
 
@@ -143,7 +135,7 @@ def test_damaged_and_later_manifests_are_refused(tmp_path):
 
 
 def test_a_running_run_whose_process_is_gone_was_interrupted():
-    script = "import json; from marquee.runs.manifest import process; print(json.dumps(process()))"
+    script = "import json; from marquee.runs.record import process; print(json.dumps(process()))"
     gone = json.loads(subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout)
     assert not is_alive(gone)
     assert is_alive(process())

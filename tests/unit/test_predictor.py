@@ -17,7 +17,7 @@ from marquee.inference.artefacts import load_model, save_model
 from marquee.inference.recommender import RecommendPredictor
 from marquee.models.linear.ease import EASE
 from marquee.models.mf.bpr import BPR
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 TITLES = {"a": "Heat (1995)", "b": "Toy Story (1995)", "c": "Ronin (1998)", "d": "Casino (1995)", "e": "Up (2009)"}
 SEEN = {"ann": "abc", "bob": "abd", "cy": "bce", "di": "abcd", "eve": "cde", "flo": "ade"}
@@ -40,11 +40,11 @@ def saved(folder, data, kind):
     """The run of a model that was fitted (EASE) or only initialised (BPR)."""
     torch.manual_seed(0)
     if kind == "ease":
-        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.interactions.views.Matrix"
+        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.interactions.dataset.views.Matrix"
         node = {"_target_": "marquee.models.linear.ease.EASE", "view": {"_target_": view}, "l2": 1.0}
         model.fit(next(iter(model.view.train_batches(data, 0, 0))))
     else:
-        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.interactions.views.Pairs"
+        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.interactions.dataset.views.Pairs"
         node = {"_target_": "marquee.models.mf.bpr.BPR", "view": {"_target_": view, "batch_size": 4}, "dim": 2}
     content = {"config": {}, "data": {"spec": data.spec.to_json()}}
     run = Run.create(folder, "a" * 64, kind, content)

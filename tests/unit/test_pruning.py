@@ -11,7 +11,7 @@ import torch
 from marquee.config.check import problems
 from marquee.config.compose import compose
 from marquee.config.fingerprint import EXCLUDED, fingerprint
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.runs.recording import Pruned, recording
 from marquee.runs.rerun import _prunes, _repeatable
 from marquee.search.pruning import Pruning

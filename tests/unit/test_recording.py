@@ -11,7 +11,7 @@ import pytest
 
 from marquee.errors import ConfigError, DataError, JobError
 from marquee.runs import recording as module
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.runs.recording import recording
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.feature_selection import f_classif
 
-from marquee.compare import cli
+from marquee.cli.compare import compare as compare_verb
 from marquee.compare.analysis import compare
 from marquee.compare.collect import find_folders
 from marquee.compare.ranks import Ranks
@@ -203,7 +203,7 @@ def test_groups_of_users_are_their_activity_and_the_popularity_of_what_was_held_
         "mf/bpr",
         1,
         values,
-        split={"_target_": "marquee.data.interactions.splits.LeaveOneOut"},
+        split={"_target_": "marquee.data.interactions.dataset.splits.LeaveOneOut"},
         validation=0.1,
     )
     (run.folder / "inference").mkdir()
@@ -263,12 +263,12 @@ def test_without_the_extra_the_message_says_what_to_install(output, monkeypatch,
     words = dict.fromkeys(["metric", "by", "reference", "format", "output", "plots"])
     for own in ({"format": "html"}, {"output": tmp_path / "x.html"}, {"plots": tmp_path / "x"}):
         with pytest.raises(ConfigError, match=r"altair\.\n.*pip install 'marquee\[report\]'"):
-            cli.compare(argparse.Namespace(paths=[output], **{**words, **own}))
+            compare_verb(argparse.Namespace(paths=[output], **{**words, **own}))
 
 
 def test_a_comparison_in_the_terminal_imports_no_charts(output):
     script = (
-        "import sys; from marquee.cli import main; code = main(sys.argv[1:]);"
+        "import sys; from marquee.cli.main.main import main; code = main(sys.argv[1:]);"
         "print([m for m in ('altair', 'jinja2', 'vl_convert') if 'marquee' in m or m in sys.modules], file=sys.stderr);"
         "sys.exit(code)"
     )

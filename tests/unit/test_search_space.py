@@ -3,13 +3,13 @@
 import pytest
 import yaml
 
-from marquee.cli import main
+from marquee.cli.main import main
 from marquee.config.compose import compose
 from marquee.config.folders import options
 from marquee.config.values import fits
 from marquee.errors import ConfigError
-from marquee.search.grid import parsed
 from marquee.search.space import Range, check_space, check_spaces, ranged, spelled, typed_range
+from marquee.sweeps.grid import parsed
 
 
 def test_every_space_that_ships_suits_its_model():

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from marquee.cli import main
+from marquee.cli.main import main
+from marquee.cli.use import sync
 from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.tracking import sync as syncing
-from marquee.tracking.sync import sync
 
 # Stands in for `wandb`: notes its words; marks what it is given, but for folders with `refuse` in their name.
 WANDB = """

@@ -1,4 +1,7 @@
-"""Marquee's launchers as Hydra finds them. Hydra imports this file at every start, so it holds names and no work."""
+"""Marquee's launchers as Hydra finds them. Hydra imports this file at every start, so it holds names and no work.
+
+A launcher has settings and a pool; the work is done by the command's session (marquee/sweeps/session.py).
+"""
 
 import math
 from collections.abc import Sequence
@@ -20,9 +23,9 @@ class _MarqueeLauncher(Launcher):
         raise NotImplementedError
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
-        from marquee.sweeps.hydra_bridge import launch
+        from marquee.sweeps.session import current
 
-        return launch(self, job_overrides, initial_job_idx)
+        return current().launch(self, job_overrides, initial_job_idx)
 
 
 class LocalLauncher(_MarqueeLauncher):
@@ -41,8 +44,7 @@ class LocalLauncher(_MarqueeLauncher):
         self.time_limit, self.retries, self.on_failure = time_limit, retries, on_failure
 
     def pool(self, folder: Path) -> Any:
-        from marquee.sweeps.hydra_bridge import thread_share
-        from marquee.sweeps.pool import LocalPool
+        from marquee.sweeps.pool import LocalPool, thread_share
 
         return LocalPool(self.n_jobs, thread_share(self.n_jobs), list(self.gpus or ()))
 

@@ -13,7 +13,7 @@ class _MarqueeSweeper(Sweeper):
         from hydra.core.plugins import Plugins
         from omegaconf import OmegaConf
 
-        from marquee.search.grid import check_settings
+        from marquee.sweeps.settings import check_settings
 
         self.config = config
         self.settings = check_settings(type(self), OmegaConf.to_container(config.hydra.sweeper))
@@ -29,7 +29,7 @@ class GridSweeper(_MarqueeSweeper):
         pass  # `setup` checks and keeps what stands in the configuration
 
     def sweep(self, arguments: list[str]) -> Any:
-        from marquee.search.grid import expand
+        from marquee.sweeps.grid import expand
 
         return self.launcher.launch(expand(arguments, self.settings["zip"] or (), self.settings["params"]), 0)
 

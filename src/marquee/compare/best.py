@@ -12,7 +12,7 @@ from marquee.compare.recipe import command_of, is_dropped, new_file, recipe_fold
 from marquee.config.fingerprint import canonical, identity
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.listing import flat, number
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 from marquee.search.space import spelled
 
 

@@ -11,7 +11,9 @@ from marquee.compare.labels import labels
 from marquee.compare.protocol import configuration_key, protocol_key, switches
 from marquee.config.fingerprint import identity
 from marquee.errors import ConfigError
-from marquee.runs.manifest import MANIFEST, Run, read_manifest, run_folders, status_of
+from marquee.runs.finding import run_folders
+from marquee.runs.liveness import status_of
+from marquee.runs.record import MANIFEST, Run, read_manifest
 from marquee.sweeps.store import RECORD, Sweep
 
 # Where a smaller value is the better one, and where neither direction is; of all other metrics more is better.

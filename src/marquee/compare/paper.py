@@ -20,7 +20,7 @@ from marquee.compare.report.evidence import Evidence, Recorded, gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.page import page
 from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import umask
+from marquee.files import umask
 from marquee.sweeps.store import RECORD, Sweep
 
 TABLES = {"latex": "tex", "csv": "csv", "md": "md", "json": "json"}

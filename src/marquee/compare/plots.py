@@ -1,7 +1,6 @@
 """The figures of a comparison as files: SVG for the page of a paper, PNG for slides, PDF for LaTeX where asked for."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import vl_convert
 from marquee.compare.report.figures import Figure, file_name
 from marquee.compare.report.theme import paper
 from marquee.errors import JobError
+from marquee.files import replacing
 
 FORMATS = ("svg", "png")
 SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch
@@ -28,7 +28,8 @@ def write_plots(made: Sequence[Figure], folder: Path, formats: Sequence[str] = F
                 drawn = vl_convert.vegalite_to_svg(specification)
                 for form in formats:
                     file = folder / f"{variant}.{form}"
-                    _replace(file, _as(form, drawn))
+                    with replacing(file) as temporary:
+                        temporary.write_bytes(_as(form, drawn))
                     written.append(file)
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror or error}.") from error
@@ -50,12 +51,3 @@ def _as(form: str, svg: str) -> bytes:
     if form == "pdf":
         return vl_convert.svg_to_pdf(svg)
     return vl_convert.svg_to_png(svg, scale=SCALE) if form == "png" else svg.encode("utf-8")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)

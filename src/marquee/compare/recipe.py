@@ -18,6 +18,7 @@ from marquee.config.compose import compose
 from marquee.config.fingerprint import canonical, identity
 from marquee.config.folders import conf_folders
 from marquee.errors import ConfigError, JobError, MarqueeError
+from marquee.files import write_text
 from marquee.runs.listing import flat
 from marquee.search.space import spelled
 
@@ -41,9 +42,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
     text = "\n".join([*head, *_body(group.runs[-1].manifest["config"], words)]) + "\n"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}-{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        write_text(file, text)
     except OSError as error:
         raise JobError(f"{file} cannot be written: {error.strerror or error}.") from error
     try:

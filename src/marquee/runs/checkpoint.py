@@ -5,7 +5,6 @@ whole life; and it does not remember that early stopping had decided, which a re
 """
 
 import math
-import os
 import pickle
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,14 +14,15 @@ import torch
 from annotated_types import Ge
 
 from marquee.errors import JobError
-from marquee.runs.stopping import stop_after_epoch
+from marquee.files import replacing
+from marquee.runs.signals import stop_after_epoch
 
 
 class Checkpoint(pl.callbacks.Checkpoint):
     """Writes `last.ckpt` after every `every_n_epochs`-th epoch and `best.ckpt` when the monitored metric improves.
 
-    Each is written beside its place and then renamed, so a kill or a full disk leaves the previous one whole. The base
-    class makes Lightning call this after the task's own end of epoch, when the learning rate of the next one is set.
+    Each is replaced in one step, so a kill or a full disk leaves the previous one whole. The base class makes Lightning
+    call this after the task's own end of epoch, when the learning rate of the next one is set.
     """
 
     def __init__(
@@ -77,21 +77,22 @@ class Checkpoint(pl.callbacks.Checkpoint):
         self.best, self.best_epoch, self.stopped = state["best"], state["best_epoch"], state["stopped"]
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            for left in self.folder.glob(".*.ckpt"):  # by a kill in the middle of writing
+                left.unlink()
         # The resumed run had already decided to stop: one more epoch would not be what an uninterrupted run does.
         if self.stopped:
             trainer.should_stop = True
 
 
 def _save(trainer: pl.Trainer, path: Path) -> None:
+    if not trainer.is_global_zero:  # takes part and writes nothing
+        trainer.save_checkpoint(path)
+        return
+    path.parent.mkdir(exist_ok=True)
     # Lightning writes to the system's temporary folder and moves the file, which is a copy where that is another disk.
-    temporary = path.with_name(f".{path.name}")
-    try:
+    with replacing(path) as temporary:
         trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def load_weights(task: torch.nn.Module, path: Path) -> None:

@@ -4,7 +4,11 @@ import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
+
+# What was typed: the other processes of a distributed run are started by it. Read at import: later sys.argv is changed.
+SCRIPT = sys.argv[0]
 
 PACKAGES = (
     "torch", "pytorch-lightning", "torchmetrics", "hydra-core", "omegaconf", "numpy", "pandas", "scipy",
@@ -24,6 +28,13 @@ def environment() -> dict[str, Any]:
         "gpu": gpu(),
         "packages": {name: found for name in PACKAGES if (found := _version(name))},
     }
+
+
+def script() -> str:
+    """The file that starts this command line again: the processes of a distributed job are begun with it."""
+    if Path(SCRIPT).stem == "marquee" and Path(SCRIPT).is_file():
+        return str(Path(SCRIPT).resolve())
+    return str(Path(__file__).resolve().parents[1] / "__main__.py")
 
 
 def cores() -> int:

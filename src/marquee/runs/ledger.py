@@ -14,7 +14,8 @@ from typing import Any
 
 from marquee.config.folders import choice_of
 from marquee.errors import ConfigError
-from marquee.runs.manifest import MANIFEST, read_manifest, status_of
+from marquee.runs.liveness import status_of
+from marquee.runs.record import MANIFEST, read_manifest
 
 FILE = "ledger.sqlite"
 _VERSION = 2

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from marquee.runs.ledger import runs
-from marquee.runs.manifest import read_manifest, status_of
+from marquee.runs.liveness import status_of
+from marquee.runs.record import read_manifest
 
 
 def status_colour(status: str) -> str:

@@ -3,8 +3,6 @@
 import errno
 import logging
 import os
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -13,14 +11,11 @@ from typing import Any
 
 from marquee.config.build import build
 from marquee.errors import JobError, MarqueeError
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
+from marquee.runs.signals import sigterm_raises, was_sigterm
 from marquee.tracking.tracker import Tracker
 
 log = logging.getLogger("marquee")
-
-
-class Interrupted(KeyboardInterrupt):
-    """SIGTERM, told apart from Ctrl-C in the manifest."""
 
 
 class Pruned(Exception):
@@ -61,7 +56,7 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     trackers: list[Tracker] = [build(node) for node in (config["tracker"] or {}).values()]
     opened: list[Tracker] = []
     try:
-        with _signals():
+        with sigterm_raises():
             loggers = []
             for tracker in trackers:
                 loggers.append(tracker.open(run))
@@ -75,7 +70,7 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
         print(f"{pruned}\nrun: {run.folder}")
     except (KeyboardInterrupt, SystemExit) as exception:
         # Lightning turns Ctrl-C into SystemExit after tidying up.
-        cause = "SIGTERM" if isinstance(exception, Interrupted) or _caused_by_sigterm(exception) else "Ctrl-C"
+        cause = "SIGTERM" if was_sigterm(exception) else "Ctrl-C"
         _finish(run, "interrupted", started, f"stopped by {cause}")
         raise KeyboardInterrupt(
             f"Interrupted. What is trained so far is kept; to continue: marquee train resume={run.folder}"
@@ -121,31 +116,3 @@ def _crashed(run: Run, started: float, error: Exception) -> JobError:
 def _last_good(run: Run) -> str:
     last = run.folder / "checkpoints" / "last.ckpt"
     return f" The last good checkpoint is {last}." if last.exists() else ""
-
-
-def _caused_by_sigterm(exception: BaseException) -> bool:
-    context = exception.__context__
-    while context is not None:
-        if isinstance(context, Interrupted):
-            return True
-        context = context.__context__
-    return False
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM raises Interrupted in the main thread; afterwards both handlers are as they were."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def terminate(signum: int, frame: Any) -> None:
-        raise Interrupted
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -5,7 +5,7 @@ from typing import Any
 
 from marquee.errors import ConfigError
 from marquee.runs.listing import compare
-from marquee.runs.manifest import read_manifest
+from marquee.runs.record import read_manifest
 from marquee.runs.train import train
 
 

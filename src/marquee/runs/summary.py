@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 
 def print_summary(run: Run, suggestions: tuple[str | None, str | None] = (None, None)) -> None:

@@ -24,9 +24,10 @@ from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.environment import environment
+from marquee.runs.liveness import status_of
 from marquee.runs.loaders import EvaluationLoader, TrainLoader
-from marquee.runs.manifest import Run, read_manifest, status_of
 from marquee.runs.progress import Progress
+from marquee.runs.record import Run, read_manifest
 from marquee.runs.recording import recording
 from marquee.runs.summary import print_summary
 from marquee.seeding import derive

@@ -9,10 +9,10 @@ from marquee.config.compose import Composed, compose_all, typed
 from marquee.config.fingerprint import canonical, identity
 from marquee.config.folders import options
 from marquee.errors import ConfigError
-from marquee.search.grid import SIGNS, listed, parsed, typed_word
 from marquee.search.objectives import objectives_of
 from marquee.search.space import NONE, Range, check_space, named_space, typed_range
 from marquee.search.study import Plan, grid
+from marquee.sweeps.grid import SIGNS, listed, parsed, typed_word
 
 
 def plan_studies(words: Sequence[str], settings: Mapping[str, Any], name: str) -> list[Plan]:

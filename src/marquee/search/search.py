@@ -120,7 +120,7 @@ def _completed(found: Any) -> bool:
 
 
 def _status(manifest: Path) -> str:
-    from marquee.runs.manifest import read_manifest
+    from marquee.runs.record import read_manifest
 
     return read_manifest(manifest.parent)["status"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from marquee.errors import ConfigError
 from marquee.runs.listing import Coloured, local, number, status_colour, table
-from marquee.runs.manifest import read_manifest
+from marquee.runs.record import read_manifest
 from marquee.sweeps.store import Job, Sweep, is_held, sweep_folders, telling_words
 
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen

@@ -11,7 +11,10 @@ from typing import Any
 
 from marquee.config.compose import Composed, compose_all
 from marquee.errors import ConfigError, MarqueeError
-from marquee.runs.manifest import is_here, read_manifest, run_folders_of, status_of
+from marquee.files import write_text
+from marquee.runs.finding import run_folders_of
+from marquee.runs.liveness import is_here, status_of
+from marquee.runs.record import read_manifest
 
 
 @dataclass
@@ -65,7 +68,7 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
 
 
 def _composed(jobs: Sequence[Sequence[str]], sweep: str) -> list[tuple[Composed, Path | None]]:
-    from marquee.runs.launch import resumed
+    from marquee.runs.resume import resumed
 
     named = compose_all([[*words, f"sweep={sweep}"] for words in jobs])
     result: list[tuple[Composed, Path | None]] = []
@@ -154,9 +157,7 @@ def freeze(folder: Path, stem: str, job: Frozen) -> None:
         "overrides": job.overrides, "config": job.config, "fingerprint": job.fingerprint, "code": job.code,
         "cwd": os.getcwd(),
     }  # fmt: skip
-    temporary = folder / f"{stem}.json.new"
-    temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
-    os.replace(temporary, folder / f"{stem}.json")
+    write_text(folder / f"{stem}.json", json.dumps(content, ensure_ascii=False))
 
 
 def is_over(job: Frozen) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marquee.errors import ConfigError, DataError, JobError
+from marquee.runs.environment import cores, script
 
 # gently: after the epoch, with everything saved; now: as SIGTERM; kill: at once
 Stop = Literal["gently", "now", "kill"]
@@ -94,7 +95,7 @@ class LocalJob(Running):
     """A forked process, in a process group of its own."""
 
     def __init__(self, file: Path, threads: int, gpu: int | None = None):
-        from marquee.sweeps.worker import forked, script
+        from marquee.sweeps.worker import forked
 
         self.gpu = gpu
         card = {} if gpu is None else {"CUDA_VISIBLE_DEVICES": str(gpu)}  # read when CUDA is first used: in the job
@@ -124,6 +125,12 @@ class LocalJob(Running):
     @property
     def place(self) -> str:
         return f"process {self.process.pid}"
+
+
+def thread_share(n_jobs: int) -> int:
+    """Threads for each of `n_jobs` jobs: an even share of OMP_NUM_THREADS, or of the cores, and one at least."""
+    whole = os.environ.get("OMP_NUM_THREADS", "")
+    return max((int(whole) if whole.isdigit() and int(whole) > 0 else cores()) // n_jobs, 1)
 
 
 def nursery() -> Any:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import MANIFEST, now, process, read_manifest, slugged, status_of, write_text
+from marquee.runs.liveness import process, status_of
+from marquee.runs.record import MANIFEST, now, read_manifest, slugged, write_record
 
 SCHEMA_VERSION = 1
 RECORD = "sweep.json"
@@ -125,7 +126,7 @@ class Sweep:
             "schema_version": SCHEMA_VERSION, "name": self.name, "command": self.command, "began": self.began,
             "saved": now(), "jobs": [{**asdict(job), "log": f"{job.stem}.log"} for job in self.jobs],
         }  # fmt: skip
-        write_text(self.folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        write_record(self.folder / RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     def run_folder(self, job: Job) -> Path | None:
         """The folder of a job's run: what the job itself has noted, else `job.run`."""
@@ -172,7 +173,7 @@ def note_run(folder: Path, stem: str, run: str | None) -> None:
     if run is None:
         file.unlink(missing_ok=True)
     else:
-        write_text(file, run + "\n")
+        write_record(file, run + "\n")
 
 
 def telling_words(jobs: Sequence[Job]) -> dict[int, str]:
@@ -256,7 +257,7 @@ def hold(folder: Path) -> None:
     except OSError as error:
         raise JobError(f"The sweep's folder {folder} cannot be written: {error.strerror or error}.") from error
     _held[folder] = lock
-    write_text(folder / ".owner", json.dumps(process()))
+    write_record(folder / ".owner", json.dumps(process()))
 
 
 def release() -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from marquee.errors import ConfigError
 from marquee.runs.listing import number
-from marquee.runs.manifest import read_manifest
+from marquee.runs.record import read_manifest
 from marquee.sweeps.store import Job, Sweep, telling_words
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "yellow"}

@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import Any
 
 from marquee.errors import ConfigError, MarqueeError
-from marquee.runs.manifest import Run, read_manifest, status_of
-from marquee.runs.stopping import stop_after_epoch
+from marquee.runs.environment import script
+from marquee.runs.liveness import status_of
+from marquee.runs.record import Run, read_manifest
+from marquee.runs.signals import stop_gently
 
 
-def forked(file: str, environment: Mapping[str, str], threads: int, script: str) -> None:
+def forked(file: str, environment: Mapping[str, str], threads: int, program: str) -> None:
     """Run a frozen job in a process forked for it; ends the process with the exit code of `run`.
 
     environment  the launcher's, now: the one that the fork was made from is as old as the first sweep
-    script       what the processes of a distributed job are started with: the `marquee` that was typed
+    program      what the processes of a distributed job are started with: the `marquee` that was typed
     """
     os.setpgid(0, 0)  # Ctrl-C is the launcher's; it passes on what this job should know
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [script, "job", file]
+    sys.argv = [program, "job", file]
     _log_to(Path(file).with_suffix(".log"))
     threading.Thread(target=end_with_parent, daemon=True).start()
     # Not sys.exit: what the parent left at exit (open pools, a progress bar) is not this process's to tidy up.
@@ -51,16 +53,6 @@ def submitted(file: str, threads: int | None) -> int:
     return code
 
 
-def script() -> str:
-    """The file that starts this command line again: the processes of a distributed job are begun with it."""
-    import marquee
-    from marquee.runs.launch import SCRIPT
-
-    if Path(SCRIPT).stem == "marquee" and Path(SCRIPT).is_file():
-        return str(Path(SCRIPT).resolve())
-    return str(Path(marquee.__file__).resolve().parent / "__main__.py")
-
-
 def _log_to(log: Path) -> None:
     """Send everything this process prints to a file: also what C code prints, and a crash's traceback."""
     handle = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -74,7 +66,7 @@ def run(file: Path, threads: int | None = None, frozen_code: bool = False) -> in
 
     A job that has a run already (`jobs/NNNN.run`) goes on with it: after a kill, a retry or a cluster's requeue.
     """
-    signal.signal(signal.SIGINT, _gently)
+    signal.signal(signal.SIGINT, stop_gently)
     try:
         job = json.loads(file.read_text(encoding="utf-8"))
         config = job["config"]
@@ -156,13 +148,6 @@ def _set_threads(config: Mapping[str, Any], folder: Path | None, share: int | No
             several = 1
         config = {**config, "threads": max(share // several, 1)}
     set_threads(config)
-
-
-def _gently(signum: int, frame: Any) -> None:
-    """The first Ctrl-C lets the epoch end, so that nothing of it is lost; the second does not wait."""
-    if stop_after_epoch.is_set():
-        raise KeyboardInterrupt
-    stop_after_epoch.set()
 
 
 def end_with_parent() -> None:

@@ -1,12 +1,13 @@
 """`metrics.csv`: the curves of a run, one row an epoch, written in every run whatever tracker is chosen."""
 
 import csv
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers.logger import Logger
+
+from marquee.files import replacing
 
 
 class Curves(Logger):
@@ -63,9 +64,7 @@ class Curves(Logger):
     def _write(self) -> None:
         columns = ["epoch", "step", "seconds"]
         columns += sorted({name for row in self.rows for name in row} - set(columns))
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(self.rows)
-        os.replace(temporary, self.path)

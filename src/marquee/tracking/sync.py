@@ -5,12 +5,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from marquee.errors import ConfigError, JobError
-from marquee.runs.manifest import find_run, read_manifest, run_folders, status_of
+from marquee.errors import JobError
 
 WANDB = (sys.executable, "-m", "wandb")
 NO_LOGIN = "No API key configured"
@@ -20,29 +19,32 @@ class NoAnswer(Exception):
     """W&B's own command was still busy when its time was over."""
 
 
-def sync(names: Sequence[str], output: Path, timeout: float = 300, command: Sequence[str] = WANDB) -> None:
-    """Upload the offline W&B runs of `names` (runs or sweeps; none: all below `output`) and print what was done.
+def sync_folders(
+    folders: Sequence[Path], where: str, is_running: Callable[[Path], bool], timeout: float = 300,
+    command: Sequence[str] = WANDB,
+) -> None:  # fmt: skip
+    """Upload the offline W&B recordings of the runs in these folders and print what was done.
 
-    timeout  seconds for one run; the first that takes longer ends the whole
-    command  W&B's command line; it writes a marker beside what it has uploaded, and that alone is believed
+    where       the folders are from, in the user's words
+    is_running  whether the run in a folder is still at work: it is left for later
+    timeout     seconds for one run; the first that takes longer ends the whole
+    command     W&B's command line; it writes a marker beside what it has uploaded, and that alone is believed
 
-    Raises ConfigError for a name that is no run and no sweep, JobError where W&B does not answer, nobody is logged in,
-    or a run cannot be uploaded.
+    Raises JobError where W&B does not answer, nobody is logged in, or a run cannot be uploaded.
     """
-    folders = [folder for name in names for folder in folders_of(name, output)] if names else run_folders(output)
     recorded = {folder: parts(folder) for folder in dict.fromkeys(folders)}
     recorded = {folder: found for folder, found in recorded.items() if found}
     waiting = {folder: left for folder, found in recorded.items() if (left := [p for p in found if not is_synced(p)])}
     there = len(recorded) - len(waiting)
     # W&B marks a recording as uploaded once it has come to its end, and would never look at what is added later.
-    running = [folder for folder in waiting if _is_running(folder)]
+    running = [folder for folder in waiting if is_running(folder)]
     for folder in running:
         print(f"running {folder.name}  (not before it has ended)")
         del waiting[folder]
     if not waiting and running:
         return
     if not waiting:
-        print(f"Nothing to sync: {there} runs are there already." if there else _nothing(folders, names, output))
+        print(f"Nothing to sync: {there} runs are there already." if there else _nothing(folders, where))
         return
     failed: dict[str, str] = {}
     for done, (folder, left) in enumerate(waiting.items()):
@@ -69,20 +71,6 @@ def sync(names: Sequence[str], output: Path, timeout: float = 300, command: Sequ
             "W&B did not take:\n" + "\n".join(f"  {name}  {reason}" for name, reason in failed.items())
             + "\nTo try again: marquee sync " + " ".join(failed)
         )  # fmt: skip
-
-
-def folders_of(name: str, output: Path) -> list[Path]:
-    """The folder of a run, or those of the runs of a sweep. Raises ConfigError for a name that is neither."""
-    from marquee.sweeps.store import Sweep, find_sweep
-
-    try:
-        return [find_run(name, output)]
-    except ConfigError as error:
-        try:
-            sweep = Sweep.open(find_sweep(name, output))
-        except ConfigError:
-            raise error from None
-    return sweep.run_folders()
 
 
 def parts(folder: Path) -> list[Path]:
@@ -124,18 +112,10 @@ def _end(child: subprocess.Popen) -> None:
     child.wait()
 
 
-def _nothing(folders: Sequence[Path], names: Sequence[str], output: Path) -> str:
-    where = " ".join(names) if names else str(output / "runs")
+def _nothing(folders: Sequence[Path], where: str) -> str:
     if not folders:
         return f"Nothing to sync: no runs in {where}."
     return f"Nothing to sync: none of the {len(folders)} runs in {where} was tracked by W&B offline (tracker=wandb)."
-
-
-def _is_running(folder: Path) -> bool:
-    try:
-        return status_of(read_manifest(folder)) == "running"
-    except ConfigError:  # an unreadable manifest: what W&B recorded may still be whole
-        return False
 
 
 def _last_line(told: str) -> str:

@@ -5,8 +5,7 @@ from typing import Any
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from marquee.errors import ConfigError
-from marquee.runs.manifest import Run
-from marquee.tracking.tracker import Tracker
+from marquee.tracking.tracker import TrackedRun, Tracker
 
 
 class TensorboardTracker(Tracker):
@@ -15,7 +14,7 @@ class TensorboardTracker(Tracker):
     def __init__(self):
         self._logger: TensorBoardLogger | None = None
 
-    def open(self, run: Run) -> TensorBoardLogger:
+    def open(self, run: TrackedRun) -> TensorBoardLogger:
         try:
             import tensorboard  # noqa: F401
         except ImportError:

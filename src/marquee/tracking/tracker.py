@@ -1,18 +1,24 @@
 """What a tracker is: a view of a run somewhere else. Nothing is ever read back from one."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from pytorch_lightning.loggers.logger import Logger
 
-from marquee.runs.manifest import Run
+
+class TrackedRun(Protocol):
+    """What a tracker may know of a run: where it lies and what is recorded of it."""
+
+    folder: Path
+    manifest: dict[str, Any]
 
 
 class Tracker(ABC):
     """Opened before training, given the summary at the end, closed whatever happens."""
 
     @abstractmethod
-    def open(self, run: Run) -> Logger:
+    def open(self, run: TrackedRun) -> Logger:
         """Start tracking; the Lightning logger that receives the curves."""
 
     @abstractmethod

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pytorch_lightning.loggers import WandbLogger
 
-from marquee.runs.manifest import Run
-from marquee.tracking.tracker import Tracker
+from marquee.tracking.tracker import TrackedRun, Tracker
 
 log = logging.getLogger("marquee")
 
@@ -41,7 +40,7 @@ class WandbTracker(Tracker):
         self.group = group
         self._run: Any = None
 
-    def open(self, run: Run) -> WandbLogger:
+    def open(self, run: TrackedRun) -> WandbLogger:
         import wandb
 
         config = run.manifest["config"]
@@ -98,7 +97,7 @@ class WandbTracker(Tracker):
         self._run = None
 
 
-def choose_id(run: Run, environment: Mapping[str, str] = os.environ) -> str | None:
+def choose_id(run: TrackedRun, environment: Mapping[str, str] = os.environ) -> str | None:
     """The W&B id of a run: the one it is tracked under already, else one of its own.
 
     None where W&B's agent has given it an id as a run of a W&B sweep: there no other may be asked for.

@@ -10,7 +10,7 @@ from marquee.compare.collect import find_folders, located
 from marquee.compare.results import BlockResult, Comparison, Configuration
 from marquee.errors import ConfigError
 from marquee.runs.listing import flat
-from marquee.runs.manifest import read_manifest
+from marquee.runs.record import read_manifest
 from marquee.sweeps.store import RECORD, Sweep
 
 

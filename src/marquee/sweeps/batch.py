@@ -1,6 +1,6 @@
-"""From batches of overrides to results: plan, return what is stored, continue what was interrupted, run the rest.
+"""From a batch of overrides to results: plan, return what is stored, continue what was interrupted, run the rest.
 
-Hydra's sweepers call `launch` with one batch or many. Everything that must survive a crash is in files: the sweep's
+A grid is one batch, a search many (session.py). Everything that must survive a crash is in files: the sweep's
 record, each frozen job, each run's manifest. Nothing here is needed to go on after kill -9 but the same command.
 """
 
@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from marquee.errors import ConfigError, DataError, JobError, MarqueeError
-from marquee.runs.manifest import read_manifest, status_of
-from marquee.sweeps.interrupts import Presses, counted_interrupts
+from marquee.runs.liveness import status_of
+from marquee.runs.record import read_manifest
+from marquee.runs.signals import Presses, counted_interrupts
 from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan
 from marquee.sweeps.pool import Pool, Running, Stop, ended, in_nursery
 from marquee.sweeps.store import Job, Sweep, hold, note_run
@@ -52,7 +53,7 @@ class _Attempt:
     stopped_at: float | None = None
 
 
-def launch(
+def run_batch(
     folder: Path, command: Sequence[str], batch: Sequence[Sequence[str]], first: int, settings: Settings, pool: Pool,
     later: bool = False,
 ) -> list[Job]:  # fmt: skip
@@ -77,9 +78,9 @@ def launch(
         for index, running in adopted.items():
             jobs[index].status, jobs[index].attempts, jobs[index].place = "running", 1, running.place
         _write_plan(sweep, jobs, frozen)
-        launched = _Launch(sweep, jobs, frozen, settings, pool, view, presses)
-        launched.attempts = [_Attempt(jobs[index], running) for index, running in adopted.items()]
-        launched.run()
+        batch_run = _Batch(sweep, jobs, frozen, settings, pool, view, presses)
+        batch_run.attempts = [_Attempt(jobs[index], running) for index, running in adopted.items()]
+        batch_run.run()
     return jobs
 
 
@@ -135,7 +136,7 @@ def _write_plan(sweep: Sweep, jobs: Sequence[Job], frozen: Sequence[Frozen]) -> 
         raise JobError(f"{sweep.folder} cannot be written: {error.strerror or error}.{room}") from error
 
 
-class _Launch:
+class _Batch:
     """One batch on its way."""
 
     def __init__(

@@ -1,20 +1,21 @@
-"""A run is a folder that explains itself: its place, its manifest, its config.yaml, and how to find it again."""
+"""A run is a folder that explains itself: its place, its manifest, its config.yaml."""
 
 import json
 import os
 import re
-import socket
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
 from marquee.errors import ConfigError, JobError
+from marquee.files import write_text
 from marquee.runs.environment import environment
+from marquee.runs.liveness import process
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+LATEST = "latest"  # beside `runs/`: points to the run that was begun last
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 
 # Every manifest has these; they are null until known.
@@ -68,7 +69,7 @@ class Run:
             },
         )
         run.save()
-        write_text(folder / "config.yaml", _yaml(run.manifest["config"] or {}))
+        write_record(folder / "config.yaml", _yaml(run.manifest["config"] or {}))
         point_latest(output, folder)
         return run
 
@@ -88,7 +89,7 @@ class Run:
 
     def save(self) -> None:
         """Write manifest.json atomically."""
-        write_text(self.folder / MANIFEST, json.dumps(_jsonable(self.manifest), indent=2, ensure_ascii=False) + "\n")
+        write_record(self.folder / MANIFEST, json.dumps(_jsonable(self.manifest), indent=2, ensure_ascii=False) + "\n")
 
     def restart(self, overrides: Sequence[str] = ()) -> None:
         """Mark an interrupted run as running again, in this process; `resumed` lists every time it happened."""
@@ -102,7 +103,7 @@ class Run:
         """
         begun_as = self.manifest.get("begun_as") or self.manifest["fingerprint"]
         self.update(config=dict(config), fingerprint=fingerprint, begun_as=begun_as)
-        write_text(self.folder / "config.yaml", _yaml(config))
+        write_record(self.folder / "config.yaml", _yaml(config))
 
 
 def slugged(text: str) -> str:
@@ -113,53 +114,6 @@ def slugged(text: str) -> str:
 def now() -> str:
     """UTC, to the millisecond: 2026-01-31T12:00:00.000+00:00."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-
-
-def process() -> dict[str, Any]:
-    """Who writes this manifest, so that a later look can tell a running run from one whose process is gone."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
-
-
-def process_start(pid: int) -> str | None:
-    """The kernel's start time of a process (clock ticks since boot, after the boot's id), or None where unknown.
-
-    A process id is used again after a while; together with its start time it is not.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot}/{fields[19]}"
-    except (OSError, IndexError):
-        return None
-
-
-def is_alive(owner: Mapping[str, Any] | None) -> bool:
-    """Whether the process of a manifest still runs. One on another machine cannot be seen and counts as alive."""
-    if not owner or owner.get("host") != socket.gethostname():
-        return owner is not None
-    if owner.get("started") is not None:
-        return process_start(owner["pid"]) == owner["started"]
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def is_here(manifest: Mapping[str, Any]) -> bool:
-    """Whether the process of a run is, or was, on this machine, so that it can be told how it is."""
-    return (manifest.get("process") or {}).get("host") == socket.gethostname()
-
-
-def status_of(manifest: Mapping[str, Any]) -> str:
-    """The status to show: `running` with its process gone was interrupted (killed -9, power cut)."""
-    status = manifest.get("status", "failed")
-    return "interrupted" if status == "running" and not is_alive(manifest.get("process")) else status
-
-
-# Reading and finding ------------------------------------------------------------------------------------------------
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -181,71 +135,15 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def run_folders(output: Path) -> list[Path]:
-    """The folders of all runs, by name."""
-    return sorted(file.parent for file in (output / "runs").glob(f"*/{MANIFEST}"))
+# Writing -------------------------------------------------------------------------------------------------------------
 
 
-def run_folders_of(output: Path, fingerprint: str) -> list[Path]:
-    """The folders of the runs that may have a fingerprint: their names begin with its first digits."""
-    return sorted(file.parent for file in (output / "runs").glob(f"{fingerprint[:8]}-*/{MANIFEST}"))
-
-
-def find_run(run: str, output: Path = Path("outputs")) -> Path:
-    """The folder of a run that is named by path, id, fingerprint prefix, id prefix, or `latest`.
-
-    Raises ConfigError for a name that fits no run or several, with the candidates.
-    """
-    if run == "latest":
-        return _latest(output)
-    path = Path(run).expanduser()
-    if (path / MANIFEST).is_file():
-        return path.resolve()
-    if path.name == MANIFEST and path.is_file():
-        return path.parent.resolve()
-    folders = run_folders(output)
-    for folder in folders:
-        if folder.name == run:
-            return folder.resolve()
-    matches = [folder for folder in folders if run and folder.name.startswith(run)]
-    if not matches and len(run) > 8 and re.fullmatch(r"[0-9a-f]+", run):
-        same = [folder for folder in folders if folder.name.startswith(run[:8])]
-        matches = [folder for folder in same if read_manifest(folder)["fingerprint"].startswith(run)]
-    if len(matches) == 1:
-        return matches[0].resolve()
-    if matches:
-        raise ConfigError(f"{run} may be any of these runs; write more of the name:\n" + _names(matches))
-    if path.is_dir():
-        raise ConfigError(f"{run} is a folder without {MANIFEST}, so no run.")
-    raise ConfigError(_no_such_run(run, output, folders))
-
-
-def _no_such_run(run: str, output: Path, folders: list[Path]) -> str:
-    if not folders:
-        return f"There is no run {run}: {output / 'runs'} holds none yet. Start one: marquee train"
-    from marquee.config.targets import closest
-
-    near = closest(run, [folder.name for folder in folders])
-    hint = f" Did you mean {near}?" if near else ""
-    recent = sorted(folders, key=lambda folder: (folder / MANIFEST).stat().st_mtime)[-5:]
-    return f"There is no run {run} in {output / 'runs'}.{hint} The most recent:\n" + _names(reversed(recent))
-
-
-def _names(folders: Any) -> str:
-    return "\n".join(f"  {folder.name}" for folder in folders)
-
-
-def _latest(output: Path) -> Path:
-    pointer = output / "latest"
-    target = pointer
-    if pointer.is_file():  # the text form, where links are not allowed
-        target = output / pointer.read_text(encoding="utf-8").strip()
-    if (target / MANIFEST).is_file():
-        return target.resolve()
-    folders = run_folders(output)
-    if not folders:
-        raise ConfigError(f"There is no latest run: {output / 'runs'} holds none yet. Start one: marquee train")
-    return max(folders, key=lambda folder: read_manifest(folder).get("started") or "").resolve()
+def write_record(file: Path, text: str) -> None:
+    """Replace a file of the output folder in one step. Raises JobError, which says what to do, where that fails."""
+    try:
+        write_text(file, text)
+    except OSError as error:
+        raise _unwritable(file.parent, error) from error
 
 
 def point_latest(output: Path, folder: Path) -> None:
@@ -255,40 +153,13 @@ def point_latest(output: Path, folder: Path) -> None:
     try:
         os.symlink(target, temporary, target_is_directory=True)
     except OSError:
-        temporary.write_text(target + "\n", encoding="utf-8")
+        write_record(output / LATEST, target + "\n")
+        return
     try:
-        os.replace(temporary, output / "latest")
+        os.replace(temporary, output / LATEST)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise _unwritable(output, error) from error
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def write_text(file: Path, text: str) -> None:
-    """Replace a file's content in one step: a reader sees the old text or the new one, also after a power cut."""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}-")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(temporary, 0o666 & ~umask())
-            os.replace(temporary, file)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise _unwritable(file.parent, error) from error
-
-
-def umask() -> int:
-    """What the files and folders of this process are not allowed; reading it means setting it for a moment."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _unwritable(folder: Path, error: OSError) -> JobError:

@@ -5,9 +5,8 @@ from itertools import product
 from typing import Any
 
 from marquee.config.complaints import hydra_errors
-from marquee.config.folders import options
-from marquee.config.targets import closest, signature
-from marquee.config.values import describe, fits, shown
+from marquee.config.compose import options
+from marquee.config.targets import closest
 from marquee.errors import ConfigError
 
 SIGNS = "+~"
@@ -72,19 +71,6 @@ def listed(override: Any) -> list[str]:
         allowed = f"\n  allowed: {', '.join(options(key))}" if options(key) else ""
         raise ConfigError(f"{typed_word(override)}: this list has no values.{allowed}")
     return found
-
-
-def check_settings(sweeper: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of hydra.sweeper by name. Raises ConfigError for each of the wrong type or range."""
-    keys = signature(sweeper).keys
-    wrong = [
-        f"hydra.sweeper.{name}\n  found:   {shown(settings.get(name))}\n  allowed: {describe(key.annotation)}"
-        for name, key in keys.items()
-        if not fits(key.annotation, settings.get(name, key.default))
-    ]
-    if wrong:
-        raise ConfigError("\n\n".join(wrong))
-    return {name: settings.get(name, key.default) for name, key in keys.items()}
 
 
 def _joined(values: dict[str, list[list[str]]], swept: set[str], zipped: Sequence[Any]) -> Iterable[list[list[str]]]:

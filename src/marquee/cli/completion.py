@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Iterable
 
-from marquee.config.folders import groups, options
-from marquee.runs.launch import run_hydra
+from marquee.cli.composing import run_hydra
+from marquee.config.compose import groups, options
 
 
 def complete(words: list[str], verbs: Iterable[str]) -> int:
