@@ -40,7 +40,7 @@ def write_run(
     `data` and `split` are taken into the fingerprints; further keyword arguments replace fields of the manifest.
     """
     values = np.asarray(values, dtype=np.float64)
-    split = {"_target_": "marquee.data.interactions.dataset.splits.Ratio", "test": 0.1, **(split or {})}
+    split = {"_target_": "marquee.data.interactions.splits.Ratio", "test": 0.1, **(split or {})}
     config = {
         "seed": seed,
         "task": {"_target_": "marquee.tasks.recommendation.Recommendation", "ks": [10, 20], "monitor": "ndcg@10",

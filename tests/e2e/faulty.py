@@ -89,7 +89,7 @@ mood: fine
 lift: 1.0
 note: ""
 view:
-  _target_: marquee.data.interactions.dataset.views.Matrix
+  _target_: marquee.data.interactions.views.Matrix
 """
 
 

@@ -44,7 +44,7 @@ def sample(name, **settings):
 
 
 def view(name, **settings):
-    return {"_target_": f"marquee.data.interactions.dataset.views.{name}", **settings}
+    return {"_target_": f"marquee.data.interactions.views.{name}", **settings}
 
 
 def found(config):

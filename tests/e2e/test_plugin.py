@@ -81,7 +81,7 @@ FILES = {
     "conf/model/theatre/fashion.yaml": """
         _target_: theatre.models.fashion.Fashion
         view:
-          _target_: marquee.data.interactions.dataset.views.Matrix
+          _target_: marquee.data.interactions.views.Matrix
         lift: 2.0              # what a play counts; 0 ... 10
         """,
 }

@@ -93,7 +93,7 @@ def test_what_the_framework_supplies_cannot_be_configured():
 def test_a_nested_node_must_be_of_the_annotated_class():
     assert "_target_" in found(*BPR, "model.view=3")["model.view"].allowed
     wrong = found(*BPR, "model.view={_target_: torch.optim.Adam}")
-    assert "sub-class of marquee.data.interactions.dataset.views.Pairs" in wrong["model.view"].allowed
+    assert "sub-class of marquee.data.interactions.views.Pairs" in wrong["model.view"].allowed
 
 
 def test_hydras_own_instructions_inside_a_node_are_unknown_keys():
@@ -107,7 +107,7 @@ def test_a_model_of_ones_own_is_one_module_and_one_yaml(tmp_path, monkeypatch):
         "from typing import Annotated\n"
         "from annotated_types import Ge\n"
         "from marquee.data.spec import InteractionSpec\n"
-        "from marquee.data.interactions.dataset.views import Pairs\n"
+        "from marquee.data.interactions.views import Pairs\n"
         "from marquee.models.base import Recommender\n\n\n"
         "class Thing(Recommender):\n"
         "    def __init__(self, spec: InteractionSpec, *, view: Pairs, dim: Annotated[int, Ge(1)] = 4):\n"
@@ -117,7 +117,7 @@ def test_a_model_of_ones_own_is_one_module_and_one_yaml(tmp_path, monkeypatch):
     yaml.parent.mkdir(parents=True)
     yaml.write_text(
         "_target_: mine_plugin.thing.Thing\ndim: 4\nview:\n"
-        "  _target_: marquee.data.interactions.dataset.views.Pairs\n  batch_size: 8\n"
+        "  _target_: marquee.data.interactions.views.Pairs\n  batch_size: 8\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("MARQUEE_PLUGINS", "mine_plugin")

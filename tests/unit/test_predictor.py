@@ -40,11 +40,11 @@ def saved(folder, data, kind):
     """The run of a model that was fitted (EASE) or only initialised (BPR)."""
     torch.manual_seed(0)
     if kind == "ease":
-        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.interactions.dataset.views.Matrix"
+        model, view = EASE(data.spec, view=Matrix(), l2=1.0), "marquee.data.interactions.views.Matrix"
         node = {"_target_": "marquee.models.linear.ease.EASE", "view": {"_target_": view}, "l2": 1.0}
         model.fit(next(iter(model.view.train_batches(data, 0, 0))))
     else:
-        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.interactions.dataset.views.Pairs"
+        model, view = BPR(data.spec, view=Pairs(batch_size=4), dim=2), "marquee.data.interactions.views.Pairs"
         node = {"_target_": "marquee.models.mf.bpr.BPR", "view": {"_target_": view, "batch_size": 4}, "dim": 2}
     content = {"config": {}, "data": {"spec": data.spec.to_json()}}
     run = Run.create(folder, "a" * 64, kind, content)

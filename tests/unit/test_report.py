@@ -203,7 +203,7 @@ def test_groups_of_users_are_their_activity_and_the_popularity_of_what_was_held_
         "mf/bpr",
         1,
         values,
-        split={"_target_": "marquee.data.interactions.dataset.splits.LeaveOneOut"},
+        split={"_target_": "marquee.data.interactions.splits.LeaveOneOut"},
         validation=0.1,
     )
     (run.folder / "inference").mkdir()

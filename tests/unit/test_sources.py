@@ -208,7 +208,7 @@ def test_a_download_that_cannot_be_kept_names_the_cache(paths):
 
 
 def test_interaction_data_needs_no_torch():
-    modules = "marquee.data.interactions.dataset.movielens, marquee.data.interactions.dataset.known"
+    modules = "marquee.data.interactions.movielens, marquee.data.interactions.known"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

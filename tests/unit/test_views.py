@@ -45,7 +45,7 @@ def test_bitmap_and_search_agree_on_what_was_seen(monkeypatch):
     users = torch.arange(4).repeat_interleave(6)
     items = torch.arange(6).repeat(4)
     by_table = _Seen(DATA.parts["train"], 6).contains(users, items)
-    monkeypatch.setattr("marquee.data.interactions.dataset.views.BITMAP_CELLS", 0)
+    monkeypatch.setattr("marquee.data.interactions.views.BITMAP_CELLS", 0)
     by_search = _Seen(DATA.parts["train"], 6).contains(users, items)
     assert torch.equal(by_table, by_search)
     assert int(by_table.sum()) == 7

@@ -15,7 +15,9 @@ from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import read_model
 from marquee.inference.predictor import Predictor
-from marquee.runs.manifest import find_run, read_manifest, status_of
+from marquee.runs.finding import find_run
+from marquee.runs.liveness import status_of
+from marquee.runs.record import read_manifest
 
 
 def load(run: str | Path = "latest", output: str | Path | None = None) -> Predictor:

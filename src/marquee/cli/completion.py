@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 
 from marquee.cli.composing import run_hydra
-from marquee.config.compose import groups, options
+from marquee.config.folders import groups, options
 
 
 def complete(words: list[str], verbs: Iterable[str]) -> int:

@@ -147,6 +147,7 @@ def _check(parsed: argparse.Namespace) -> int:
     from marquee.config.compose import compose
     from marquee.runs.resume import resumed
     from marquee.runs.threads import set_threads
+    from marquee.search.space import check_spaces
 
     add_config_folder(parsed.config_dir)
     if not parsed.all:
@@ -161,7 +162,7 @@ def _check(parsed: argparse.Namespace) -> int:
     if parsed.overrides:
         raise ConfigError("marquee check --all checks what ships; leave the overrides out, or leave --all out.")
     set_threads({})
-    results = check_all()
+    results = check_all() + check_spaces()
     wrong = [(words, problems) for words, problems in results if problems]
     for words, problems in wrong:
         print(f"marquee train {words}\n", file=sys.stderr)

@@ -91,7 +91,7 @@ def recommend(parsed: argparse.Namespace) -> None:
     _check_output(parsed.output)
     predictor = load(parsed.folder)
     if not isinstance(predictor, RecommendPredictor):
-        predictor.recommend()
+        predictor.recommend()  # which says what it does instead
     if parsed.user:
         table = predictor.recommend(users=parsed.user, k=parsed.k)
     elif parsed.all_users:
@@ -106,22 +106,16 @@ def recommend(parsed: argparse.Namespace) -> None:
 def predict(parsed: argparse.Namespace) -> None:
     """Serve `--text`, `--image` or `--input` with the run in `parsed.folder`."""
     from marquee.apply.predictor import load
-    from marquee.inference.classifier import TextPredictor
-    from marquee.inference.recommender import RecommendPredictor
+    from marquee.inference.classifier import ClassPredictor
 
     _check_output(parsed.output)
     predictor = load(parsed.folder)
-    if isinstance(predictor, RecommendPredictor):
-        raise ConfigError(
-            f"{parsed.folder.name} recommends items; it has no labels to predict. "
-            f"Type: marquee recommend {parsed.folder.name} --user ID"
-        )
-    wanted = "text" if isinstance(predictor, TextPredictor) else "image"
+    if not isinstance(predictor, ClassPredictor):
+        predictor.predict()  # which says what it does instead
+    wanted = predictor.takes
     given = "text" if parsed.text else "image" if parsed.image else None
     if given and given != wanted:
-        raise ConfigError(
-            f"{parsed.folder.name} classifies {wanted}s, and --{given} was given. Use --{wanted} or --input."
-        )
+        raise ConfigError(f"{parsed.folder.name} {predictor.does}, and --{given} was given. Use --{wanted} or --input.")
     if parsed.input is None:
         inputs = parsed.text or parsed.image
         table = predictor.predict(inputs)

@@ -8,33 +8,33 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-_INTERACTIONS, _TEXT, _IMAGES = "marquee.data.interactions.dataset", "marquee.data.text", "marquee.data.images.dataset"
+_INTERACTIONS, _TEXT, _IMAGES = "marquee.data.interactions", "marquee.data.text", "marquee.data.images"
 
 # Dotted names of classes, then and now.
 MOVED = {
-    "marquee.data.interactions.table.InteractionTable": f"{_INTERACTIONS}.table.InteractionTable",
-    "marquee.data.interactions.movielens.MovieLens100K": f"{_INTERACTIONS}.movielens.MovieLens100K",
-    "marquee.data.interactions.movielens.MovieLens1M": f"{_INTERACTIONS}.movielens.MovieLens1M",
-    "marquee.data.interactions.movielens.MovieLensLatestSmall": f"{_INTERACTIONS}.movielens.MovieLensLatestSmall",
-    "marquee.data.interactions.sequences.SequenceFile": f"{_INTERACTIONS}.sequences.SequenceFile",
-    "marquee.data.interactions.splits.LeaveOneOut": f"{_INTERACTIONS}.splits.LeaveOneOut",
-    "marquee.data.interactions.splits.Ratio": f"{_INTERACTIONS}.splits.Ratio",
-    "marquee.data.interactions.splits.GlobalTime": f"{_INTERACTIONS}.splits.GlobalTime",
-    "marquee.data.interactions.predefined.Files": f"{_INTERACTIONS}.predefined.Files",
-    "marquee.data.interactions.views.Pairs": f"{_INTERACTIONS}.views.Pairs",
-    "marquee.data.interactions.views.Sequences": f"{_INTERACTIONS}.views.Sequences",
-    "marquee.data.interactions.views.Matrix": f"{_INTERACTIONS}.views.Matrix",
-    "marquee.data.text.imdb.Imdb": f"{_TEXT}.imdb.Imdb",
-    "marquee.data.text.files.Texts": f"{_TEXT}.files.Texts",
-    "marquee.data.text.views.TextBatches": f"{_TEXT}.views.TextBatches",
-    "marquee.data.images.mnist.Mnist": f"{_IMAGES}.mnist.Mnist",
-    "marquee.data.images.posters.Posters": f"{_IMAGES}.posters.Posters",
-    "marquee.data.images.folder.Images": f"{_IMAGES}.folder.Images",
-    "marquee.data.images.views.ImageBatches": f"{_IMAGES}.views.ImageBatches",
-    "marquee.data.world.datasets.WorldRatings": "marquee.data.world.datasets.WorldRatings",
-    "marquee.data.world.datasets.WorldReviews": "marquee.data.world.datasets.WorldReviews",
-    "marquee.data.world.datasets.WorldPosters": "marquee.data.world.datasets.WorldPosters",
-    "marquee.data.labels.AllLabels": "marquee.data.label_view.AllLabels",
+    "marquee.data.interaction_table.InteractionTable": f"{_INTERACTIONS}.table.InteractionTable",
+    "marquee.data.movielens.MovieLens100K": f"{_INTERACTIONS}.movielens.MovieLens100K",
+    "marquee.data.movielens.MovieLens1M": f"{_INTERACTIONS}.movielens.MovieLens1M",
+    "marquee.data.movielens.MovieLensLatestSmall": f"{_INTERACTIONS}.movielens.MovieLensLatestSmall",
+    "marquee.data.sequences.Sequences": f"{_INTERACTIONS}.sequences.SequenceFile",
+    "marquee.data.splits.LeaveOneOut": f"{_INTERACTIONS}.splits.LeaveOneOut",
+    "marquee.data.splits.Ratio": f"{_INTERACTIONS}.splits.Ratio",
+    "marquee.data.splits.GlobalTime": f"{_INTERACTIONS}.splits.GlobalTime",
+    "marquee.data.predefined.Files": f"{_INTERACTIONS}.predefined.Files",
+    "marquee.data.views.Pairs": f"{_INTERACTIONS}.views.Pairs",
+    "marquee.data.views.Sequences": f"{_INTERACTIONS}.views.Sequences",
+    "marquee.data.views.Matrix": f"{_INTERACTIONS}.views.Matrix",
+    "marquee.data.imdb.Imdb": f"{_TEXT}.imdb.Imdb",
+    "marquee.data.texts.Texts": f"{_TEXT}.files.Texts",
+    "marquee.data.text_views.TextBatches": f"{_TEXT}.views.TextBatches",
+    "marquee.data.mnist.Mnist": f"{_IMAGES}.mnist.Mnist",
+    "marquee.data.posters.Posters": f"{_IMAGES}.posters.Posters",
+    "marquee.data.images.Images": f"{_IMAGES}.folder.Images",
+    "marquee.data.image_views.ImageBatches": f"{_IMAGES}.views.ImageBatches",
+    "marquee.data.world.modules.WorldRatings": "marquee.data.world.datasets.WorldRatings",
+    "marquee.data.world.modules.WorldReviews": "marquee.data.world.datasets.WorldReviews",
+    "marquee.data.world.modules.WorldPosters": "marquee.data.world.datasets.WorldPosters",
+    "marquee.models.baseline.majority.AllLabels": "marquee.data.label_view.AllLabels",
 }
 
 # Keys, then and now.
@@ -69,6 +69,7 @@ def modern_manifest(manifest: Mapping[str, Any]) -> dict[str, Any]:
     if (manifest.get("split") or {}).get("config"):
         renewed["split"] = {**manifest["split"], "config": modern(manifest["split"]["config"])}
     renewed["task"] = manifest.get("task") or _described(renewed)
+    renewed["schema_version"] = 2
     return renewed
 
 

@@ -8,12 +8,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
+from marquee.config.former import modern_manifest
 from marquee.errors import ConfigError, JobError
 from marquee.files import write_text
 from marquee.runs.environment import environment
 from marquee.runs.liveness import process
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 LATEST = "latest"  # beside `runs/`: points to the run that was begun last
 Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
@@ -21,8 +22,8 @@ Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 # Every manifest has these; they are null until known.
 KEYS = (
     "schema_version", "id", "fingerprint", "status", "name", "tags", "sweep", "config", "overrides", "code",
-    "environment", "data", "split", "seed", "started", "finished", "durations", "metrics", "baselines", "oracle",
-    "checkpoint", "error", "process",
+    "environment", "data", "split", "task", "seed", "started", "finished", "durations", "metrics", "baselines",
+    "oracle", "checkpoint", "error", "process",
 )  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{file} has schema_version {manifest['schema_version']}; this Marquee reads up to {SCHEMA_VERSION}. "
             "Upgrade marquee."
         )
-    return manifest
+    return manifest if manifest.get("schema_version") == SCHEMA_VERSION else modern_manifest(manifest)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

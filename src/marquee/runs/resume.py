@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from marquee.config.compose import Composed
+from marquee.config.former import modern
 from marquee.errors import ConfigError
 from marquee.runs.finding import find_run
 from marquee.runs.record import read_manifest
@@ -37,7 +38,7 @@ def resumed(composed: Composed) -> tuple[Composed, Path]:
             f"  fix:     marquee train resume={folder.name}, or start a new run without resume"
         )
     file, manifest = folder / "config.yaml", read_manifest(folder)
-    config = yaml.safe_load(file.read_text(encoding="utf-8")) if file.is_file() else manifest["config"]
+    config = modern(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else manifest["config"]
     # The number of threads decides the last digits of a sum: go on with as many as the run had.
     if threads := (manifest.get("environment") or {}).get("threads"):
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))

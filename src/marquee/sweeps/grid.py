@@ -5,7 +5,7 @@ from itertools import product
 from typing import Any
 
 from marquee.config.complaints import hydra_errors
-from marquee.config.compose import options
+from marquee.config.folders import options
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
 

@@ -42,7 +42,7 @@ class MovieLens100K(MovieLens):
     """100,000 ratings (1 to 5) of 1,682 movies by 943 users, 1997 to 1998, with times."""
 
     name = "movielens_100k"
-    recorded_as = "marquee.data.interactions.movielens.MovieLens100K"
+    recorded_as = "marquee.data.movielens.MovieLens100K"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_100K, "u.data", "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"),
         "items": _file(ML_100K, "u.item", "553841ebc7de3a0fd0d6b62a204ea30c1e651aacfb2814c7a6584ac52f2c5701"),
@@ -78,7 +78,7 @@ class MovieLens1M(MovieLens):
     """
 
     name = "movielens_1m"
-    recorded_as = "marquee.data.interactions.movielens.MovieLens1M"
+    recorded_as = "marquee.data.movielens.MovieLens1M"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(
             ML_1M,
@@ -111,7 +111,7 @@ class MovieLensLatestSmall(MovieLens):
     """100,836 ratings (0.5 to 5) of 9,724 movies by 610 users, 1996 to 2018 (the edition of September 2018)."""
 
     name = "movielens_latest_small"
-    recorded_as = "marquee.data.interactions.movielens.MovieLensLatestSmall"
+    recorded_as = "marquee.data.movielens.MovieLensLatestSmall"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(
             ML_LATEST_SMALL, "ratings.csv", "aa289ca83157595d0df6aea1be6a4ded676ddc4385472e8313a8ed9805352646"

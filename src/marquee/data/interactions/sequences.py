@@ -28,7 +28,7 @@ class SequenceFile(InteractionData):
     """
 
     name = "sequences"
-    recorded_as = "marquee.data.interactions.sequences.SequenceFile"
+    recorded_as = "marquee.data.sequences.Sequences"
     ordered = True
 
     def __init__(

@@ -34,7 +34,7 @@ class InteractionTable(InteractionData):
     """
 
     name = "interactions"
-    recorded_as = "marquee.data.interactions.table.InteractionTable"
+    recorded_as = "marquee.data.interaction_table.InteractionTable"
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ class WorldRatings(InteractionData):
     """What the world's people watched and how they rated it. User ids are 1 ... 1000, item ids 1 ... 400."""
 
     name = "world_ratings"
-    recorded_as = "marquee.data.world.datasets.WorldRatings"
+    recorded_as = "marquee.data.world.modules.WorldRatings"
     preparation = catalogue.VERSION
 
     def __init__(
