@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from marquee.compare.analysis import compare
-from marquee.compare.plots import write_plots
-from marquee.compare.report.charts import parallel_rows
 from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
+from marquee.compare.report.hyperparameters import parallel_rows
+from marquee.compare.report.plots import write_plots
 from marquee.errors import JobError
 
 from ..finished_runs import CLASSES, write_run

@@ -19,7 +19,7 @@ from marquee.compare.ranks import Ranks
 from marquee.compare.report.breakdown import breakdowns
 from marquee.compare.report.evidence import gather, to_draw
 from marquee.compare.report.figures import figures
-from marquee.compare.report.importance import eta_squared, importance
+from marquee.compare.report.hyperparameters import eta_squared, importance
 from marquee.compare.report.page import page
 from marquee.compare.report.rank_diagram import cliques
 from marquee.compare.report.rows import table
@@ -254,7 +254,7 @@ def test_without_the_extra_the_message_says_what_to_install(output, monkeypatch,
     import argparse
 
     real = util.find_spec
-    monkeypatch.setattr("marquee.compare.report.extra.find_spec", lambda name: None if name == "altair" else real(name))
+    monkeypatch.setattr("marquee.compare.report.find_spec", lambda name: None if name == "altair" else real(name))
     words = dict.fromkeys(["metric", "by", "reference", "format", "output", "plots"])
     for own in ({"format": "html"}, {"output": tmp_path / "x.html"}, {"plots": tmp_path / "x"}):
         with pytest.raises(ConfigError, match=r"altair\.\n.*pip install 'marquee\[report\]'"):

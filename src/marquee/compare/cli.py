@@ -9,7 +9,7 @@ from pathlib import Path
 
 from marquee.compare.analysis import compare as analyse
 from marquee.compare.formats import SUFFIXES, show, written
-from marquee.compare.report.extra import need_report
+from marquee.compare.report import need_report
 from marquee.compare.results import Comparison
 from marquee.errors import JobError
 
@@ -39,9 +39,9 @@ def compare(parsed: argparse.Namespace) -> None:
 
 def _drawn(parsed: argparse.Namespace, comparison: Comparison, form: str) -> str | None:
     """Write the figures of `--plots`; the page, if it is asked for."""
-    from marquee.compare.plots import write_plots
     from marquee.compare.report.evidence import gather
     from marquee.compare.report.figures import figures
+    from marquee.compare.report.plots import write_plots
 
     evidence = gather(parsed.paths)
     made = figures(comparison, evidence)

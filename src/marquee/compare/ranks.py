@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee.compare.choice import one_for_each_model
-from marquee.compare.collect import Block
+from marquee.compare.groups import Block, one_for_each_model
 from marquee.compare.statistics import ALPHA
 
 

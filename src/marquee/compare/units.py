@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from marquee.compare.collect import Group
+from marquee.compare.groups import Group
 from marquee.runs.manifest import Run
 
 FILE = "per_unit.parquet"
