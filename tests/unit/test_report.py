@@ -247,6 +247,7 @@ def test_a_page_of_five_hundred_runs_is_at_most_five_megabytes(tmp_path):
     assert "8 of 500 configurations are drawn" in " ".join(by_name["validation-curves"].notes)
     assert len({row["label"] for row in by_name["parallel-coordinates"].rows["parallel-1"]}) == 200
     assert "the first 200 of 500" in " ".join(by_name["parallel-coordinates"].notes)
+    assert sum(row["kind"] == "model" for row in by_name["scores-ndcg-10"].rows["scores-ndcg-10"]) == 30
     assert max(len(rows) for rows in by_name["validation-curves"].rows.values()) <= 8 * 100
 
 

@@ -51,6 +51,47 @@ def _data_names(node: Any) -> set[str]:
     return set().union(*map(_data_names, node)) if isinstance(node, list) else set()
 
 
+def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Horizontal bars from zero, a dot for each seed, and a line where the best possible score is known.
+
+    `rows`, from the top: label (a newline breaks it), kind (model, baseline, oracle), mean, low and high (of the line
+    on a bar, or null), end (where the text stands), text, n. `seeds`, the data of `<name>-seeds`: label, seed, value.
+    """
+    base = alt.Chart(alt.NamedData(name))
+    order = [row["label"] for row in rows]
+    lines = max(label.count("\n") + 1 for label in order)
+    words = "split(datum.label, '\\n')"
+    # Vega centres the first line of a label on its bar; the whole label shall be.
+    raised = [{"test": f"length({words}) == {count}", "value": 6 - 6 * count} for count in range(2, lines + 1)]
+    axis = {"labelLimit": 0, "ticks": False, "domain": False, "labelExpr": words}
+    axis |= {"labelOffset": {"condition": raised, "value": 0}} if raised else {}
+    y = alt.Y("label:N", sort=order, title=None, axis=axis)
+    x = alt.X("mean:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    colours_of = alt.Scale(domain=["model", "baseline", "oracle"], range=[PALETTE[0], GREY, PALETTE[1]])
+    pale = [{"test": "datum.kind == 'baseline'", "value": 0.6}, {"test": "datum.kind == 'oracle'", "value": 0.5}]
+    tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("mean:Q", format=".4f"),
+            alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"),
+            alt.Tooltip("n:Q", title="seeds")]  # fmt: skip
+    ceiling = base.mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=PALETTE[1]).encode(alt.X("mean:Q", title=title))
+    bars = base.mark_bar(size=13).encode(
+        x, y, alt.Color("kind:N", scale=colours_of, legend=None), tooltip=tips, opacity={"condition": pale, "value": 1}
+    )
+    layers = [ceiling.transform_filter("datum.kind == 'oracle'"), bars]
+    if any(row["low"] is not None for row in rows):
+        line = base.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q", title=title), alt.X2("high:Q"), y)
+        layers.append(line.transform_filter("isValid(datum.low)"))
+    if seeds:
+        dots = alt.Chart(alt.NamedData(f"{name}-seeds")).mark_point(
+            filled=True, size=26, opacity=1, color="halo", stroke=GREY, strokeWidth=1
+        )
+        own = [alt.Tooltip("seed:N"), alt.Tooltip("value:Q", format=".4f")]
+        layers.append(dots.encode(alt.X("value:Q", title=title), y, tooltip=own))
+    texts = base.encode(alt.X("end:Q", title=title), y, alt.Text("text:N"))
+    for stroke in ({"stroke": "halo", "strokeWidth": 3}, {}):  # a number may lie on the line of the best possible
+        layers.append(texts.mark_text(align="left", dx=6, **stroke))
+    return specification(alt.layer(*layers), height=alt.Step(max(22, 14 * lines + 6)))
+
+
 def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int) -> dict[str, Any]:
     """Mean over seeds as lines with bands; rows have label, epoch, mean, low, high, seeds.
 

@@ -1,5 +1,6 @@
 """The figures of a comparison: what each shows, in words and as rows, before anything is drawn."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,29 +12,31 @@ from marquee.compare.report.evidence import Evidence, Recorded, to_draw
 from marquee.compare.report.hyperparameters import importance_figure, parallel_figure
 from marquee.compare.report.names import brief_labels, cost_title, metric_title
 from marquee.compare.report.rank_diagram import rank_figure
-from marquee.compare.results import COSTS, BlockResult, Comparison, Configuration, MetricResult
+from marquee.compare.results import COSTS, BlockResult, Comparison, Configuration, MetricResult, Score
+from marquee.runs.listing import number
 
-MOST_DRAWN = 8  # configurations in a figure that has a colour for each
+MOST_ROWS = 30  # configurations in a figure that has a row for each
+MOST_DRAWN = 8  # and in one that has a colour for each
 MOST_POINTS = 100  # of a curve
 
 
 def figures(comparison: Comparison, evidence: Evidence) -> list[Figure]:
     """Every figure that the runs hold something for, block by block."""
     found = []
-    for number, block in enumerate(comparison.blocks, start=1):
+    for place, block in enumerate(comparison.blocks, start=1):
         chosen = _briefly(to_draw(block, evidence, MOST_DRAWN))
         left = _left(len(block.configurations), len(chosen))
-        made = _curves(evidence, chosen, left)
+        made = [*_scores(block, evidence), *_curves(evidence, chosen, left)]
         for result in block.metrics:
             made += _costs(block, result)
         made += [*parallel_figure(block, evidence), *importance_figure(block, evidence)]
         made += group_figures(block, evidence, chosen, left)
         several = len(comparison.blocks) > 1
         for figure in made:
-            prefix = f"block{number}-" if several else ""
+            prefix = f"block{place}-" if several else ""
             figure.rows = {f"{prefix}{name}": rows for name, rows in figure.rows.items()}
             figure.variants = {name: _renamed(spec, prefix) for name, spec in figure.variants.items()}
-            figure.name, figure.block = prefix + figure.name, number
+            figure.name, figure.block = prefix + figure.name, place
         found += made
     if comparison.ranks is not None:
         found.append(rank_figure(comparison))
@@ -48,6 +51,64 @@ def _renamed(spec: Any, prefix: str) -> Any:
             for key, value in spec.items()
         }
     return [_renamed(value, prefix) for value in spec] if isinstance(spec, list) else spec
+
+
+def _scores(block: BlockResult, evidence: Evidence) -> list[Figure]:
+    """Test scores beside baselines and oracle, a figure for each metric, that which the runs were watched by first."""
+    chosen = to_draw(block, evidence, MOST_ROWS)
+    names = {row.label: _wrapped(brief.label) for row, brief in zip(chosen, _briefly(chosen), strict=True)}
+    monitor = next((run.monitor for row in chosen for run in evidence.of(row)), "")
+    found = []
+    for result in sorted(block.metrics, key=lambda result: result.metric != monitor):
+        ceiling = "best possible" if result.direction else "oracle"
+        shown = [score for score in result.scores if score.kind != "model" or score.label in names]
+        shown.sort(key=lambda score: score.mean, reverse=result.direction != "min")
+        bars = [_bar(ceiling if score.kind == "oracle" else names.get(score.label, score.label), score)
+                for score in shown]  # fmt: skip
+        several = {score.label for score in shown if len(score.values) > 1}
+        dots = [{"label": names[row.label], "seed": run.manifest["seed"], "value": rounded(value)}
+                for row in chosen if row.label in several for run in evidence.of(row)
+                if (value := run.manifest["metrics"].get(f"test/{result.metric}")) is not None]  # fmt: skip
+        drawn = sum(bar["kind"] == "model" for bar in bars)
+        if not drawn:
+            continue
+        name, title = "scores-" + file_name(result.metric), metric_title(result.metric)
+        rows = {name: bars, **({f"{name}-seeds": dots} if dots else {})}
+        spec = charts.scores(name, f"{title} (dots: seeds)" if dots else title, bars, dots)
+        found.append(Figure(name, f"Test {title} on {block.title}", _scores_caption(block, result, bars, dots),
+                            {title: spec}, rows, notes=_left(len(result.models), drawn)))  # fmt: skip
+    return found
+
+
+def _bar(label: str, score: Score) -> dict[str, Any]:
+    """A row of the scores: `low` and `high` only where there is one seed, since more are drawn as dots."""
+    interval = score.interval if score.interval_over == "units" else None
+    low, high = map(rounded, interval) if interval else (None, None)
+    ends = [score.mean, *(score.values if score.kind == "model" else []), *([] if high is None else [high])]
+    return {"label": label, "kind": score.kind, "mean": rounded(score.mean), "low": low, "high": high,
+            "end": rounded(max(ends)), "text": number(score.mean), "n": len(score.values)}  # fmt: skip
+
+
+def _scores_caption(block: BlockResult, result: MetricResult, bars: list[dict], dots: list[dict]) -> str:
+    kinds = {bar["kind"] for bar in bars}
+    parts = [
+        f"Test {metric_title(result.metric)} of each configuration{', the best on top' if result.direction else ''}."
+    ]
+    if dots:
+        parts.append("Bar: mean over seeds; dot: one seed.")
+    if any(bar["low"] is not None for bar in bars):
+        parts.append(f"Line on a bar: 95 % interval over {block.unit}, where there is one seed.")
+    if "baseline" in kinds:
+        parts.append("Grey: baselines.")
+    if "oracle" in kinds:
+        what = "the best score that any model could reach, which is known here" if result.direction else "the oracle"
+        parts.append(f"Dashed line: {what}.")
+    return " ".join(parts)
+
+
+def _wrapped(label: str) -> str:
+    """On as many lines as a label needs beside its bar."""
+    return "\n".join(textwrap.wrap(label, 36)) or label
 
 
 def _curves(evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]) -> list[Figure]:
