@@ -121,7 +121,7 @@ def _no_reference(name: str, blocks: Sequence[Block]) -> str:
 
 
 def remarks(block: Block, metrics: Sequence[str], unit: str) -> list[str]:
-    """Sentences about a block; none where everything is as it should be. `unit` is "users" or "examples"."""
+    """Sentences on unequal seeds, code, machines and baselines, and on missing values. `unit`: users or examples."""
     return [*_seeds(block, unit), *_code(block), *_machine(block), *_baselines(block, metrics), *_gaps(block, metrics)]
 
 

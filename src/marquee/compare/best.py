@@ -31,9 +31,10 @@ DROPPED = ("seed", "paths", "tracker", "name", "tags", "resume", "hydra", "sweep
 
 
 def print_best(paths: Sequence[Path], metric: str | None = None, save: str | None = None) -> None:
-    """For each block a comment, which a shell ignores, and the command; `save` (experiment/NAME) keeps it as a recipe.
+    """Print the command of each block's best configuration, below a comment, which a shell ignores.
 
-    Raises ConfigError where no run has the validation metric, and where a recipe cannot be saved.
+    `save` (experiment/NAME) keeps it as a recipe, too. Raises ConfigError where no run has the validation metric, and
+    where a recipe cannot be saved.
     """
     if save:
         new_file(save)  # before anything is printed
@@ -158,7 +159,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
 
 
 def new_file(name: str) -> Path:
-    """Where the recipe of this name is to be written. Raises ConfigError for a name that cannot be or is taken."""
+    """The file of a new recipe. Raises ConfigError for a name that is not experiment/NAME, or that is taken."""
     file = recipe_folder() / f"{_checked(name)}.yaml"
     if file.exists():
         raise ConfigError(f"{file} exists and is not overwritten. Choose another: --save experiment/NAME")
@@ -166,7 +167,10 @@ def new_file(name: str) -> Path:
 
 
 def recipe_folder() -> Path:
-    """Where recipes of one's own go: the first folder of MARQUEE_CONF, else ./conf. Never an installed package's."""
+    """The folder of one's own recipes: the first of MARQUEE_CONF, else ./conf.
+
+    Raises ConfigError where that is the installed package's own.
+    """
     named = [name for name in os.environ.get("MARQUEE_CONF", "").split(os.pathsep) if name]
     folder = Path(named[0]).expanduser().resolve() if named else Path.cwd() / "conf"
     if folder.resolve() == Path(__file__).resolve().parents[1] / "conf":
@@ -175,7 +179,7 @@ def recipe_folder() -> Path:
 
 
 def command_of(name: str, folder: Path) -> str:
-    """What trains a recipe; a folder that is not searched by itself is named."""
+    """The command that trains a recipe; it names the folder where that is not searched anyway."""
     known = folder.resolve() in [place.resolve() for place in conf_folders()]
     place = "" if known else f"--config-dir {shlex.quote(os.path.relpath(folder))} "
     return f"marquee train {place}{name.replace('/', '=', 1)}"

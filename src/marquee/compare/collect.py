@@ -15,7 +15,7 @@ from marquee.sweeps.store import RECORD, Sweep
 
 @dataclass
 class LeftOut:
-    """A run that is in no table, and why."""
+    """A run that is in no table, with its status (failed, repeated, ...) and why."""
 
     run: str
     status: str
@@ -23,7 +23,7 @@ class LeftOut:
 
 
 def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
-    """Blocks, the largest first, and the runs that are in none.
+    """The finished runs that `paths` mean as blocks, the largest first, and the runs that are left out.
 
     Raises ConfigError for a path without runs, and where no run is finished.
     """
@@ -56,7 +56,10 @@ def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
 
 
 def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that paths mean: a run's own, a sweep's, or all in an outputs folder (or `runs`). Each once."""
+    """The run folders that paths mean, each once: a run's own, a sweep's, or all of an outputs folder (or `runs`).
+
+    Raises ConfigError for a path without runs.
+    """
     found: dict[Path, None] = {}
     for path in map(located, paths):
         place = path.parent if path.name == MANIFEST else path

@@ -90,7 +90,7 @@ def best_on_validation(groups: Sequence[Group], metric: str, direction: str | No
 
 
 def one_for_each_model(block: Block) -> tuple[Block, list[str]]:
-    """The block with the best configuration of each model, and what was chosen from what.
+    """The block reduced to the best configuration of each model, and notes on what was chosen from what.
 
     Where validation results are missing, nothing can be chosen and all of a model's configurations stay.
     """
@@ -113,7 +113,7 @@ def one_for_each_model(block: Block) -> tuple[Block, list[str]]:
 
 
 def name_groups(block: Block) -> None:
-    """Give each group its label."""
+    """Set `label` and `differing` of each group: its model, and the keys that tell it from others of that model."""
     configs = []
     for group in block.groups:
         config = identity(group.manifest["config"])
@@ -125,7 +125,7 @@ def name_groups(block: Block) -> None:
 
 
 def labels(models: Sequence[str], configs: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[dict[str, Any]]]:
-    """A label for each configuration ("mf/bpr l2=0.01") and the keys in it in full ({"model.l2": 0.01}).
+    """A label for each configuration ("mf/bpr l2=0.01"), and the keys in it in full ({"model.l2": 0.01}).
 
     Two configurations of one model are told apart by the keys that differ between configurations of the same class,
     so that `optimizer=SGD` beside `optimizer=Adam` does not bring along every setting that only one of them has.

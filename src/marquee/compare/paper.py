@@ -35,7 +35,7 @@ def export(
     sweep: str, target: Path, output: Path, metrics: Sequence[str] = (), by_model: bool = False,
     reference: str | None = None,
 ) -> list[str]:  # fmt: skip
-    """Write the package of a sweep (or of any folder of runs) to `target`; returns what its reader should be warned of.
+    """Write the package of a sweep (or of any folder of runs) to `target`; returns warnings for its reader.
 
     The folder appears whole or not at all. Raises ConfigError where it holds something already or where there is
     nothing to compare, JobError where it cannot be written.
@@ -96,7 +96,7 @@ def commands(source: Path, used: Iterable[Recorded]) -> str:
 
 
 def sums(folder: Path) -> str:
-    """A line a file as `sha256sum -c` reads it, all but the list itself."""
+    """The sha256 of every file but the list itself, one a line, as `sha256sum -c` reads them."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS)
     return "".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
 
@@ -171,7 +171,7 @@ def readme(
     runless: Sequence[Runless],
     warnings: Sequence[str],
 ) -> str:
-    """README.md of the package. `files` are the names of the figures that were written."""
+    """The README.md of the package; `files` are the names of the figures that were written."""
     counted = f"{len(used)} finished run{'s' * (len(used) > 1)}"
     today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
     parts = [

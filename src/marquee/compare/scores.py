@@ -16,7 +16,7 @@ from marquee.seeding import numpy_generator
 
 
 def configuration(group: Group) -> Configuration:
-    """What a row is and what it cost."""
+    """The row of a group: its settings, seeds and runs, and costs averaged over runs."""
     manifests = [run.manifest for run in group.runs]
     # The clock of a resumed run goes on where it stopped, since manifests have a cost; before, it began anew.
     timed = [manifest for manifest in manifests if manifest.get("cost") or not manifest.get("resumed")]
@@ -36,7 +36,10 @@ def configuration(group: Group) -> Configuration:
 
 
 def scores(block: Block, metric: str, configurations: Sequence[Configuration], reference: Group | None) -> MetricResult:
-    """The scores of one metric; `compare_pairs` fills in the tests."""
+    """Mean, spread and interval of each configuration by one metric, beside baselines and oracle, the best first.
+
+    The tests are filled in by `compare_pairs`.
+    """
     direction = block.direction(metric)
     models, costs = [], {}
     for group, row in zip(block.groups, configurations, strict=True):
@@ -106,7 +109,9 @@ def _mean(values: Sequence[Any]) -> float | None:
 
 
 def compare_pairs(block: Block, results: list[MetricResult], units: Units) -> int:
-    """Fill in the tests, the winners, and the interval over units where there is one seed; returns how many tests.
+    """Test every configuration against the best and the reference; returns the number of tests.
+
+    Fills in the tests, the winners, and the interval over units of configurations with one seed.
 
     All tests of a block are one family for Holm: every metric, against the best and against the reference.
     """

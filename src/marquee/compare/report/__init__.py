@@ -8,7 +8,7 @@ PACKAGES = ("altair", "jinja2", "vl_convert")
 
 
 def need_report() -> None:
-    """Raises ConfigError where a package of the extra `report` is missing."""
+    """Check that the extra `report` is installed. Raises ConfigError that says what to type where it is not."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise ConfigError(

@@ -24,7 +24,10 @@ MOST_CLASSES = 12
 
 @dataclass
 class Bar:
-    """The mean of one configuration in one group, over its units, each averaged over seeds; 95 % by the normal."""
+    """The mean of one configuration over the units of one group, each averaged over seeds.
+
+    `low` and `high` are the 95 % interval by the normal distribution, `n` is the number of units.
+    """
 
     group: str
     label: str
@@ -45,7 +48,7 @@ class Breakdown:
 
 
 def breakdowns(block: BlockResult, evidence: Evidence, rows: Sequence[Configuration], metric: str) -> list[Breakdown]:
-    """Everything by which this block's units can be grouped; nothing where the tables hold no such metric."""
+    """Means of `metric` by each grouping that the runs recorded; empty where the tables do not hold the metric."""
     tables = {row.label: (row, table) for row in rows if (table := _averaged(evidence.of(row), metric)) is not None}
     if not tables:
         return []
@@ -173,7 +176,7 @@ def _quartiles(values: np.ndarray, unit: str) -> tuple[list[str], np.ndarray]:
 def group_figures(
     block: BlockResult, evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]
 ) -> list[Figure]:
-    """Of the first metric, a figure for each way of grouping; `notes` say which configurations are drawn."""
+    """A figure of the first metric for each way of grouping; `notes` say which configurations are drawn."""
     found = []
     for result in block.metrics[:1]:
         title = metric_title(result.metric)

@@ -40,7 +40,7 @@ class Figure:
 
 
 def file_name(text: str) -> str:
-    """`ndcg@10 By class` is ndcg-10-by-class."""
+    """A title as the name of a file: `ndcg@10 By class` is ndcg-10-by-class."""
     return "-".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
 
 
@@ -93,7 +93,7 @@ def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequenc
 
 
 def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int) -> dict[str, Any]:
-    """Mean over seeds as lines with bands; rows have label, epoch, mean, low, high, seeds.
+    """Lines of the mean over seeds, with bands; rows have label, epoch, mean, low, high, seeds.
 
     `order` gives the colours, the same in all figures; `shown` are those of them that this one has.
     """
@@ -118,7 +118,11 @@ def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence
 
 
 def quality_cost(name: str, title: str, cost: str, data: Sequence[dict[str, Any]], references: int) -> dict[str, Any]:
-    """A point for each configuration; `data` has label, model, mean, low, high, n, the costs, and front_<cost>."""
+    """A point for each configuration over its cost.
+
+    `data` has label, model, mean, low, high, n, the costs and front_<cost>; `references` is how many lines
+    `<name>-lines` has.
+    """
     models = list(dict.fromkeys(entry["model"] for entry in data))
     base = alt.Chart(alt.NamedData(name)).transform_filter(f"isValid(datum.{cost})")
     x = alt.X(f"{cost}:Q", **_cost_axis(cost, [entry[cost] for entry in data if entry[cost] is not None]))

@@ -163,7 +163,7 @@ def importance_figure(block: BlockResult, evidence: Evidence) -> list[Figure]:
 
 @dataclass
 class Importance:
-    """Of one key: share in 0..1, `chance` what it would be on average if the key did nothing."""
+    """The importance of one key: eta squared in 0..1, and what it would be on average if the key did nothing."""
 
     key: str
     share: float
@@ -192,7 +192,7 @@ def importance(runs: Sequence[Recorded], keys: Sequence[str]) -> list[Importance
 
 
 def eta_squared(values: np.ndarray, levels: Sequence[Any]) -> float:
-    """Sum of squares between groups / total sum of squares. `values` [n] must vary."""
+    """The sum of squares between levels / the total sum of squares, of `values` [n], which must vary."""
     mean = values.mean()
     names = np.array([str(level) for level in levels])
     between = sum(

@@ -30,7 +30,11 @@ def page(
     folder: Path | None = None,
     made: Sequence[Figure] | None = None,
 ) -> str:
-    """The HTML. `names` says what was compared, `folder` where the page will lie, `made` its figures if made before.
+    """The page as HTML.
+
+    names   what was compared, as it was typed
+    folder  where the page will lie, for its links
+    made    its figures, where they were made before
 
     Names and messages of runs are foreign text: Jinja escapes them, and the data cannot leave its script element.
     """

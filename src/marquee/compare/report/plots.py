@@ -19,7 +19,7 @@ SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch
 
 
 def write_plots(made: Sequence[Figure], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write every variant of every figure; returns the files. Files of the same name are replaced.
+    """Write every variant of every figure in each format; returns the files. Files of the same name are replaced.
 
     Raises JobError where the folder cannot be written.
     """

@@ -32,7 +32,7 @@ def rank_figure(comparison: Comparison) -> Figure:
 
 
 def rank_diagram(name: str, ranks: Ranks) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The specification and its rows. Rank 1 is on the left; the better half is named on the left."""
+    """The diagram as a specification and its rows; rank 1 is on the left, where the better half is named."""
     count = len(ranks.models)
     joined = cliques(ranks)
     half = (count + 1) // 2

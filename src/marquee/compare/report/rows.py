@@ -13,7 +13,7 @@ from marquee.runs.listing import number
 
 @dataclass
 class Cell:
-    """`key` sorts as a number where it is one; an empty one stays at the end whatever the direction."""
+    """One cell: its text, and `key`, by which its column is sorted (None: always last)."""
 
     text: str
     key: float | str | None = None
@@ -23,7 +23,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """Of a model's configuration, or of a baseline or the oracle, which no filter hides."""
+    """A row of a configuration, or of a baseline or the oracle, which no filter hides."""
 
     label: str
     family: str
@@ -34,7 +34,7 @@ class Row:
 
 @dataclass
 class Table:
-    """One metric of one block."""
+    """The table of one metric of one block; `families` are the models that it can be filtered by."""
 
     metric: str
     columns: list[str]
@@ -118,13 +118,13 @@ def settings(block: BlockResult) -> list[Settings]:
 
 
 class Link:
-    """Relative addresses from the folder of the page, where both lie on one drive."""
+    """Addresses of run folders and logs, relative to the folder of the page where both lie on one drive."""
 
     def __init__(self, page: Path | None):
         self.page = page
 
     def to(self, target: Path | None) -> str | None:
-        """None for what does not exist."""
+        """The address of a file or folder; None where it does not exist."""
         if target is None or not target.exists():
             return None
         try:
