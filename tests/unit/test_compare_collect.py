@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from marquee.compare.collect import collect, find_folders
-from marquee.compare.labels import labels
+from marquee.compare.groups import labels
 from marquee.errors import ConfigError
 from marquee.runs.record import Run
 

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from marquee.compare.analysis import compare
-from marquee.compare.plots import write_plots
-from marquee.compare.report.charts import parallel_rows
 from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
+from marquee.compare.report.hyperparameters import parallel_rows
+from marquee.compare.report.plots import write_plots
 from marquee.errors import JobError
 
 from ..finished_runs import CLASSES, write_run
@@ -45,7 +45,7 @@ def written(output, tmp_path_factory):
 def test_each_figure_is_written_in_each_format(written):
     names = {file.stem for file in written}
     for name in ("block1-validation-curves", "block2-training-loss", "block1-importance", "critical-difference",
-                 "block1-quality-cost-ndcg-10"):  # fmt: skip
+                 "block1-quality-cost-ndcg-10", "block1-scores-ndcg-10"):  # fmt: skip
         assert name in names
     assert len(written) == 3 * len(names)
     assert sorted(path.name for path in written[0].parent.iterdir()) == sorted(file.name for file in written)
@@ -79,6 +79,8 @@ def test_titles_are_as_the_field_writes_them(written):
     assert "Validation NDCG@10" in texts["block1-validation-curves"]
     assert "Training time (s), log scale" in texts["block1-quality-cost-ndcg-10"]
     assert "oracle (ceiling)" in texts["block1-quality-cost-ndcg-10"]
+    assert "Test NDCG@10 on books, ratio" in texts["block1-scores-ndcg-10"]
+    assert "best possible" in texts["block1-scores-ndcg-10"]
     assert "CD = 2.34" in texts["critical-difference"]  # Demšar 2006, table 5a: 2.343 * sqrt(3 * 4 / (6 * 2))
 
 
@@ -97,6 +99,44 @@ def test_a_model_of_one_epoch_is_a_level_line_and_has_no_loss_curve(output):
     assert level[0]["mean"] == level[1]["mean"] == pytest.approx(0.015)  # of 0.01 and 0.02
     losses = made["block1-training-loss"].rows["block1-training-loss"]
     assert {row["label"] for row in losses} == {"mf/bpr", "rnn/gru4rec"}
+
+
+def test_scores_stand_beside_baselines_and_the_best_possible_score(tmp_path):
+    for seed, value in ((1, 0.2), (2, 0.4)):
+        write_run(tmp_path, "mf/bpr", seed, [value, value], validation=0.1, metrics={"test/log_loss": 0.5 * seed})
+    write_run(tmp_path, "linear/ease", 1, [0.0, 0.2], validation=0.2, metrics={"test/log_loss": 0.6})
+    made = figures(compare([tmp_path], ["log_loss", "ndcg@10"]), gather([tmp_path]))
+    ndcg, loss = (figure for figure in made if figure.name.startswith("scores"))  # the watched metric comes first
+    assert (ndcg.name, ndcg.title) == ("scores-ndcg-10", "Test NDCG@10 on world, ratio")
+    rows = ndcg.rows["scores-ndcg-10"]
+    # By hand: (0.2 + 0.4) / 2 and (0 + 0.2) / 2; baselines and the oracle as the manifests have them.
+    assert [(row["label"], row["kind"], row["mean"], row["n"]) for row in rows] == [
+        ("best possible", "oracle", 0.9, 1), ("mf/bpr", "model", 0.3, 2), ("linear/ease", "model", 0.1, 1),
+        ("baseline/popular", "baseline", 0.05, 1), ("baseline/random", "baseline", 0.01, 1),
+    ]  # fmt: skip
+    assert ndcg.rows["scores-ndcg-10-seeds"] == [
+        {"label": "mf/bpr", "seed": 1, "value": 0.2}, {"label": "mf/bpr", "seed": 2, "value": 0.4}
+    ]  # fmt: skip
+    # One seed has no spread: its line is the bootstrap interval over its two users, whose means are 0, 0.1 or 0.2.
+    assert [(row["low"], row["high"], row["end"]) for row in rows[1:3]] == [(None, None, 0.4), (0, 0.2, 0.2)]
+    assert [(row["label"], row["mean"]) for row in loss.rows["scores-log-loss"]] == [
+        ("linear/ease", 0.6), ("mf/bpr", 0.75)
+    ]  # fmt: skip
+    assert "best score that any model could reach" in ndcg.caption
+    assert "Dashed" not in loss.caption
+
+
+def test_long_names_of_configurations_are_broken_and_not_cut(tmp_path):
+    for dim in (8, 16):
+        settings = {"dim": dim, "number_of_negatives": dim, "regularisation_of_items": dim}
+        write_run(tmp_path, "mf/bpr", 1, [0.1, 0.2], settings=settings, validation=0.1 * dim)
+    made = [figure for figure in figures(compare([tmp_path]), gather([tmp_path])) if figure.name == "scores-ndcg-10"]
+    assert made[0].rows["scores-ndcg-10"][1]["label"].split("\n") == [
+        "mf/bpr dim=8 number_of_negatives=8", "regularisation_of_items=8"
+    ]  # fmt: skip
+    (svg, _) = write_plots(made, tmp_path / "figures")
+    assert "number_of_negatives=16" in svg.read_text()
+    assert "…" not in svg.read_text()
 
 
 def test_the_front_of_each_cost_is_what_no_other_beats(output):

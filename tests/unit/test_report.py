@@ -19,7 +19,7 @@ from marquee.compare.ranks import Ranks
 from marquee.compare.report.breakdown import breakdowns
 from marquee.compare.report.evidence import gather, to_draw
 from marquee.compare.report.figures import figures
-from marquee.compare.report.importance import eta_squared, importance
+from marquee.compare.report.hyperparameters import eta_squared, importance
 from marquee.compare.report.page import page
 from marquee.compare.report.rank_diagram import cliques
 from marquee.compare.report.rows import table
@@ -252,6 +252,7 @@ def test_a_page_of_five_hundred_runs_is_at_most_five_megabytes(tmp_path):
     assert "8 of 500 configurations are drawn" in " ".join(by_name["validation-curves"].notes)
     assert len({row["label"] for row in by_name["parallel-coordinates"].rows["parallel-1"]}) == 200
     assert "the first 200 of 500" in " ".join(by_name["parallel-coordinates"].notes)
+    assert sum(row["kind"] == "model" for row in by_name["scores-ndcg-10"].rows["scores-ndcg-10"]) == 30
     assert max(len(rows) for rows in by_name["validation-curves"].rows.values()) <= 8 * 100
 
 
@@ -259,7 +260,7 @@ def test_without_the_extra_the_message_says_what_to_install(output, monkeypatch,
     import argparse
 
     real = util.find_spec
-    monkeypatch.setattr("marquee.compare.report.extra.find_spec", lambda name: None if name == "altair" else real(name))
+    monkeypatch.setattr("marquee.compare.report.find_spec", lambda name: None if name == "altair" else real(name))
     words = dict.fromkeys(["metric", "by", "reference", "format", "output", "plots"])
     for own in ({"format": "html"}, {"output": tmp_path / "x.html"}, {"plots": tmp_path / "x"}):
         with pytest.raises(ConfigError, match=r"altair\.\n.*pip install 'marquee\[report\]'"):

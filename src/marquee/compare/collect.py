@@ -1,86 +1,23 @@
-"""From folders to groups (runs that differ only in their seed) and blocks (groups that may stand in one column)."""
+"""From folders to groups and blocks: which runs are found, which count, and why the others do not."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marquee.compare.labels import labels
+from marquee.compare.groups import Block, Group, name_groups
 from marquee.compare.protocol import configuration_key, protocol_key, switches
-from marquee.config.fingerprint import identity
 from marquee.errors import ConfigError
 from marquee.runs.finding import run_folders
 from marquee.runs.liveness import status_of
 from marquee.runs.record import MANIFEST, Run, read_manifest
 from marquee.sweeps.store import RECORD, Sweep
 
-# Where a smaller value is the better one, and where neither direction is; of all other metrics more is better.
-LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss")
-NEITHER = ("mean_popularity",)
-
-
-@dataclass
-class Group:
-    """One configuration: its finished runs, one a seed, in the order of their seeds."""
-
-    runs: list[Run]
-    label: str = ""
-    differing: dict[str, Any] = field(default_factory=dict)  # the keys of the label in full
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return self.runs[0].manifest
-
-    @property
-    def model(self) -> str:
-        return self.manifest.get("model") or "model"
-
-    def values(self, metric: str) -> list[float]:
-        """`test/ndcg@10` of each run that has it, in the order of seeds."""
-        found = (run.manifest["metrics"].get(metric) for run in self.runs)
-        return [value for value in found if value is not None]
-
-
-@dataclass
-class Block:
-    """Groups of one protocol. `differs` says in words what tells it from the most similar block before it."""
-
-    groups: list[Group]
-    like: int | None = None  # the number of that block, from 1
-    differs: list[str] = field(default_factory=list)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        return self.groups[0].manifest
-
-    @property
-    def runs(self) -> list[Run]:
-        return [run for group in self.groups for run in group.runs]
-
-    @property
-    def monitor(self) -> str:
-        """The metric that most of the runs were watched by."""
-        return Counter(run.manifest["monitor"] for run in self.runs).most_common(1)[0][0]
-
-    def metrics(self) -> list[str]:
-        """All test metrics that any of the runs has."""
-        names = dict.fromkeys(name for run in self.runs for name in run.manifest["metrics"])
-        return [name.removeprefix("test/") for name in names if name.startswith("test/")]
-
-    def direction(self, metric: str) -> str | None:
-        """`max`, `min`, or None for a metric of which neither more nor less is better."""
-        for run in self.runs:
-            if run.manifest["monitor"] == metric and run.manifest.get("mode"):
-                return run.manifest["mode"]
-        name = metric.split("@")[0]
-        return None if name in NEITHER else "min" if name in LOWER else "max"
-
 
 @dataclass
 class LeftOut:
-    """A run that is in no table, and why."""
+    """A run that is in no table, with its status (failed, repeated, ...) and why."""
 
     run: str
     status: str
@@ -88,7 +25,7 @@ class LeftOut:
 
 
 def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
-    """Blocks, the largest first, and the runs that are in none.
+    """The finished runs that `paths` mean as blocks, the largest first, and the runs that are left out.
 
     Raises ConfigError for a path without runs, and where no run is finished.
     """
@@ -121,7 +58,10 @@ def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
 
 
 def find_folders(paths: Sequence[Path]) -> list[Path]:
-    """The run folders that paths mean: a run's own, a sweep's, or all in an outputs folder (or `runs`). Each once."""
+    """The run folders that paths mean, each once: a run's own, a sweep's, or all of an outputs folder (or `runs`).
+
+    Raises ConfigError for a path without runs.
+    """
     found: dict[Path, None] = {}
     for path in map(located, paths):
         place = path.parent if path.name == MANIFEST else path
@@ -184,18 +124,6 @@ def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
 
 def _code(run: Run) -> Any:
     return (run.manifest.get("code") or {}).get("sha256")
-
-
-def name_groups(block: Block) -> None:
-    """Give each group its label."""
-    configs = []
-    for group in block.groups:
-        config = identity(group.manifest["config"])
-        config.pop("seed", None)
-        configs.append(config)
-    words, differing = labels([group.model for group in block.groups], configs)
-    for group, word, keys in zip(block.groups, words, differing, strict=True):
-        group.label, group.differing = word, keys
 
 
 def _nearest(block: Block, before: Sequence[Block]) -> tuple[int | None, list[str]]:

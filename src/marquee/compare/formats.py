@@ -36,7 +36,7 @@ def _print_lines(lines: list[str], width: int | None) -> None:
 
 
 def written(comparison: Comparison, form: str) -> str:
-    """The text of a format other than table and html (which needs the runs, too: see report/page.py)."""
+    """The text of a format: md, latex, csv or json. (The page, html, needs the runs, too: see report/page.py.)"""
     return {"md": markdown, "latex": latex, "csv": comma_separated, "json": as_json}[form](comparison)
 
 

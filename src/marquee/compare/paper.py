@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from marquee import __version__
 from marquee.compare.analysis import compare
 from marquee.compare.collect import located
 from marquee.compare.formats import written
-from marquee.compare.paper_text import environment_text, readme
-from marquee.compare.plots import write_plots
-from marquee.compare.report.evidence import Evidence, Recorded, gather
+from marquee.compare.report.charts import Figure, file_name
+from marquee.compare.report.evidence import Evidence, Recorded, Runless, gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.page import page
+from marquee.compare.report.plots import write_plots
+from marquee.compare.results import Comparison
+from marquee.compare.tables import tests_in_words, verdict
 from marquee.errors import ConfigError, JobError
 from marquee.files import umask
 from marquee.sweeps.store import RECORD, Sweep
@@ -32,7 +35,7 @@ def export(
     sweep: str, target: Path, output: Path, metrics: Sequence[str] = (), by_model: bool = False,
     reference: str | None = None,
 ) -> list[str]:  # fmt: skip
-    """Write the package of a sweep (or of any folder of runs) to `target`; returns what its reader should be warned of.
+    """Write the package of a sweep (or of any folder of runs) to `target`; returns warnings for its reader.
 
     The folder appears whole or not at all. Raises ConfigError where it holds something already or where there is
     nothing to compare, JobError where it cannot be written.
@@ -93,7 +96,7 @@ def commands(source: Path, used: Iterable[Recorded]) -> str:
 
 
 def sums(folder: Path) -> str:
-    """A line a file as `sha256sum -c` reads it, all but the list itself."""
+    """The sha256 of every file but the list itself, one a line, as `sha256sum -c` reads them."""
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file != folder / SUMS)
     return "".join(f"{_sha256(file)}  {file.relative_to(folder).as_posix()}\n" for file in files)
 
@@ -118,3 +121,118 @@ def _sha256(file: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+# What it says ---------------------------------------------------------------------------------------------------------
+
+
+def environment_text(used: Sequence[Recorded]) -> tuple[str, list[str]]:
+    """Interpreter, machine and packages, one a line, and a warning for each that is not the same in all runs."""
+    lines, warnings = ["# Made by marquee export-paper from the manifests of the runs."], []
+    environments = [(run, run.manifest.get("environment") or {}) for run in used]
+    flat = [(run, {key: environment.get(key) for key in ("python", "platform", "cpu", "gpu", "threads")},
+             environment.get("packages") or {}) for run, environment in environments]  # fmt: skip
+    facts = [(key, [(run, facts.get(key)) for run, facts, _ in flat]) for key in flat[0][1]] if flat else []
+    names = sorted({name for _, _, packages in flat for name in packages})
+    code = [(run, _code(run.manifest.get("code") or {})) for run in used]
+    for key, values in [("code", code), *facts]:
+        lines += _line(f"# {key}: ", key, values, warnings)
+    for name in names:
+        lines += _line(f"{name}==", name, [(run, packages.get(name)) for run, _, packages in flat], warnings)
+    return "\n".join(lines) + "\n", warnings
+
+
+def _line(start: str, name: str, values: list[tuple[Recorded, Any]], warnings: list[str]) -> list[str]:
+    by_value: dict[str, list[str]] = {}
+    for run, value in values:
+        by_value.setdefault(str(value) if value is not None else "none", []).append(run.id)
+    common = max(by_value, key=lambda value: len(by_value[value]))
+    if len(by_value) == 1:
+        return [] if common == "none" else [start + common]
+    told = "; ".join(f"{value} ({len(runs)} run{'s' * (len(runs) > 1)})" for value, runs in by_value.items())
+    warnings.append(f"{name} differs between the runs: {told}.")
+    others = [f"#   {name} {value}: {', '.join(runs)}" for value, runs in by_value.items() if value != common]
+    return [f"{start}{common}" if common != "none" else f"# {name}: none in most runs", *others]
+
+
+def _code(code: dict[str, Any]) -> str:
+    commit = f", commit {code['commit'][:12]}" if code.get("commit") else ""
+    changed = " with uncommitted changes" if code.get("dirty") else ""
+    return f"marquee {code.get('version') or '?'}{commit}{changed}, sha256 {(code.get('sha256') or '?')[:12]}"
+
+
+def readme(
+    sweep: str,
+    version: str,
+    comparison: Comparison,
+    made: Sequence[Figure],
+    files: set[str],
+    used: Sequence[Recorded],
+    runless: Sequence[Runless],
+    warnings: Sequence[str],
+) -> str:
+    """The README.md of the package; `files` are the names of the figures that were written."""
+    counted = f"{len(used)} finished run{'s' * (len(used) > 1)}"
+    today = datetime.now(timezone.utc).strftime("%Y-%m-%d")
+    parts = [
+        f"# Results of {_code_span(sweep)}",
+        f"Made on {today} by `marquee export-paper` (Marquee {version}) from {counted}.",
+        *(f"**Note:** {warning}" for warning in warnings),
+        "## Files",
+        "\n".join([
+            "| file | what it is |", "|---|---|",
+            "| `tables/comparison.tex` | the tables for LaTeX (`\\usepackage{booktabs}`), one a block and metric |",
+            "| `tables/comparison.csv` | the same numbers, a row for each block, metric and configuration |",
+            "| `tables/comparison.md` | the same as text, with protocol, tests and remarks |",
+            "| `tables/comparison.json` | everything, in full precision |",
+            "| `figures/` | each figure as SVG, PDF and PNG (384 dots to the inch), a column wide; listed below |",
+            "| `report.html` | tables and figures as one page, which needs no network |",
+            "| `runs/ID/` | of each run: its record, its whole configuration, its curves, its log |",
+            "| `commands.txt` | the commands, as they were typed |",
+            "| `environment.txt` | interpreter, machine and packages of the runs |",
+            "| `SHA256SUMS` | check with `sha256sum -c SHA256SUMS` |",
+        ]),
+        "The tables are `marquee compare` of these runs. The records name the machine and the folders that the runs "
+        "were made on; look through `runs/` before it is published.",
+        "## Protocol and seeds",
+    ]  # fmt: skip
+    for number, block in enumerate(comparison.blocks, start=1):
+        lines = [f"**Block {number}: {block.title}.** {block.protocol}; seeds {', '.join(map(str, block.seeds))}."]
+        if block.like:
+            lines.append(f"Not in one table with block {block.like}: {'; '.join(block.differs)}.")
+        lines += [verdict(result) for result in block.metrics]
+        lines += [tests_in_words(block)] if block.tests else []
+        parts += [lines[0], "\n".join(f"- {line}" for line in [*lines[1:], *block.notes])]
+    parts += ["## Figures", "\n".join(_figure_lines(made, files))]
+    parts += [
+        "## How to repeat it",
+        "Install Marquee and the packages of `environment.txt`, bring the data sets where `marquee train` finds them "
+        "(`MARQUEE_DATA`), and repeat any run from its record. The command says \"identical\", or what differs:",
+        f"```bash\nmarquee rerun runs/{used[0].id}\n```",
+        "The new run lands where the record says (`paths.output`).",
+    ]  # fmt: skip
+    others = [entry for entry in comparison.left_out if entry.status != "repeated"]
+    if comparison.left_out or runless:
+        told = [f"- {_code_span(entry.run)}: {entry.status}. {_code_span(entry.message)}".rstrip() for entry in others]
+        told += [f"- {_code_span(entry.run)}: repeated, a newer run of the same configuration and seed counts."
+                 for entry in comparison.left_out if entry.status == "repeated"]  # fmt: skip
+        told += [f"- {_code_span(job.name)}: {job.status}. {_code_span(job.message)}".rstrip() for job in runless]
+        parts += ["## Not used", "\n".join(told)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _figure_lines(made: Sequence[Figure], files: set[str]) -> list[str]:
+    lines = []
+    for figure in made:
+        names = [figure.name] if len(figure.variants) == 1 else [
+            f"{figure.name}-{file_name(variant)}" for variant in figure.variants
+        ]  # fmt: skip
+        shown = ", ".join(f"`{name}`" for name in names if f"{name}.svg" in files)
+        lines.append(f"- {shown}: {' '.join([figure.caption, *figure.notes])}")
+    return lines
+
+
+def _code_span(text: str) -> str:
+    """Text of a run as it is, on one line: nothing in it is Markdown."""
+    flat = " ".join(str(text).split()).replace("`", "'")
+    return f"`{flat}`" if flat else ""

@@ -28,18 +28,19 @@ def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def protocol_key(manifest: Mapping[str, Any]) -> str:
+    """Equal for runs of one protocol."""
     return json.dumps(protocol(manifest), sort_keys=True)
 
 
 def configuration_key(manifest: Mapping[str, Any]) -> str:
-    """Equal for runs that differ in nothing but their seed (and where they lie, who watches, what they are called)."""
+    """Equal for runs that differ in nothing but their seed, their folder, their tracker and their name."""
     config = identity(manifest["config"])
     config.pop("seed", None)
     return protocol_key(manifest) + canonical(config)
 
 
 def describe(manifest: Mapping[str, Any]) -> str:
-    """The protocol on one line, so that a reader of a table knows what its numbers are numbers of."""
+    """The protocol on one line: data, split, what is ranked, and whether the test set was cut."""
     data, split, config = manifest["data"], manifest["split"], manifest["config"]
     values = ", ".join(f"{key}={brief_value(value)}" for key, value in split["config"].items() if key != "_target_")
     parts = [

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from marquee.compare.choice import one_for_each_model
-from marquee.compare.collect import Block
+from marquee.compare.groups import Block, one_for_each_model
 from marquee.compare.statistics import ALPHA
 
 
 @dataclass
 class Ranks:
-    """average[i] is the mean over data sets of the rank of models[i] (1 is best, ties share)."""
+    """Models ranked over data sets, the best average first; rank 1 is best, and ties share their ranks.
+
+    ranks[data set][model], average[model]; `differ` holds the pairs that Nemenyi's test tells apart.
+    """
 
     data: list[str]
     models: list[str]
@@ -24,11 +26,14 @@ class Ranks:
     statistic: float | None  # Friedman's chi square, k - 1 degrees of freedom; None where all models tie everywhere
     p: float
     critical_difference: float
-    differ: list[tuple[str, str]]  # better, worse
+    differ: list[tuple[str, str]]  # (better, worse)
 
 
 def rank_models(data: list[str], models: list[str], scores: np.ndarray) -> Ranks:
-    """`scores` [data sets, models], more is better; >= 2 data sets and >= 3 models."""
+    """Friedman's and Nemenyi's tests of `scores` [data sets, models], where more is better.
+
+    Needs at least 2 data sets and 3 models.
+    """
     from scipy.stats import friedmanchisquare, rankdata
 
     ranks = rankdata(-scores, axis=1)
@@ -54,7 +59,7 @@ def rank_models(data: list[str], models: list[str], scores: np.ndarray) -> Ranks
 
 
 def critical_difference(models: int, data_sets: int) -> float:
-    """Nemenyi: average ranks further apart than this differ at 5 %. Demšar 2006, section 3.2.2."""
+    """Nemenyi's critical difference: average ranks further apart than this differ at 5 % (Demšar 2006, 3.2.2)."""
     from scipy.stats import studentized_range
 
     q = studentized_range.ppf(1 - ALPHA, models, np.inf) / np.sqrt(2)

@@ -12,7 +12,10 @@ COSTS = ("parameters", "fit_seconds", "best_epoch", *MEASURED_COSTS)
 
 @dataclass
 class PairedTest:
-    """A configuration minus the other one of the pair, in the metric's own unit, over the units of the test set."""
+    """The difference between two configurations over the units of the test set, in the metric's own unit.
+
+    `difference` is the configuration that holds the test minus `against`.
+    """
 
     against: str
     difference: float
@@ -28,7 +31,7 @@ class PairedTest:
 
 @dataclass
 class Score:
-    """One metric of one configuration, or of a baseline or the oracle (then `values` has one for all)."""
+    """One metric of one configuration, of a baseline or of the oracle (these two have one value for all seeds)."""
 
     label: str
     kind: str  # model, baseline, oracle
@@ -55,12 +58,13 @@ class MetricResult:
 
     @property
     def models(self) -> list[Score]:
+        """Without baselines and oracle."""
         return [score for score in self.scores if score.kind == "model"]
 
 
 @dataclass
 class Configuration:
-    """What a row of a block is, and what it cost."""
+    """A row of a block: its settings, its runs and what they cost."""
 
     label: str
     model: str
@@ -77,13 +81,13 @@ class Configuration:
     energy_j: float | None = None
 
     def costs(self) -> dict[str, float | None]:
-        """All that it costs, by the names of the fields."""
+        """Every cost, by the names of the fields."""
         return {name: getattr(self, name) for name in COSTS}
 
 
 @dataclass
 class BlockResult:
-    """What may stand in one column."""
+    """The configurations of one protocol, whose scores may stand in one column, and everything said about them."""
 
     title: str
     data: str

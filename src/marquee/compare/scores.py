@@ -1,17 +1,22 @@
-"""Each configuration's score and cost, beside baselines and oracle."""
+"""Each configuration's score and cost, beside baselines and oracle, and the paired tests between configurations.
+
+The tests are over the users or examples that all configurations of a block were tested on.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from marquee.compare.collect import Block, Group
-from marquee.compare.results import MEASURED_COSTS, Configuration, MetricResult, Score
-from marquee.compare.statistics import seed_interval
+from marquee.compare import statistics
+from marquee.compare.groups import Block, Group
+from marquee.compare.results import MEASURED_COSTS, Configuration, MetricResult, PairedTest, Score
+from marquee.compare.units import Units
+from marquee.seeding import numpy_generator
 
 
 def configuration(group: Group) -> Configuration:
-    """What a row is and what it cost."""
+    """The row of a group: its settings, seeds and runs, and costs averaged over runs."""
     manifests = [run.manifest for run in group.runs]
     # The clock of a resumed run goes on where it stopped, since manifests have a cost; before, it began anew.
     timed = [manifest for manifest in manifests if manifest.get("cost") or not manifest.get("resumed")]
@@ -31,7 +36,10 @@ def configuration(group: Group) -> Configuration:
 
 
 def scores(block: Block, metric: str, configurations: Sequence[Configuration], reference: Group | None) -> MetricResult:
-    """The scores of one metric; the tests are filled in later."""
+    """Mean, spread and interval of each configuration by one metric, beside baselines and oracle, the best first.
+
+    The tests are filled in by `compare_pairs`.
+    """
     direction = block.direction(metric)
     models, costs = [], {}
     for group, row in zip(block.groups, configurations, strict=True):
@@ -59,7 +67,7 @@ def _score(label: str, kind: str, values: Sequence[float]) -> Score:
     score = Score(label, kind, [float(value) for value in values], float(array.mean()))
     if kind == "model" and len(array) > 1:
         score.sd = float(array.std(ddof=1))
-        score.interval, score.interval_over = seed_interval(array), "seeds"
+        score.interval, score.interval_over = statistics.seed_interval(array), "seeds"
     return score
 
 
@@ -95,3 +103,79 @@ def _on_front(score: Score, models: Sequence[Score], costs: dict[str, float | No
 def _mean(values: Sequence[Any]) -> float | None:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else None
+
+
+# Paired tests ---------------------------------------------------------------------------------------------------------
+
+
+def compare_pairs(block: Block, results: list[MetricResult], units: Units) -> int:
+    """Test every configuration against the best and the reference; returns the number of tests.
+
+    Fills in the tests, the winners, and the interval over units of configurations with one seed.
+
+    All tests of a block are one family for Holm: every metric, against the best and against the reference.
+    """
+    number = {group.label: index for index, group in enumerate(block.groups)}
+    pairs: list[tuple[MetricResult, Score, str]] = []
+    differences: list[np.ndarray] = []
+    alone: list[Score] = []
+    own: list[np.ndarray] = []
+    for result in results:
+        values = units.values.get(result.metric, {})
+        columns = {score.label: values[number[score.label]] for score in result.models if number[score.label] in values}
+        models = [score for score in result.models if score.label in columns]
+        for other in dict.fromkeys([result.best, result.reference]):
+            for score in models:
+                mirrored = other == result.reference and score.label == result.best
+                if other in columns and score.label != other and not mirrored:
+                    pairs.append((result, score, other))
+                    differences.append(columns[score.label] - columns[other])
+        alone += [score for score in models if len(score.values) == 1]
+        own += [columns[score.label] for score in models if len(score.values) == 1]
+    if not len(units.ids) or not (pairs or alone):
+        return 0
+    generator = numpy_generator(0, "compare")
+    intervals = statistics.bootstrap_intervals(np.stack(differences + own, axis=1), generator).T.tolist()
+    for score, interval in zip(alone, intervals[len(pairs) :], strict=True):
+        score.interval, score.interval_over = tuple(interval), "units"
+    if pairs:
+        _fill(pairs, np.stack(differences, axis=1), intervals[: len(pairs)], generator)
+    for result in results:
+        _complete(result)
+    return len(pairs)
+
+
+def _fill(pairs: list, differences: np.ndarray, intervals: list, generator: np.random.Generator) -> None:
+    p = statistics.sign_flip_p(differences, statistics.flips_for(len(pairs)), generator)
+    corrected = statistics.holm(p)
+    results = {id(result): result for result, _, _ in pairs}
+    seeds = {(key, score.label): score.values for key, result in results.items() for score in result.models}
+    for index, (result, score, other) in enumerate(pairs):
+        column = differences[:, index]
+        size = statistics.effect(column)
+        better, worse = (size.below, size.above) if result.direction == "min" else (size.above, size.below)
+        test = PairedTest(
+            other, float(column.mean()), tuple(intervals[index]), float(p[index]), float(corrected[index]),
+            bool(corrected[index] < statistics.ALPHA), size.standardised, better, worse,
+            statistics.welch_p(np.array(score.values), np.array(seeds[id(result), other])),
+        )  # fmt: skip
+        if other == result.best:
+            score.against_best = test
+        if other == result.reference:
+            score.against_reference = test
+
+
+def _complete(result: MetricResult) -> None:
+    """The best against the reference (the same test, seen from the other side), and whether the best has won."""
+    by_label = {score.label: score for score in result.models}
+    best, reference = by_label.get(result.best), by_label.get(result.reference)
+    if best is not None and reference is not None and reference.against_best is not None:
+        test = reference.against_best
+        low, high = test.interval
+        best.against_reference = PairedTest(
+            reference.label, -test.difference, (-high, -low), test.p, test.p_holm, test.significant,
+            None if test.effect is None else -test.effect, test.worse, test.better, test.p_seeds,
+        )  # fmt: skip
+    rivals = [score for score in result.models if score is not best]
+    if rivals and all(score.against_best is not None and score.against_best.significant for score in rivals):
+        result.winner = result.best

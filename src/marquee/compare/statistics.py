@@ -64,7 +64,7 @@ def bootstrap_intervals(columns: np.ndarray, generator: np.random.Generator) -> 
 
 
 def flips_for(tests: int) -> int:
-    """Enough sign patterns that the smallest p, multiplied by the number of tests, is still below 0.05."""
+    """The number of sign patterns to draw: the smallest p, times the number of tests, must still be below 0.05."""
     return max(FLIPS, 40 * tests)
 
 
@@ -106,7 +106,7 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 class Effect(NamedTuple):
-    """How large a difference is, over the units of a pair: standardised mean, shares of units above and below zero."""
+    """The size of a difference over units: standardised mean, shares of units (0 to 1) above and below zero."""
 
     standardised: float | None
     above: float
@@ -114,7 +114,7 @@ class Effect(NamedTuple):
 
 
 def effect(differences: np.ndarray) -> Effect:
-    """Cohen's d of pairs (mean / standard deviation of the differences), None where they do not vary."""
+    """Cohen's d of the differences [units] of a pair (mean / standard deviation; None where they do not vary)."""
     spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
     standardised = float(differences.mean()) / spread if spread > 0 else None
     return Effect(standardised, float((differences > 0).mean()), float((differences < 0).mean()))

@@ -42,7 +42,7 @@ class Section:
 
 
 def sections(comparison: Comparison, wide: bool = False) -> list[Section]:
-    """Blocks, then ranks, then what was left out; `wide` gives intervals by their ends, where width is no matter."""
+    """Blocks, then ranks, then the runs left out; `wide`: intervals by both ends instead of their half width."""
     count = len(comparison.blocks)
     found = []
     for place, block in enumerate(comparison.blocks, start=1):
@@ -79,7 +79,7 @@ def _block(block: BlockResult, wide: bool) -> Section:
 
 
 def tests_in_words(block: BlockResult) -> str:
-    """Which tests were made."""
+    """The tests of a block, as the methods section of a paper names them."""
     family = f"Holm-corrected over {block.tests} tests" if block.tests > 1 else "a single test, so not corrected"
     return (
         f"test: paired sign-flip permutation of the differences of {block.unit} ({block.flips:,} flips), each first "
@@ -89,7 +89,7 @@ def tests_in_words(block: BlockResult) -> str:
 
 
 def verdict(result: MetricResult) -> str:
-    """Who is best, and whether that is real."""
+    """The best configuration by one metric, and which others it is told apart from."""
     if result.best is None:
         return f"{result.metric}: no best."
     tests = [(score.label, score.against_best) for score in result.models if score.against_best is not None]

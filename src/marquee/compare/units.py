@@ -6,8 +6,8 @@ from functools import reduce
 
 import numpy as np
 
-from marquee.compare.collect import Group
-from marquee.runs.record import Run
+from marquee.compare.groups import Group
+from marquee.runs.manifest import Run
 
 FILE = "per_unit.parquet"
 # Most metrics are the mean of the column of their own name.
@@ -17,7 +17,12 @@ IDS = ("user", "unit")
 
 @dataclass
 class Units:
-    """values[metric][group's index] is float64 [units], in the order of `ids`; a group without results is absent."""
+    """Per-unit results of the groups of a block, over the units that all of them share.
+
+    ids     [units] user or example numbers, ascending
+    values  values[metric][index of the group] is float64 [units], averaged over seeds; absent: no results
+    notes   what could not be used, and why
+    """
 
     ids: np.ndarray
     values: dict[str, dict[int, np.ndarray]]
@@ -25,7 +30,10 @@ class Units:
 
 
 def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
-    """The units that all readable tables share. A table that does not give its run's own metric is not used."""
+    """Read the tables of all runs, and keep the units that they share.
+
+    A table whose mean is not the metric that its run's manifest states is not used; the notes say so.
+    """
     notes: list[str] = []
     tables: list[tuple[int, np.ndarray, dict[str, np.ndarray]]] = []
     used: dict[int, int] = {}

@@ -1,8 +1,13 @@
-"""Is a YAML value what an annotation asks for? Strict: true is no integer, "3" is no number, ranges hold."""
+"""Is a YAML value what an annotation asks for? Strict: true is no integer, "3" is no number, ranges hold.
+
+And how a value is written: in words, in YAML, and in the grammar of overrides.
+"""
 
 import json
+import re
 import types
 import typing
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union
@@ -124,6 +129,20 @@ def shown(value: Any) -> str:
     if isinstance(value, str):
         return value if value and value.strip() == value else repr(value)
     return str(value)
+
+
+def spelled(value: Any) -> str:
+    """A value in the grammar of overrides, as one would type it after `key=`; Hydra reads the same value back."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{spelled(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(spelled, value)) + "]"
+    if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z_/][\w./@-]*", value) or value.lower() in _NOT_TEXT):
+        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+_NOT_TEXT = ("null", "true", "false", "nan", "inf")
 
 
 def kind(value: Any) -> str:

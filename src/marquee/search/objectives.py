@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from marquee.compare.collect import LOWER, NEITHER
 from marquee.config.targets import closest
 from marquee.errors import ConfigError, JobError
+from marquee.metrics.direction import direction
 
 # Where a finished run's manifest has them; of each, less is better.
 COSTS: dict[str, tuple[str, ...]] = {
@@ -80,10 +80,12 @@ def _metrics(task: Mapping[str, Any]) -> list[str]:
 
 
 def _direction(name: str) -> Literal["maximize", "minimize"]:
-    bare = name.split("@")[0]
-    if bare in NEITHER:
+    if name in COSTS:
+        return "minimize"
+    better = direction(name)
+    if better is None:
         raise ConfigError(f"hydra.sweeper.objectives: of {name} neither more nor less is better.")
-    return "minimize" if name in COSTS or bare in LOWER else "maximize"
+    return "minimize" if better == "min" else "maximize"
 
 
 def values_of(folder: Path, objectives: Sequence[Objective]) -> list[float]:

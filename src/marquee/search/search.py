@@ -8,11 +8,11 @@ from statistics import fmean
 from typing import Any
 
 from marquee.config.compose import normalised
+from marquee.config.values import spelled
 from marquee.errors import MarqueeError
 from marquee.search.objectives import values_of
 from marquee.search.planning import plan_studies
 from marquee.search.report import print_studies
-from marquee.search.space import spelled
 from marquee.search.study import Study, folder_owner, import_optuna, open_storage
 from marquee.sweeps.pool import in_nursery
 from marquee.sweeps.store import hold

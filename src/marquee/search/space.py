@@ -11,6 +11,7 @@ from typing import Any
 from marquee.config.compose import Composed
 from marquee.config.folders import file_of_option, options
 from marquee.config.targets import closest
+from marquee.config.values import spelled
 from marquee.errors import ConfigError
 
 FIELDS = ("low", "high", "log", "step", "choices")
@@ -87,20 +88,6 @@ class Range:
 def stored(choice: Any) -> Any:
     """A choice as Optuna stores it: what is neither number nor text becomes the text of an override."""
     return choice if isinstance(choice, (int, float, str, type(None))) else spelled(choice)
-
-
-def spelled(value: Any) -> str:
-    """A value in the grammar of overrides."""
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{spelled(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ",".join(map(spelled, value)) + "]"
-    if isinstance(value, str) and (not re.fullmatch(r"[A-Za-z_/][\w./@-]*", value) or value.lower() in _NOT_TEXT):
-        return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-_NOT_TEXT = ("null", "true", "false", "nan", "inf")
 
 
 # From YAML and from the command line ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Scores by group of users, items or classes, from the per-unit tables of the runs.
+"""Scores by group of users, items or classes, from the per-unit tables of the runs: what is known, and its figure.
 
 What can truly be computed: classification tables name each example's class; recommendation tables name the user, whose
 interactions lie in the run's `inference/` folder. A leave-one-out target is the last of them, so there the popularity
@@ -6,12 +6,16 @@ of the held-out item is known, too; other splits do not record which interaction
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
+import altair as alt
 import numpy as np
 
+from marquee.compare.report.charts import Figure, colours, file_name, rounded, specification
 from marquee.compare.report.evidence import Evidence, Recorded
+from marquee.compare.report.names import metric_title
 from marquee.compare.results import BlockResult, Configuration
 from marquee.compare.units import COLUMNS, FILE, IDS
 
@@ -20,7 +24,10 @@ MOST_CLASSES = 12
 
 @dataclass
 class Bar:
-    """The mean of one configuration in one group, over its units, each averaged over seeds; 95 % by the normal."""
+    """The mean of one configuration over the units of one group, each averaged over seeds.
+
+    `low` and `high` are the 95 % interval by the normal distribution, `n` is the number of units.
+    """
 
     group: str
     label: str
@@ -41,7 +48,7 @@ class Breakdown:
 
 
 def breakdowns(block: BlockResult, evidence: Evidence, rows: Sequence[Configuration], metric: str) -> list[Breakdown]:
-    """Everything by which this block's units can be grouped; nothing where the tables hold no such metric."""
+    """Means of `metric` by each grouping that the runs recorded; empty where the tables do not hold the metric."""
     tables = {row.label: (row, table) for row in rows if (table := _averaged(evidence.of(row), metric)) is not None}
     if not tables:
         return []
@@ -161,3 +168,51 @@ def _quartiles(values: np.ndarray, unit: str) -> tuple[list[str], np.ndarray]:
         renamed[places == place] = len(names)
         names.append(f"{low} {unit}" if low == high else f"{low} to {high} {unit}")
     return names, renamed
+
+
+# The figure -----------------------------------------------------------------------------------------------------------
+
+
+def group_figures(
+    block: BlockResult, evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]
+) -> list[Figure]:
+    """A figure of the first metric for each way of grouping; `notes` say which configurations are drawn."""
+    found = []
+    for result in block.metrics[:1]:
+        title = metric_title(result.metric)
+        for part in breakdowns(block, evidence, chosen, result.metric):
+            name = file_name(f"{result.metric}-{part.title}")
+            order = [row.label for row in chosen if any(bar.label == row.label for bar in part.bars)]
+            groups = list(dict.fromkeys(bar.group for bar in part.bars))
+            rows = [{**asdict(bar), **{key: rounded(getattr(bar, key)) for key in ("mean", "low", "high")}}
+                    for bar in part.bars]  # fmt: skip
+            caption = (
+                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over seeds; whiskers: "
+                "95 % interval (normal). Not corrected for the number of comparisons."
+            )
+            spec = grouped_bars(name, title, groups, order)
+            found.append(Figure(name, f"{title} {part.title[0].lower()}{part.title[1:]}", caption, {title: spec},
+                                {name: rows}, notes=notes))  # fmt: skip
+    return found
+
+
+def grouped_bars(name: str, title: str, groups: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
+    """Horizontal bars, a group each, the configurations in one order; rows have group, label, mean, low, high, n."""
+    base = alt.Chart(alt.NamedData(name))
+    y = alt.Y("group:N", sort=list(groups), title=None, scale=alt.Scale(paddingInner=0.12, paddingOuter=0.06),
+              axis=alt.Axis(labelLimit=150, ticks=False, domain=False, labelExpr=_TWO_LINES))  # fmt: skip
+    offset = alt.YOffset("label:N", sort=list(order), scale=alt.Scale(domain=list(order), paddingInner=0.08))
+    colour = alt.Color("label:N", title=None, scale=colours(order), legend=None)
+    tips = [alt.Tooltip("group:N"), alt.Tooltip("label:N", title="configuration"),
+            alt.Tooltip("mean:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"),
+            alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("n:Q")]  # fmt: skip
+    x = alt.X("mean:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    bars = base.mark_bar().encode(x, y, offset, colour, tooltip=tips)
+    whiskers = base.mark_rule(strokeWidth=1.1).encode(alt.X("low:Q", title=title), alt.X2("high:Q"), y, offset)
+    # The name stands at the end of its bar: no colour needs to be looked up.
+    names = base.mark_text(align="left", dx=4).encode(alt.X("high:Q", title=title), y, offset, alt.Text("label:N"))
+    height = len(groups) * (len(order) * 14 + 12)
+    return specification(alt.layer(bars, whiskers, names), height=height)
+
+
+_TWO_LINES = "[split(datum.label, ' (n=')[0], 'n = ' + replace(split(datum.label, ' (n=')[1], ')', '')]"

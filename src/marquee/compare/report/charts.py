@@ -1,16 +1,18 @@
-"""The charts as Vega-Lite: one specification for the page and for the files of a paper, data and colours apart.
+"""What a figure is, and charts as Vega-Lite: one specification for the page and for files, data and colours apart.
 
-Each function takes the name of its data and returns a specification. Colours and sizes come with a theme; series differ
-by shape or dash besides their colour, or are labelled where they lie.
+Each chart is a function that takes the name of its data and returns a specification. The colours of text and lines, and
+the size, come with the page or the file; series differ by shape or dash besides their colour, or are labelled where
+they lie.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import altair as alt
 
-from marquee.compare.report.names import brief_setting, cost_title, setting_title
+from marquee.compare.report.names import cost_title
 
 # Okabe & Ito 2008, "Color Universal Design", without black (unseen on dark) and yellow (unseen on white).
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
@@ -19,8 +21,79 @@ SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"
 GREY = "#808080"
 
 
+@dataclass
+class Figure:
+    """One figure. `variants` are its choices (a cost, a model), {name: Vega-Lite specification without data}."""
+
+    name: str  # of its file
+    title: str
+    caption: str
+    variants: dict[str, dict[str, Any]]
+    rows: dict[str, list[dict[str, Any]]]  # by the names that the specifications give their data
+    choice: str = ""  # what the variants are, where there are several
+    block: int | None = None  # from 1
+    notes: list[str] = field(default_factory=list)
+
+    def rows_of(self, specification: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+        """Only the data that a variant names."""
+        return {name: rows for name, rows in self.rows.items() if name in _data_names(specification)}
+
+
+def file_name(text: str) -> str:
+    """A title as the name of a file: `ndcg@10 By class` is ndcg-10-by-class."""
+    return "-".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
+
+
+def _data_names(node: Any) -> set[str]:
+    if isinstance(node, dict):
+        own = {node["data"]["name"]} if isinstance(node.get("data"), dict) and "name" in node["data"] else set()
+        return own.union(*map(_data_names, node.values()))
+    return set().union(*map(_data_names, node)) if isinstance(node, list) else set()
+
+
+def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Horizontal bars from zero, a dot for each seed, and a line where the best possible score is known.
+
+    `rows`, from the top: label (a newline breaks it), kind (model, baseline, oracle), mean, low and high (of the line
+    on a bar, or null), end (where the text stands), text, n. `seeds`, the data of `<name>-seeds`: label, seed, value.
+    """
+    base = alt.Chart(alt.NamedData(name))
+    order = [row["label"] for row in rows]
+    lines = max(label.count("\n") + 1 for label in order)
+    words = "split(datum.label, '\\n')"
+    # Vega centres the first line of a label on its bar; the whole label shall be.
+    raised = [{"test": f"length({words}) == {count}", "value": 6 - 6 * count} for count in range(2, lines + 1)]
+    axis = {"labelLimit": 0, "ticks": False, "domain": False, "labelExpr": words}
+    axis |= {"labelOffset": {"condition": raised, "value": 0}} if raised else {}
+    y = alt.Y("label:N", sort=order, title=None, axis=axis)
+    x = alt.X("mean:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+    colours_of = alt.Scale(domain=["model", "baseline", "oracle"], range=[PALETTE[0], GREY, PALETTE[1]])
+    pale = [{"test": "datum.kind == 'baseline'", "value": 0.6}, {"test": "datum.kind == 'oracle'", "value": 0.5}]
+    tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("mean:Q", format=".4f"),
+            alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"),
+            alt.Tooltip("n:Q", title="seeds")]  # fmt: skip
+    ceiling = base.mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=PALETTE[1]).encode(alt.X("mean:Q", title=title))
+    bars = base.mark_bar(size=13).encode(
+        x, y, alt.Color("kind:N", scale=colours_of, legend=None), tooltip=tips, opacity={"condition": pale, "value": 1}
+    )
+    layers = [ceiling.transform_filter("datum.kind == 'oracle'"), bars]
+    if any(row["low"] is not None for row in rows):
+        line = base.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q", title=title), alt.X2("high:Q"), y)
+        layers.append(line.transform_filter("isValid(datum.low)"))
+    if seeds:
+        dots = alt.Chart(alt.NamedData(f"{name}-seeds")).mark_point(
+            filled=True, size=26, opacity=1, color="halo", stroke=GREY, strokeWidth=1
+        )
+        own = [alt.Tooltip("seed:N"), alt.Tooltip("value:Q", format=".4f")]
+        layers.append(dots.encode(alt.X("value:Q", title=title), y, tooltip=own))
+    texts = base.encode(alt.X("end:Q", title=title), y, alt.Text("text:N"))
+    for stroke in ({"stroke": "halo", "strokeWidth": 3}, {}):  # a number may lie on the line of the best possible
+        layers.append(texts.mark_text(align="left", dx=6, **stroke))
+    return specification(alt.layer(*layers), height=alt.Step(max(22, 14 * lines + 6)))
+
+
 def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int) -> dict[str, Any]:
-    """Mean over seeds as lines with bands; rows have label, epoch, mean, low, high, seeds.
+    """Lines of the mean over seeds, with bands; rows have label, epoch, mean, low, high, seeds.
 
     `order` gives the colours, the same in all figures; `shown` are those of them that this one has.
     """
@@ -31,27 +104,31 @@ def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence
                   scale=alt.Scale(nice=False, zero=False))  # fmt: skip
     value = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, nice=True), axis=alt.Axis(format=".4~g"))
     # All layers ask for one legend, of dashes at full strength; else the band's pale area would be its symbol.
-    legend = _legend(
+    legend = legend_of(
         order, symbolType="stroke", symbolSize=500, symbolOpacity=1, symbolFillColor="transparent", values=list(shown)
     )
-    colour = alt.Color("label:N", title=None, scale=_colours(order), legend=legend)
-    dash = alt.StrokeDash("label:N", title=None, scale=_cycled(order, DASHES), legend=legend)
+    colour = alt.Color("label:N", title=None, scale=colours(order), legend=legend)
+    dash = alt.StrokeDash("label:N", title=None, scale=cycled(order, DASHES), legend=legend)
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("epoch:Q"),
             alt.Tooltip("mean:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"),
             alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("seeds:Q")]  # fmt: skip
     band = base.mark_area(opacity=0.18).encode(epoch, alt.Y("low:Q", title=title), alt.Y2("high:Q"), colour)
     lines = base.mark_line(strokeWidth=1.8, strokeCap="butt").encode(epoch, value, colour, dash, tooltip=tips)
-    return _specification(alt.layer(band, lines))
+    return specification(alt.layer(band, lines))
 
 
 def quality_cost(name: str, title: str, cost: str, data: Sequence[dict[str, Any]], references: int) -> dict[str, Any]:
-    """A point for each configuration; `data` has label, model, mean, low, high, n, the costs, and front_<cost>."""
+    """A point for each configuration over its cost.
+
+    `data` has label, model, mean, low, high, n, the costs and front_<cost>; `references` is how many lines
+    `<name>-lines` has.
+    """
     models = list(dict.fromkeys(entry["model"] for entry in data))
     base = alt.Chart(alt.NamedData(name)).transform_filter(f"isValid(datum.{cost})")
     x = alt.X(f"{cost}:Q", **_cost_axis(cost, [entry[cost] for entry in data if entry[cost] is not None]))
     y = alt.Y("mean:Q", title=title, scale=alt.Scale(zero=False, nice=True))
-    colour = alt.Color("model:N", title=None, scale=_colours(models), legend=_legend(models))
-    shape = alt.Shape("model:N", title=None, scale=_cycled(models, SHAPES), legend=_legend(models))
+    colour = alt.Color("model:N", title=None, scale=colours(models), legend=legend_of(models))
+    shape = alt.Shape("model:N", title=None, scale=cycled(models, SHAPES), legend=legend_of(models))
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("mean:Q", format=".4f"),
             alt.Tooltip(f"{cost}:Q", title=cost_title(cost), format=",.4~g"),
             alt.Tooltip("n:Q", title="seeds")]  # fmt: skip
@@ -73,7 +150,7 @@ def quality_cost(name: str, title: str, cost: str, data: Sequence[dict[str, Any]
             for stroke in ({"stroke": "halo", "strokeWidth": 3}, {}):  # names may lie on the next line
                 layers.append(named.mark_text(align=align, baseline="bottom", dx=3 if side == 0 else 0, dy=-2, x=side,
                                               color=GREY, fontStyle="italic", **stroke))  # fmt: skip
-    return _specification(alt.layer(*layers))
+    return specification(alt.layer(*layers))
 
 
 def _cost_axis(cost: str, values: Sequence[float]) -> dict[str, Any]:
@@ -97,106 +174,11 @@ def _cost_axis(cost: str, values: Sequence[float]) -> dict[str, Any]:
     return {"title": f"{cost_title(cost)}, log scale", "scale": scale, "axis": axis}
 
 
-def parallel_rows(
-    lines: Sequence[tuple[Any, float]], keys: Sequence[str], metric: str
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Rows for the lines (label, axis, position in 0..1, score) and for the marks of each axis (axis, position, text).
-
-    `lines` are (configuration, score). Values of a key lie evenly spaced in their order where there are at most six,
-    else numbers lie linearly between the least and the most, or by their logarithms where they span two decades.
-    """
-    rows, marks = [], []
-    scores = [score for _, score in lines]
-    axes = [(setting_title(key), [row.differing.get(key) for row, _ in lines], key) for key in keys]
-    axes.append((metric, scores, ""))
-    for axis, values, key in axes:
-        numbers = [value for value in values if isinstance(value, (int, float)) and not isinstance(value, bool)]
-        distinct = sorted({_order(value): value for value in values}.items())
-        if len(numbers) == len(values) and len(distinct) > 6 or not key:
-            log = min(numbers) > 0 and max(numbers) > 100 * min(numbers)
-            seen = [math.log10(value) if log else value for value in values]
-            low, high = min(seen), max(seen)
-            places = [(value - low) / ((high - low) or 1.0) for value in seen]
-            middle = (low + high) / 2
-            ticks = [
-                (step, f"{10**value if log else value:.3g}") for step, value in ((0, low), (0.5, middle), (1, high))
-            ]
-        else:
-            position = {order: place / max(1, len(distinct) - 1) for place, (order, _) in enumerate(distinct)}
-            places = [position[_order(value)] for value in values]
-            ticks = [(position[order], brief_setting(key, value)) for order, value in distinct]
-            ticks = ticks if len(ticks) <= 12 else [ticks[0], ticks[-1]]
-        marks += [{"axis": axis, "position": round(place, 4), "text": text} for place, text in ticks]
-        rows += [
-            {"label": row.label, "axis": axis, "position": round(place, 4), "score": float(f"{score:.6g}")}
-            for (row, score), place in zip(lines, places, strict=True)
-        ]
-    return rows, marks
+# For other figures, too ----------------------------------------------------------------------------------------------
 
 
-def _order(value: Any) -> tuple[int, float, str]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return (0, float(value), "") if number else (1, 0.0, str(value))
-
-
-def parallel_coordinates(name: str, metric: str) -> dict[str, Any]:
-    """Lines through vertical axes; rows as `parallel_rows` gives them."""
-    lines, marks = alt.Chart(alt.NamedData(name)), alt.Chart(alt.NamedData(f"{name}-marks"))
-    axis = alt.X("axis:N", sort=None, title=None, scale=alt.Scale(type="point", padding=0.35),
-                 axis=alt.Axis(domain=False, ticks=False, labelAngle=0, labelLimit=130, orient="top", grid=True,
-                               gridOpacity=0.7, labelOverlap=False, labelExpr=_LAST_WORDS))  # fmt: skip
-    position = alt.Y("position:Q", title=None, axis=None, scale=alt.Scale(domain=[0, 1], padding=8))
-    scheme = alt.SchemeParams(name="viridis", extent=[0, 0.85])  # its last part is too pale for white paper
-    colour = alt.Color("score:Q", title=metric, scale=alt.Scale(scheme=scheme),
-                       legend=alt.Legend(orient="bottom", gradientLength=160, format=".3~g", tickCount=3))  # fmt: skip
-    drawn = lines.mark_line(strokeWidth=1.6, opacity=0.75).encode(
-        axis, position, colour, alt.Detail("label:N"),
-        tooltip=[alt.Tooltip("label:N", title="configuration"), alt.Tooltip("score:Q", title=metric, format=".4f")],
-    )  # fmt: skip
-    halo = marks.mark_text(align="left", dx=5, strokeWidth=3, stroke="halo").encode(axis, position, alt.Text("text:N"))
-    texts = marks.mark_text(align="left", dx=5).encode(axis, position, alt.Text("text:N"))
-    return _specification(alt.layer(drawn, halo, texts))
-
-
-_LAST_WORDS = "split(datum.label, '.')[length(split(datum.label, '.')) - 1]"
-
-
-def importance(name: str) -> dict[str, Any]:
-    """Bars of eta squared with a tick where chance lies; rows have key, share, chance, levels, n."""
-    base = alt.Chart(alt.NamedData(name))
-    key = alt.Y("key:N", sort=None, title=None, axis=alt.Axis(labelLimit=180, ticks=False, domain=False))
-    share = alt.X("share:Q", title="Share of variance explained (eta squared)",
-                  scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%", tickCount=5))  # fmt: skip
-    tips = [alt.Tooltip("key:N"), alt.Tooltip("share:Q", format=".1%"), alt.Tooltip("chance:Q", format=".1%"),
-            alt.Tooltip("levels:Q"), alt.Tooltip("n:Q", title="runs")]  # fmt: skip
-    bars = base.mark_bar(color=PALETTE[0], size=13).encode(share, key, tooltip=tips)
-    chance = base.mark_tick(color=PALETTE[1], thickness=2.5, size=20).encode(alt.X("chance:Q"), key)
-    return _specification(alt.layer(bars, chance), height=alt.Step(24))
-
-
-def grouped_bars(name: str, title: str, groups: Sequence[str], order: Sequence[str]) -> dict[str, Any]:
-    """Horizontal bars, a group each, the configurations in one order; rows have group, label, mean, low, high, n."""
-    base = alt.Chart(alt.NamedData(name))
-    y = alt.Y("group:N", sort=list(groups), title=None, scale=alt.Scale(paddingInner=0.12, paddingOuter=0.06),
-              axis=alt.Axis(labelLimit=150, ticks=False, domain=False, labelExpr=_TWO_LINES))  # fmt: skip
-    offset = alt.YOffset("label:N", sort=list(order), scale=alt.Scale(domain=list(order), paddingInner=0.08))
-    colour = alt.Color("label:N", title=None, scale=_colours(order), legend=None)
-    tips = [alt.Tooltip("group:N"), alt.Tooltip("label:N", title="configuration"),
-            alt.Tooltip("mean:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"),
-            alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("n:Q")]  # fmt: skip
-    x = alt.X("mean:Q", title=title, scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
-    bars = base.mark_bar().encode(x, y, offset, colour, tooltip=tips)
-    whiskers = base.mark_rule(strokeWidth=1.1).encode(alt.X("low:Q", title=title), alt.X2("high:Q"), y, offset)
-    # The name stands at the end of its bar: no colour needs to be looked up.
-    names = base.mark_text(align="left", dx=4).encode(alt.X("high:Q", title=title), y, offset, alt.Text("label:N"))
-    height = len(groups) * (len(order) * 14 + 12)
-    return _specification(alt.layer(bars, whiskers, names), height=height)
-
-
-_TWO_LINES = "[split(datum.label, ' (n=')[0], 'n = ' + replace(split(datum.label, ' (n=')[1], ')', '')]"
-
-
-def _specification(chart: alt.LayerChart, height: Any = None) -> dict[str, Any]:
+def specification(chart: alt.LayerChart, height: Any = None) -> dict[str, Any]:
+    """The chart as a dictionary without data and theme; `height` in pixels, or alt.Step for each row."""
     if height is not None:
         chart = chart.properties(height=height)
     content = chart.to_dict(validate=True)
@@ -205,16 +187,24 @@ def _specification(chart: alt.LayerChart, height: Any = None) -> dict[str, Any]:
     return content
 
 
-def _colours(order: Sequence[str]) -> alt.Scale:
-    return _cycled(order, PALETTE)
+def colours(order: Sequence[str]) -> alt.Scale:
+    """The palette in this order, so that a configuration has one colour in all figures."""
+    return cycled(order, PALETTE)
 
 
-def _cycled(order: Sequence[str], values: Sequence[Any]) -> alt.Scale:
+def cycled(order: Sequence[str], values: Sequence[Any]) -> alt.Scale:
+    """The values in this order, again from the first where there are too few."""
     return alt.Scale(domain=list(order), range=[values[index % len(values)] for index in range(len(order))])
 
 
-def _legend(order: Sequence[str], **further: Any) -> alt.Legend:
+def legend_of(order: Sequence[str], **further: Any) -> alt.Legend:
+    """Below the chart, in two columns where the words are short."""
     longest = max(map(len, order), default=0)
     common = {"orient": "bottom", "columns": 1 if longest > 24 else 2, "labelLimit": 380, "symbolSize": 90,
               "symbolStrokeWidth": 2, "direction": "vertical"}  # fmt: skip
     return alt.Legend(**{**common, **further})
+
+
+def rounded(value: float) -> float:
+    """Six significant digits, so that pages and files stay small."""
+    return float(f"{value:.6g}")

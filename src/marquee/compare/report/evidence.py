@@ -16,7 +16,7 @@ from marquee.sweeps.store import RECORD, Sweep
 
 @dataclass
 class Recorded:
-    """One run. `folder` is where a reader finds it, None where it is not at hand."""
+    """One run and its files. `folder` is where a reader finds it, None where it is not at hand."""
 
     id: str
     manifest: dict[str, Any]
@@ -25,13 +25,16 @@ class Recorded:
 
     @property
     def monitor(self) -> str:
+        """The metric that the run was watched by."""
         return str(self.manifest.get("monitor"))
 
     @property
     def validation(self) -> float | None:
+        """That metric on validation, at the best epoch."""
         return (self.manifest.get("metrics") or {}).get(f"validation/{self.monitor}")
 
     def settings(self) -> dict[str, Any]:
+        """The whole configuration by dotted keys."""
         return flat(self.manifest.get("config") or {})
 
     def curve(self, column: str) -> list[tuple[int, float]]:
@@ -63,9 +66,11 @@ class Evidence:
     runless: list[Runless] = field(default_factory=list)
 
     def of(self, configuration: Configuration) -> list[Recorded]:
+        """The runs of a configuration, in the order of seeds."""
         return [self.runs[name] for name in configuration.runs if name in self.runs]
 
     def compared(self, comparison: Comparison) -> list[Recorded]:
+        """The runs that stand in a table, each once."""
         rows = (row for block in comparison.blocks for row in block.configurations)
         return list({run.id: run for row in rows for run in self.of(row)}.values())
 
@@ -91,7 +96,7 @@ def gather(paths: Sequence[Path]) -> Evidence:
 
 
 def validation_of(evidence: Evidence, row: Configuration) -> float | None:
-    """The mean over seeds of the validation metric, by which the configurations to draw are chosen."""
+    """The mean over seeds of a configuration's validation metric; None where no run has it."""
     known = [value for run in evidence.of(row) if (value := run.validation) is not None]
     return sum(known) / len(known) if known else None
 

@@ -1,60 +1,45 @@
 """The figures of a comparison: what each shows, in words and as rows, before anything is drawn."""
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from marquee.compare.report import charts
-from marquee.compare.report.breakdown import breakdowns
+from marquee.compare.report.breakdown import group_figures
+from marquee.compare.report.charts import Figure, file_name, rounded
 from marquee.compare.report.evidence import Evidence, Recorded, to_draw
-from marquee.compare.report.importance import BINS, importance
-from marquee.compare.report.names import brief_labels, cost_title, metric_title, setting_title
-from marquee.compare.report.rank_diagram import rank_diagram
-from marquee.compare.results import COSTS, BlockResult, Comparison, Configuration, MetricResult
+from marquee.compare.report.hyperparameters import importance_figure, parallel_figure
+from marquee.compare.report.names import brief_labels, cost_title, metric_title
+from marquee.compare.report.rank_diagram import rank_figure
+from marquee.compare.results import COSTS, BlockResult, Comparison, Configuration, MetricResult, Score
+from marquee.runs.listing import number
 
-MOST_CURVES, MOST_POINTS, MOST_BARS, MOST_LINES, MOST_AXES = 8, 100, 8, 200, 10
-
-
-@dataclass
-class Figure:
-    """One figure. `variants` are its choices (a cost, a model), {name: Vega-Lite specification without data}."""
-
-    name: str  # of its file
-    title: str
-    caption: str
-    variants: dict[str, dict[str, Any]]
-    rows: dict[str, list[dict[str, Any]]]  # by the names that the specifications give their data
-    choice: str = ""  # what the variants are, where there are several
-    block: int | None = None  # from 1
-    notes: list[str] = field(default_factory=list)
-
-    def rows_of(self, specification: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-        """Only the data that a variant names."""
-        return {name: rows for name, rows in self.rows.items() if name in _data_names(specification)}
-
-
-def file_name(text: str) -> str:
-    """`ndcg@10 By class` is ndcg-10-by-class."""
-    return "-".join("".join(letter if letter.isalnum() else " " for letter in text.lower()).split())
+MOST_ROWS = 30  # configurations in a figure that has a row for each
+MOST_DRAWN = 8  # and in one that has a colour for each
+MOST_POINTS = 100  # of a curve
 
 
 def figures(comparison: Comparison, evidence: Evidence) -> list[Figure]:
     """Every figure that the runs hold something for, block by block."""
     found = []
-    for number, block in enumerate(comparison.blocks, start=1):
-        made = [*_curves(block, evidence)]
+    for place, block in enumerate(comparison.blocks, start=1):
+        chosen = _briefly(to_draw(block, evidence, MOST_DRAWN))
+        left = _left(len(block.configurations), len(chosen))
+        made = [*_scores(block, evidence), *_curves(evidence, chosen, left)]
         for result in block.metrics:
             made += _costs(block, result)
-        made += [*_parallel(block, evidence), *_importance(block, evidence), *_groups(block, evidence)]
+        made += [*parallel_figure(block, evidence), *importance_figure(block, evidence)]
+        made += group_figures(block, evidence, chosen, left)
         several = len(comparison.blocks) > 1
         for figure in made:
-            prefix = f"block{number}-" if several else ""
+            prefix = f"block{place}-" if several else ""
             figure.rows = {f"{prefix}{name}": rows for name, rows in figure.rows.items()}
             figure.variants = {name: _renamed(spec, prefix) for name, spec in figure.variants.items()}
-            figure.name, figure.block = prefix + figure.name, number
+            figure.name, figure.block = prefix + figure.name, place
         found += made
     if comparison.ranks is not None:
-        found.append(_ranks(comparison))
+        found.append(rank_figure(comparison))
     return found
 
 
@@ -68,8 +53,66 @@ def _renamed(spec: Any, prefix: str) -> Any:
     return [_renamed(value, prefix) for value in spec] if isinstance(spec, list) else spec
 
 
-def _curves(block: BlockResult, evidence: Evidence) -> list[Figure]:
-    chosen = _briefly(to_draw(block, evidence, MOST_CURVES))
+def _scores(block: BlockResult, evidence: Evidence) -> list[Figure]:
+    """Test scores beside baselines and oracle, a figure for each metric, that which the runs were watched by first."""
+    chosen = to_draw(block, evidence, MOST_ROWS)
+    names = {row.label: _wrapped(brief.label) for row, brief in zip(chosen, _briefly(chosen), strict=True)}
+    monitor = next((run.monitor for row in chosen for run in evidence.of(row)), "")
+    found = []
+    for result in sorted(block.metrics, key=lambda result: result.metric != monitor):
+        ceiling = "best possible" if result.direction else "oracle"
+        shown = [score for score in result.scores if score.kind != "model" or score.label in names]
+        shown.sort(key=lambda score: score.mean, reverse=result.direction != "min")
+        bars = [_bar(ceiling if score.kind == "oracle" else names.get(score.label, score.label), score)
+                for score in shown]  # fmt: skip
+        several = {score.label for score in shown if len(score.values) > 1}
+        dots = [{"label": names[row.label], "seed": run.manifest["seed"], "value": rounded(value)}
+                for row in chosen if row.label in several for run in evidence.of(row)
+                if (value := run.manifest["metrics"].get(f"test/{result.metric}")) is not None]  # fmt: skip
+        drawn = sum(bar["kind"] == "model" for bar in bars)
+        if not drawn:
+            continue
+        name, title = "scores-" + file_name(result.metric), metric_title(result.metric)
+        rows = {name: bars, **({f"{name}-seeds": dots} if dots else {})}
+        spec = charts.scores(name, f"{title} (dots: seeds)" if dots else title, bars, dots)
+        found.append(Figure(name, f"Test {title} on {block.title}", _scores_caption(block, result, bars, dots),
+                            {title: spec}, rows, notes=_left(len(result.models), drawn)))  # fmt: skip
+    return found
+
+
+def _bar(label: str, score: Score) -> dict[str, Any]:
+    """A row of the scores: `low` and `high` only where there is one seed, since more are drawn as dots."""
+    interval = score.interval if score.interval_over == "units" else None
+    low, high = map(rounded, interval) if interval else (None, None)
+    ends = [score.mean, *(score.values if score.kind == "model" else []), *([] if high is None else [high])]
+    return {"label": label, "kind": score.kind, "mean": rounded(score.mean), "low": low, "high": high,
+            "end": rounded(max(ends)), "text": number(score.mean), "n": len(score.values)}  # fmt: skip
+
+
+def _scores_caption(block: BlockResult, result: MetricResult, bars: list[dict], dots: list[dict]) -> str:
+    kinds = {bar["kind"] for bar in bars}
+    parts = [
+        f"Test {metric_title(result.metric)} of each configuration{', the best on top' if result.direction else ''}."
+    ]
+    if dots:
+        parts.append("Bar: mean over seeds; dot: one seed.")
+    if any(bar["low"] is not None for bar in bars):
+        parts.append(f"Line on a bar: 95 % interval over {block.unit}, where there is one seed.")
+    if "baseline" in kinds:
+        parts.append("Grey: baselines.")
+    if "oracle" in kinds:
+        what = "the best score that any model could reach, which is known here" if result.direction else "the oracle"
+        parts.append(f"Dashed line: {what}.")
+    return " ".join(parts)
+
+
+def _wrapped(label: str) -> str:
+    """On as many lines as a label needs beside its bar."""
+    return "\n".join(textwrap.wrap(label, 36)) or label
+
+
+def _curves(evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]) -> list[Figure]:
+    """Validation metric and training loss by epoch, where any run has more than one."""
     monitor = next((run.monitor for row in chosen for run in evidence.of(row)), "")
     wanted = [
         ("validation-curves", f"validation/{monitor}", f"Validation {metric_title(monitor)}"),
@@ -92,8 +135,7 @@ def _curves(block: BlockResult, evidence: Evidence) -> list[Figure]:
         order = [row.label for row in chosen]
         shown = [label for label in order if any(entry["label"] == label for entry in rows)]
         spec = charts.learning_curves(name, title, order, shown, last)
-        found.append(Figure(name, f"{title} by epoch", caption, {title: spec}, {name: rows},
-                            notes=_left(len(block.configurations), len(chosen))))  # fmt: skip
+        found.append(Figure(name, f"{title} by epoch", caption, {title: spec}, {name: rows}, notes=notes))
     return found
 
 
@@ -107,8 +149,8 @@ def _band(row: Configuration, runs: Sequence[Recorded], column: str) -> list[dic
     if len(epochs) > MOST_POINTS:
         epochs = sorted({epochs[round(i * (len(epochs) - 1) / (MOST_POINTS - 1))] for i in range(MOST_POINTS)})
     return [
-        {"label": row.label, "epoch": epoch, "mean": _round(sum(values[epoch]) / len(values[epoch])),
-         "low": _round(min(values[epoch])), "high": _round(max(values[epoch])), "seeds": len(values[epoch])}
+        {"label": row.label, "epoch": epoch, "mean": rounded(sum(values[epoch]) / len(values[epoch])),
+         "low": rounded(min(values[epoch])), "high": rounded(max(values[epoch])), "seeds": len(values[epoch])}
         for epoch in epochs
     ]  # fmt: skip
 
@@ -118,13 +160,14 @@ def _level(band: list[dict[str, Any]], last: int) -> list[dict[str, Any]]:
 
 
 def _costs(block: BlockResult, result: MetricResult) -> list[Figure]:
+    """Quality against cost, a choice for each cost that is known."""
     rows = {row.label: row for row in block.configurations}
     data = []
     for score in result.models:
         row = rows[score.label]
         low, high = score.interval or (score.mean, score.mean)
-        data.append({"label": row.label, "model": row.model, "mean": _round(score.mean), "low": _round(low),
-                     "high": _round(high), "n": len(score.values), **row.costs()})  # fmt: skip
+        data.append({"label": row.label, "model": row.model, "mean": rounded(score.mean), "low": rounded(low),
+                     "high": rounded(high), "n": len(score.values), **row.costs()})  # fmt: skip
     known = [cost for cost in COSTS if len({entry[cost] for entry in data} - {None}) > (cost != "fit_seconds")]
     sign = -1 if result.direction == "min" else 1
     for cost in known:
@@ -132,7 +175,7 @@ def _costs(block: BlockResult, result: MetricResult) -> list[Figure]:
             entry[f"front_{cost}"] = result.direction is not None and _on_front(entry, data, cost, sign)
     others = sorted((score for score in result.scores if score.kind != "model"), key=lambda score: score.mean)
     # Names on either side in turn: baselines often lie close together.
-    references = [{"label": score.label.removeprefix("baseline/"), "mean": _round(score.mean),
+    references = [{"label": score.label.removeprefix("baseline/"), "mean": rounded(score.mean),
                    "side": ("right", "left")[place % 2]} for place, score in enumerate(others)]  # fmt: skip
     if not known:
         return []
@@ -160,110 +203,6 @@ def _on_front(entry: dict[str, Any], others: list[dict[str, Any]], cost: str, si
     )  # fmt: skip
 
 
-def _parallel(block: BlockResult, evidence: Evidence) -> list[Figure]:
-    """A choice for each model of which at least three configurations differ."""
-    variants, rows, notes = {}, {}, []
-    for model in dict.fromkeys(row.model for row in block.configurations):
-        members = [row for row in block.configurations if row.model == model]
-        keys = list(dict.fromkeys(key for row in members for key in row.differing))
-        scored = [(run, evidence.of(run)) for run in members]
-        scored = [(row, runs) for row, runs in scored if any(run.validation is not None for run in runs)]
-        if len(scored) < 3 or not keys:
-            continue
-        lines = []
-        for row, runs in scored[:MOST_LINES]:
-            known = [run.validation for run in runs if run.validation is not None]
-            lines.append((row, sum(known) / len(known)))
-        monitor = f"validation {metric_title(scored[0][1][0].monitor)}"
-        name = f"parallel-{len(variants) + 1}"
-        axes, marks = charts.parallel_rows(lines, keys[:MOST_AXES], metric_title(scored[0][1][0].monitor))
-        rows[name], rows[f"{name}-marks"] = axes, marks
-        variants[model] = charts.parallel_coordinates(name, monitor)
-        if len(lines) < len(scored):
-            notes.append(f"{model}: the first {len(lines)} of {len(scored)} configurations are drawn.")
-        if len(keys) > MOST_AXES:
-            notes.append(f"{model}: the first {MOST_AXES} of {len(keys)} keys that differ are drawn.")
-    if not variants:
-        return []
-    caption = (
-        "A line for each configuration, through its values of the keys that differ, to its validation metric (mean "
-        "over seeds), which also colours it. A key's values lie in their order: evenly spaced where there are at most "
-        "six, else from the least to the most, by their logarithms where they span two decades."
-    )
-    return [Figure("parallel-coordinates", "Hyperparameters that differ", caption, variants, rows, "Model",
-                   notes=notes)]  # fmt: skip
-
-
-def _importance(block: BlockResult, evidence: Evidence) -> list[Figure]:
-    variants, rows, notes = {}, {}, []
-    models = list(dict.fromkeys(row.model for row in block.configurations))
-    families = {model: [row for row in block.configurations if row.model == model] for model in models}
-    if len(models) > 1:
-        families = {"all models": block.configurations, **families}
-    for family, members in families.items():
-        keys = ["model", "seed"] if family == "all models" else ["seed"]
-        if family != "all models":
-            keys += list(dict.fromkeys(key for row in members for key in row.differing))
-        found = importance([run for row in members for run in evidence.of(row)], keys)
-        if not found or all(entry.key == "seed" for entry in found):
-            continue
-        name = f"importance-{len(variants) + 1}"
-        rows[name] = [
-            {**asdict(entry), "share": _round(entry.share), "chance": _round(entry.chance),
-             "key": setting_title(entry.key) + (f" (cut in {BINS})" if entry.binned else "")}
-            for entry in found[:15]
-        ]  # fmt: skip
-        variants[family] = charts.importance(name)
-        notes.append(f"{family}: n = {found[0].n} runs.")
-    if not variants:
-        return []
-    caption = (
-        "Eta squared, one-way: the share of the validation metric's variance over runs that the values of a key "
-        "explain alone. It knows no interactions, and keys that were varied together share what they explain. Tick: "
-        "what chance alone gives on average with so many values and runs. Numbers with many values are cut at their "
-        "quartiles; keys with a value of their own for each run are left out."
-    )
-    return [Figure("importance", "Importance of hyperparameters", caption, variants, rows, "Runs of", notes=notes)]
-
-
-def _groups(block: BlockResult, evidence: Evidence) -> list[Figure]:
-    chosen = _briefly(to_draw(block, evidence, MOST_BARS))
-    found = []
-    for result in block.metrics[:1]:
-        title = metric_title(result.metric)
-        for part in breakdowns(block, evidence, chosen, result.metric):
-            name = file_name(f"{result.metric}-{part.title}")
-            order = [row.label for row in chosen if any(bar.label == row.label for bar in part.bars)]
-            groups = list(dict.fromkeys(bar.group for bar in part.bars))
-            rows = [{**asdict(bar), **{key: _round(getattr(bar, key)) for key in ("mean", "low", "high")}}
-                    for bar in part.bars]  # fmt: skip
-            caption = (
-                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over seeds; whiskers: "
-                "95 % interval (normal). Not corrected for the number of comparisons."
-            )
-            spec = charts.grouped_bars(name, title, groups, order)
-            found.append(Figure(name, f"{title} {part.title[0].lower()}{part.title[1:]}", caption, {title: spec},
-                                {name: rows}, notes=_left(len(block.configurations), len(chosen))))  # fmt: skip
-    return found
-
-
-def _ranks(comparison: Comparison) -> Figure:
-    ranks = comparison.ranks
-    assert ranks is not None
-    p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
-    said = f"Friedman chi-square {ranks.statistic:.2f}, {p}" if ranks.statistic is not None else "all tie"
-    caption = (
-        f"After Demšar 2006: average ranks over {len(ranks.data)} data sets, 1 is best; {said}."
-        f" Models joined by a bar are not told apart by Nemenyi's test at 5 % (critical difference "
-        f"{ranks.critical_difference:.2f})."
-    )
-    if ranks.p >= 0.05:
-        caption += " Friedman's test shows no difference at all, so all models are joined."
-    spec, rows = rank_diagram("ranks", ranks)
-    return Figure("critical-difference", "Critical-difference diagram", caption, {"ranks": spec}, rows,
-                  notes=comparison.rank_notes)  # fmt: skip
-
-
 def _briefly(rows: Sequence[Configuration]) -> list[Configuration]:
     brief = brief_labels([row.label for row in rows])
     return [replace(row, label=brief[row.label]) for row in rows]
@@ -273,14 +212,3 @@ def _left(of_all: int, drawn: int) -> list[str]:
     if drawn == of_all:
         return []
     return [f"{drawn} of {of_all} configurations are drawn: the best of each model on validation, then the next best."]
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.6g}")
-
-
-def _data_names(node: Any) -> set[str]:
-    if isinstance(node, dict):
-        own = {node["data"]["name"]} if isinstance(node.get("data"), dict) and "name" in node["data"] else set()
-        return own.union(*map(_data_names, node.values()))
-    return set().union(*map(_data_names, node)) if isinstance(node, list) else set()

@@ -29,17 +29,18 @@ def metric_title(metric: str) -> str:
 
 
 def cost_title(cost: str) -> str:
+    """`fit_seconds` is Training time (s)."""
     heading, unit = COSTS[cost]
     return f"{heading} ({unit})" if unit else heading
 
 
 def setting_title(key: str) -> str:
-    """`model.view.batch_size` is shown in full; a class by its node."""
+    """A key in full; that of a class without its `_target_`."""
     return key.removesuffix("._target_")
 
 
 def brief_setting(key: str, value: object) -> str:
-    """A class by its own name, a missing or null value by a dash."""
+    """A value for a table: a class by its own name, a missing or null value as a dash."""
     if value is None:
         return "-"
     if key.endswith("_target_") and isinstance(value, str):

@@ -11,11 +11,11 @@ import jinja2
 import vl_convert
 
 from marquee import __version__
+from marquee.compare.report.charts import Figure
 from marquee.compare.report.evidence import Evidence
-from marquee.compare.report.figures import Figure, figures
-from marquee.compare.report.links import Link
+from marquee.compare.report.figures import figures
 from marquee.compare.report.names import metric_title
-from marquee.compare.report.rows import run_lines, settings, table
+from marquee.compare.report.rows import Link, run_lines, settings, table
 from marquee.compare.results import BlockResult, Comparison
 from marquee.compare.tables import tests_in_words, verdict
 from marquee.runs.listing import local
@@ -30,7 +30,11 @@ def page(
     folder: Path | None = None,
     made: Sequence[Figure] | None = None,
 ) -> str:
-    """The HTML. `names` says what was compared, `folder` where the page will lie, `made` its figures if made before.
+    """The page as HTML.
+
+    names   what was compared, as it was typed
+    folder  where the page will lie, for its links
+    made    its figures, where they were made before
 
     Names and messages of runs are foreign text: Jinja escapes them, and the data cannot leave its script element.
     """

@@ -5,14 +5,34 @@ from typing import Any
 import altair as alt
 
 from marquee.compare.ranks import Ranks
+from marquee.compare.report.charts import Figure
+from marquee.compare.results import Comparison
 from marquee.compare.statistics import ALPHA
 
 ROW = 20  # pixels between two names
 TOP = 46  # of the axis
 
 
+def rank_figure(comparison: Comparison) -> Figure:
+    """The diagram with what it says in words; `comparison.ranks` must be there."""
+    ranks = comparison.ranks
+    assert ranks is not None
+    p = "p < 0.001" if ranks.p < 0.001 else f"p = {ranks.p:.3f}"
+    said = f"Friedman chi-square {ranks.statistic:.2f}, {p}" if ranks.statistic is not None else "all tie"
+    caption = (
+        f"After Demšar 2006: average ranks over {len(ranks.data)} data sets, 1 is best; {said}."
+        f" Models joined by a bar are not told apart by Nemenyi's test at 5 % (critical difference "
+        f"{ranks.critical_difference:.2f})."
+    )
+    if ranks.p >= 0.05:
+        caption += " Friedman's test shows no difference at all, so all models are joined."
+    spec, rows = rank_diagram("ranks", ranks)
+    return Figure("critical-difference", "Critical-difference diagram", caption, {"ranks": spec}, rows,
+                  notes=comparison.rank_notes)  # fmt: skip
+
+
 def rank_diagram(name: str, ranks: Ranks) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
-    """The specification and its rows. Rank 1 is on the left; the better half is named on the left."""
+    """The diagram as a specification and its rows; rank 1 is on the left, where the better half is named."""
     count = len(ranks.models)
     joined = cliques(ranks)
     half = (count + 1) // 2

@@ -1,9 +1,11 @@
-"""The tables of the page: cells with what is shown and what they are sorted by."""
+"""The tables of the page: cells with what is shown and what they are sorted by, and links to where runs lie."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 from marquee.compare.report.evidence import Evidence
-from marquee.compare.report.links import Link
 from marquee.compare.report.names import brief_labels, brief_setting, cost_title, setting_title
 from marquee.compare.results import COSTS, BlockResult, Configuration, MetricResult, PairedTest, Score
 from marquee.runs.listing import number
@@ -11,7 +13,7 @@ from marquee.runs.listing import number
 
 @dataclass
 class Cell:
-    """`key` sorts as a number where it is one; an empty one stays at the end whatever the direction."""
+    """One cell: its text, and `key`, by which its column is sorted (None: always last)."""
 
     text: str
     key: float | str | None = None
@@ -21,7 +23,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """Of a model's configuration, or of a baseline or the oracle, which no filter hides."""
+    """A row of a configuration, or of a baseline or the oracle, which no filter hides."""
 
     label: str
     family: str
@@ -32,7 +34,7 @@ class Row:
 
 @dataclass
 class Table:
-    """One metric of one block."""
+    """The table of one metric of one block; `families` are the models that it can be filtered by."""
 
     metric: str
     columns: list[str]
@@ -113,6 +115,23 @@ def settings(block: BlockResult) -> list[Settings]:
             rows = [(brief[row.label], [brief_setting(key, row.differing.get(key)) for key in keys]) for row in members]
             found.append(Settings(model, list(map(setting_title, keys)), rows))
     return found
+
+
+class Link:
+    """Addresses of run folders and logs, relative to the folder of the page where both lie on one drive."""
+
+    def __init__(self, page: Path | None):
+        self.page = page
+
+    def to(self, target: Path | None) -> str | None:
+        """The address of a file or folder; None where it does not exist."""
+        if target is None or not target.exists():
+            return None
+        try:
+            relative = os.path.relpath(target.resolve(), (self.page or Path.cwd()).resolve())
+        except ValueError:  # another drive
+            return target.resolve().as_uri()
+        return quote(Path(relative).as_posix() + ("/" if target.is_dir() else ""))
 
 
 @dataclass
