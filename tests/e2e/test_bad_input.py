@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from marquee.data import movielens
+from marquee.data.interactions import movielens
 from marquee.runs.record import Run
 
 from .commands import FAST

@@ -11,11 +11,11 @@ import torch
 from marquee.config.check import problems
 from marquee.config.compose import compose
 from marquee.config.fingerprint import EXCLUDED, fingerprint
+from marquee.config.values import spelled
 from marquee.runs.record import Run
 from marquee.runs.recording import Pruned, recording
 from marquee.runs.rerun import _prunes, _repeatable
 from marquee.search.pruning import Pruning
-from marquee.search.space import spelled
 
 TASK = SimpleNamespace(monitor="ndcg@10", mode="max")
 

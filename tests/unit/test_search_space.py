@@ -6,9 +6,9 @@ import yaml
 from marquee.cli.main import main
 from marquee.config.compose import compose
 from marquee.config.folders import options
-from marquee.config.values import fits
+from marquee.config.values import fits, spelled
 from marquee.errors import ConfigError
-from marquee.search.space import Range, check_space, check_spaces, ranged, spelled, typed_range
+from marquee.search.space import Range, check_space, check_spaces, ranged, typed_range
 from marquee.sweeps.grid import parsed
 
 

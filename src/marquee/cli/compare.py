@@ -73,7 +73,7 @@ def compare(parsed: argparse.Namespace) -> None:
 
     form = parsed.format or (SUFFIXES.get(parsed.output.suffix) if parsed.output else None) or "table"
     if form == "html" or parsed.plots:
-        from marquee.compare.report.extra import need_report
+        from marquee.compare.report import need_report
 
         need_report()
     comparison = analyse(parsed.paths, parsed.metric or [], parsed.by == "model", parsed.reference)
@@ -93,9 +93,9 @@ def compare(parsed: argparse.Namespace) -> None:
 
 def _drawn(parsed: argparse.Namespace, comparison: "Comparison", form: str) -> str | None:
     """Write the figures of `--plots`; the page, if it is asked for."""
-    from marquee.compare.plots import write_plots
     from marquee.compare.report.evidence import gather
     from marquee.compare.report.figures import figures
+    from marquee.compare.report.plots import write_plots
 
     evidence = gather(parsed.paths)
     made = figures(comparison, evidence)
@@ -128,7 +128,7 @@ def _write(file: Path, text: str) -> None:
 
 def export_paper(parsed: argparse.Namespace) -> None:
     """Write a paper's package. Raises ConfigError as `compare` does, and for a folder that is not empty."""
-    from marquee.compare.report.extra import need_report
+    from marquee.compare.report import need_report
 
     need_report()
     from marquee.compare.paper import export

@@ -18,12 +18,14 @@ from marquee.compare.groups import Block, Group, best_on_validation, validation_
 from marquee.compare.statistics import bootstrap_intervals, seed_interval
 from marquee.compare.units import read_units
 from marquee.config.check import check
-from marquee.config.compose import compose, conf_folders
+from marquee.config.compose import compose
 from marquee.config.fingerprint import canonical, identity
+from marquee.config.folders import conf_folders
 from marquee.config.values import spelled
 from marquee.errors import ConfigError, JobError, MarqueeError
+from marquee.files import write_text
 from marquee.runs.listing import flat, number
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 GROUPS = ("data", "split", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
 # What says where a run lies, who watches and which repetition it is, and not which experiment.
@@ -136,9 +138,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
     text = "\n".join([*head, *_body(group.runs[-1].manifest["config"], words)]) + "\n"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = file.with_name(f".{file.name}-{os.getpid()}")
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, file)
+        write_text(file, text)
     except OSError as error:
         raise JobError(f"{file} cannot be written: {error.strerror or error}.") from error
     try:

@@ -12,7 +12,7 @@ from typing import Any
 from marquee.config.fingerprint import canonical, identity
 from marquee.metrics.direction import direction
 from marquee.runs.listing import brief_value, flat
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 
 @dataclass

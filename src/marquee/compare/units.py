@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 
 from marquee.compare.groups import Group
-from marquee.runs.manifest import Run
+from marquee.runs.record import Run
 
 FILE = "per_unit.parquet"
 # Most metrics are the mean of the column of their own name.

@@ -4,7 +4,6 @@ They are plain, small and legible at the width of one column.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import vl_convert
 
 from marquee.compare.report.charts import Figure, file_name
 from marquee.errors import JobError
+from marquee.files import replacing
 
 FORMATS = ("svg", "png")
 SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch
@@ -31,7 +31,8 @@ def write_plots(made: Sequence[Figure], folder: Path, formats: Sequence[str] = F
                 drawn = vl_convert.vegalite_to_svg(specification)
                 for form in formats:
                     file = folder / f"{variant}.{form}"
-                    _replace(file, _as(form, drawn))
+                    with replacing(file) as temporary:
+                        temporary.write_bytes(_as(form, drawn))
                     written.append(file)
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror or error}.") from error
@@ -53,15 +54,6 @@ def _as(form: str, svg: str) -> bytes:
     if form == "pdf":
         return vl_convert.svg_to_pdf(svg)
     return vl_convert.svg_to_png(svg, scale=SCALE) if form == "png" else svg.encode("utf-8")
-
-
-def _replace(file: Path, content: bytes) -> None:
-    temporary = file.with_name(f".{file.name}-{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"
