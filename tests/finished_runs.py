@@ -61,6 +61,9 @@ def write_run(
         "environment": {"cpu": "one", "gpu": None, "threads": "1"},
         "data": {"name": data, "fingerprint": f"{data}-data",
                  "spec": {"kind": "InteractionSpec", "n_users": 1000, "n_items": 400}},
+        "task": {"unit": "user", "measured": ["ks", "mask_seen"], "shown": ["ndcg@10", "coverage@10"],
+                 "protocol": "full ranking of 400 items, seen items "
+                             + ("masked" if config["task"]["mask_seen"] else "not masked")},
         "split": {"name": "ratio", "fingerprint": f"{data}-{sorted(split.items())}", "config": split},
         "parameters": 1000,
     }  # fmt: skip

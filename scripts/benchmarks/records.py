@@ -69,7 +69,7 @@ def _compare(space: Workspace) -> tuple[float, float]:
     """(CPU seconds, GB) of a process of its own."""
     output = compared_runs(space)
     measure = (
-        "import resource, sys\nfrom marquee.cli.main.main import main\n"
+        "import resource, sys\nfrom marquee.cli.main import main\n"
         f"code = main(['compare', {str(output)!r}])\n"
         "used = resource.getrusage(resource.RUSAGE_SELF)\n"
         "unit = 1 if sys.platform == 'darwin' else 1024\n"

@@ -96,7 +96,7 @@ def test_best_writes_out_what_today_would_be_another_default(shell, outputs):
 
 def test_torch_is_not_imported(outputs):
     script = (
-        "import sys; from marquee.cli.main.main import main\n"
+        "import sys; from marquee.cli.main import main\n"
         f"assert main(['compare', {str(outputs)!r}]) == 0 and main(['best', {str(outputs)!r}]) == 0\n"
         "assert not {'torch', 'pytorch_lightning', 'wandb'} & set(sys.modules)\n"
     )

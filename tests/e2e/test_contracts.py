@@ -250,9 +250,15 @@ def test_folds_are_pooled_into_one_row(shell, tmp_path):
         assert manifest["split"]["fold"] == fold and manifest["split"]["folds"] == 3
     content = json.loads(shell("compare", "outputs", "--format", "json").out)
     (block,) = content["blocks"]
-    (row,) = [row for row in block["rows"] if row["label"] == "linear/ease"]
-    assert row["seeds"] == [1]
-    assert row["scores"]["ndcg@10"]["mean"] == pytest.approx(np.mean(list(scores.values())))
+    (row,) = block["configurations"]
+    assert (row["label"], row["seeds"], len(row["runs"])) == ("linear/ease", [1], 3)
+    score = next(score for score in block["metrics"][0]["scores"] if score["kind"] == "model")
+    assert score["values"] == [pytest.approx(np.mean(list(scores.values())))]
+    # By hand: each user's mean over the folds that test the user; the interval is a bootstrap over these.
+    tables = [pd.read_parquet(file) for file in (tmp_path / "outputs" / "runs").glob("*/per_unit.parquet")]
+    users = pd.concat(tables).groupby("user")["ndcg@10"].mean()
+    assert block["n_units"] == len(users) == 1000
+    assert score["interval"][0] < users.mean() < score["interval"][1]
     shown = shell("compare", "outputs")
     assert "3 folds" in shown.out
 
@@ -275,7 +281,9 @@ def tunes(**nodes):
 
 
 def test_a_task_names_its_unit_words_and_predictor_and_nobody_else_does(shell, capsys):
-    manifest, folder = run(tunes(task=sample("Continuation", stride=2)))
+    config = tunes(task=sample("Continuation", stride=2))
+    config["optimizer"]["lr"] = 1.0
+    manifest, folder = run(config)
     assert manifest["monitor"] == "nats" and manifest["mode"] == "min"
     screen = capsys.readouterr().out
     assert "every note of 4 tunes, stride 2" in screen and "--prompt c" in screen

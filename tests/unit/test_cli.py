@@ -61,7 +61,7 @@ def trained(monkeypatch, tmp_path):
 
 def run(*words, **environment):
     script = (
-        "import sys, json; from marquee.cli.main.main import main; code = main(sys.argv[1:]);"
+        "import sys, json; from marquee.cli.main import main; code = main(sys.argv[1:]);"
         f"print(json.dumps([m for m in {HEAVY!r} if m in sys.modules]), file=sys.stderr); sys.exit(code)"
     )
     return subprocess.run(
@@ -81,9 +81,7 @@ def run(*words, **environment):
 def test_help_and_listings_import_nothing_heavy(words, output):
     done = run(*words, MARQUEE_OUTPUT=str(output))
     if words[-1] in ("--help", "--version") and words[0] != "train":
-        script = (
-            "import sys; from marquee.cli.main.main import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        )
+        script = "import sys; from marquee.cli.main import main\ntry: main(sys.argv[1:])\nexcept SystemExit: pass\n"
         script += f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)"
         done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

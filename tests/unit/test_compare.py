@@ -136,7 +136,7 @@ def test_other_units_are_said_and_only_the_common_ones_tested(tmp_path, values):
         (lambda file: file.write_bytes(b"PAR1 cut off"), "is not used"),
         (lambda file: pd.DataFrame({"user": [0, 0], "ndcg@10": [0.1, 0.2]}).to_parquet(file), "two rows of one user"),
         (lambda file: pd.DataFrame({"user": [0, 1], "ndcg@10": [0.1, 0.2]}).to_parquet(file), "the manifest says"),
-        (lambda file: pd.DataFrame({"who": [0, 1], "ndcg@10": [0.1, 0.2]}).to_parquet(file), "no column user or unit"),
+        (lambda file: pd.DataFrame({"who": [0, 1], "ndcg@10": [0.1, 0.2]}).to_parquet(file), "no column user"),
     ],
 )
 def test_a_per_unit_table_that_cannot_be_trusted_is_not_used_and_the_run_stays(tmp_path, values, harm, said):
@@ -169,8 +169,8 @@ def test_less_is_better_for_a_loss_and_its_units_are_in_another_column(tmp_path)
         run = write_run(tmp_path, model, 1, loss, task=task, monitor="accuracy", units=False,
                         metrics={"test/log_loss": loss.mean(), "test/accuracy": right.mean(), "test/auroc": 0.7},
                         baselines={"majority": {"accuracy": 0.1, "log_loss": 2.0}}, oracle=None)  # fmt: skip
-        run.update(data={**run.manifest["data"], "spec": {"kind": "TextSpec", "n_classes": 2}})
-        table = pd.DataFrame({"unit": range(100), "correct": right, "loss": loss})
+        run.update(task={"unit": "example", "measured": [], "protocol": "", "shown": []})
+        table = pd.DataFrame({"example": range(100), "correct": right, "loss": loss})
         table.to_parquet(run.folder / "per_unit.parquet")
     result = compare([tmp_path], ["log_loss", "accuracy", "auroc"])
     log_loss, accuracy, _ = result.blocks[0].metrics

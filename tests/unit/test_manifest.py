@@ -27,7 +27,7 @@ def test_a_new_run_says_running_and_has_every_key(tmp_path):
     assert run.folder == tmp_path / "runs" / "01234567-world-ratings-bpr"
     manifest = read_manifest(run.folder)
     assert set(KEYS) <= set(manifest)
-    assert (manifest["status"], manifest["schema_version"], manifest["id"]) == ("running", 1, run.folder.name)
+    assert (manifest["status"], manifest["schema_version"], manifest["id"]) == ("running", 2, run.folder.name)
     assert manifest["environment"]["python"]
     assert yaml.safe_load((run.folder / "config.yaml").read_text()) == {"seed": 1}
     assert (tmp_path / "latest").resolve() == run.folder

@@ -184,10 +184,9 @@ def test_groups_of_examples_are_their_classes(tmp_path):
     for seed in (1, 2):
         run = write_run(tmp_path, "rnn/lstm", seed, values, monitor="accuracy",
                         metrics={"test/accuracy": values.mean()}, validation=0.1)  # fmt: skip
-        frame = {"unit": np.arange(6), "target": ["bad", "good"] * 3, "correct": values}
+        frame = {"example": np.arange(6), "target": ["bad", "good"] * 3, "correct": values}
         pd.DataFrame(frame).to_parquet(run.folder / "per_unit.parquet")
-        run.manifest["data"]["spec"] = {"kind": "TextSpec"}
-        run.save()
+        run.update(task={"unit": "example", "measured": [], "protocol": "", "shown": []})
     block = compare([tmp_path]).blocks[0]
     (classes,) = breakdowns(block, gather([tmp_path]), block.configurations, "accuracy")
     assert [(bar.group, bar.mean) for bar in classes.bars] == [("bad (n=3)", pytest.approx(1 / 3)),
@@ -269,7 +268,7 @@ def test_without_the_extra_the_message_says_what_to_install(output, monkeypatch,
 
 def test_a_comparison_in_the_terminal_imports_no_charts(output):
     script = (
-        "import sys; from marquee.cli.main.main import main; code = main(sys.argv[1:]);"
+        "import sys; from marquee.cli.main import main; code = main(sys.argv[1:]);"
         "print([m for m in ('altair', 'jinja2', 'vl_convert') if 'marquee' in m or m in sys.modules], file=sys.stderr);"
         "sys.exit(code)"
     )

@@ -172,7 +172,8 @@ def test_the_verb_exits_with_4_where_the_server_is_not_there(output, monkeypatch
     (recording,) = folder.rglob("*.wandb")
     recording.write_bytes(offline_recording(output))
     assert main(["sync", "--runs", str(output), "--timeout", "5"]) == 4
-    assert "within 5 s" in capsys.readouterr().err
+    told = capsys.readouterr().err  # W&B gives up by itself, or is given up: which of the two is a matter of speed
+    assert "W&B did not take" in told and "ffffffff-one" in told
     assert not syncing.is_synced(recording.parent)
 
 

@@ -50,7 +50,7 @@ def compare(
 
 def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockResult:
     units = read_units(block.groups, metrics)
-    kind = "users" if block.manifest["data"]["spec"]["kind"] == "InteractionSpec" else "examples"
+    kind = f"{(block.manifest.get('task') or {}).get('unit') or 'unit'}s"
     configurations = [configuration(group) for group in block.groups]
     results = [scores(block, metric, configurations, reference) for metric in metrics]
     tests = compare_pairs(block, results, units)
@@ -121,17 +121,37 @@ def _no_reference(name: str, blocks: Sequence[Block]) -> str:
 
 
 def remarks(block: Block, metrics: Sequence[str], unit: str) -> list[str]:
-    """Sentences on unequal seeds, code, machines and baselines, and on missing values. `unit`: users or examples."""
-    return [*_seeds(block, unit), *_code(block), *_machine(block), *_baselines(block, metrics), *_gaps(block, metrics)]
+    """Sentences on unequal seeds, folds, code, machines and baselines, and on missing values. `unit`: users, ..."""
+    return [
+        *_seeds(block, unit), *_folds(block), *_code(block), *_machine(block), *_baselines(block, metrics),
+        *_gaps(block, metrics),
+    ]  # fmt: skip
 
 
 def _seeds(block: Block, unit: str) -> list[str]:
     found = []
-    sets = {tuple(run.manifest["seed"] for run in group.runs) for group in block.groups}
+    sets = {tuple(group.seeds) for group in block.groups}
     if len(sets) > 1:
         found.append("The rows do not all have the same seeds.")
     if min(map(len, sets)) == 1:
         found.append(f"With one seed no spread over seeds is known: tests and intervals then speak of {unit} alone.")
+    return found
+
+
+def _folds(block: Block) -> list[str]:
+    """Of cross-validation: what was pooled, and which folds are missing."""
+    split = block.manifest["split"]
+    if not split.get("pool"):
+        return []
+    found = [f"Scores are means over {split['folds']} folds; a unit that several folds test counts with its mean."]
+    for group in block.groups:
+        for seed in group.seeds:
+            has = {run.manifest["split"]["fold"] for run in group.runs if run.manifest["seed"] == seed}
+            if missing := [str(fold) for fold in range(split["folds"]) if fold not in has]:
+                folds, are = ("folds", "are") if len(missing) > 1 else ("fold", "is")
+                found.append(
+                    f"{group.label}, seed {seed}: {folds} {', '.join(missing)} of {split['folds']} {are} missing."
+                )
     return found
 
 
@@ -184,8 +204,8 @@ def _gaps(block: Block, metrics: Sequence[str]) -> list[str]:
     for metric in metrics:
         for group in block.groups:
             known = len(group.values(f"test/{metric}"))
-            if known < len(group.runs):
-                found.append(f"{group.label} has {metric} for {known} of {len(group.runs)} seeds.")
+            if known < len(group.seeds):
+                found.append(f"{group.label} has {metric} for {known} of {len(group.seeds)} seeds.")
     return found
 
 

@@ -76,8 +76,8 @@ def _best(block: Block, metric: str) -> Group | None:
 
 
 def _comment(block: Block, group: Group, metric: str) -> str:
-    seeds = ", ".join(str(run.manifest["seed"]) for run in group.runs)
-    mean = f"mean of seeds {seeds}" if len(group.runs) > 1 else f"seed {seeds}"
+    seeds = ", ".join(map(str, group.seeds))
+    mean = f"mean of seeds {seeds}" if len(group.seeds) > 1 else f"seed {seeds}"
     value = number(validation_mean(group, metric))
     return (
         f"# {block.manifest['data']['name']}, {block.manifest['split']['name']}: {group.label}, best of "
@@ -199,7 +199,7 @@ def _head(name: str, folder: Path, block: Block, group: Group, metric: str) -> l
     test = group.values(f"test/{metric}")
     minutes = [run.manifest["durations"]["total"] / 60 for run in group.runs if "total" in run.manifest["durations"]]
     threads = str((manifest.get("environment") or {}).get("threads") or "?")
-    seeds = ", ".join(str(run.manifest["seed"]) for run in group.runs)
+    seeds = ", ".join(map(str, group.seeds))
     lines = ["# @package _global_", f"# Command:  {command_of(name, folder)}"]
     if minutes:
         lines.append(f"# Minutes:  {max(minutes):.1f} on {threads} core{'s' * (threads != '1')}")

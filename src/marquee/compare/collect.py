@@ -110,16 +110,20 @@ def _why_not(run: Run) -> tuple[str, str] | None:
 
 
 def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """The newest run of each seed: a repetition is no further evidence."""
+    """The newest run of each seed and fold: a repetition is no further evidence."""
+
+    def place(run: Run) -> tuple[int, Any]:
+        return run.manifest["seed"], run.manifest["split"].get("fold") or 0
+
     newest: dict[Any, Run] = {}
     left_out = []
     for run in sorted(runs, key=lambda run: run.manifest.get("started") or "", reverse=True):
-        kept = newest.setdefault(run.manifest["seed"], run)
+        kept = newest.setdefault(place(run), run)
         if kept is not run:
             code = "" if _code(kept) == _code(run) else ", other code"
             message = f"same configuration and seed as the newer {kept.folder.name}{code}"
             left_out.append(LeftOut(run.folder.name, "repeated", message))
-    return sorted(newest.values(), key=lambda run: run.manifest["seed"]), left_out
+    return sorted(newest.values(), key=place), left_out
 
 
 def _code(run: Run) -> Any:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from marquee.config.fingerprint import canonical, identity
+from marquee.compare.protocol import configuration
+from marquee.config.fingerprint import canonical
 from marquee.metrics.direction import direction
 from marquee.runs.listing import brief_value, flat
 from marquee.runs.record import Run
@@ -17,7 +18,7 @@ from marquee.runs.record import Run
 
 @dataclass
 class Group:
-    """One configuration: its finished runs, one a seed, in the order of their seeds."""
+    """One configuration: its finished runs, one a seed (and fold), in the order of their seeds (and folds)."""
 
     runs: list[Run]
     label: str = ""
@@ -31,10 +32,18 @@ class Group:
     def model(self) -> str:
         return self.manifest.get("model") or "model"
 
+    @property
+    def seeds(self) -> list[int]:
+        """Each seed once, in the order of the runs."""
+        return list(dict.fromkeys(run.manifest["seed"] for run in self.runs))
+
     def values(self, metric: str) -> list[float]:
-        """`test/ndcg@10` of each run that has it, in the order of seeds."""
-        found = (run.manifest["metrics"].get(metric) for run in self.runs)
-        return [value for value in found if value is not None]
+        """`test/ndcg@10` of each seed that has it, in the order of seeds; of several folds the mean."""
+        of_seed: dict[int, list[float]] = {}
+        for run in self.runs:
+            if (value := run.manifest["metrics"].get(metric)) is not None:
+                of_seed.setdefault(run.manifest["seed"], []).append(value)
+        return [values[0] if len(values) == 1 else fmean(values) for values in of_seed.values()]
 
 
 @dataclass
@@ -114,11 +123,7 @@ def one_for_each_model(block: Block) -> tuple[Block, list[str]]:
 
 def name_groups(block: Block) -> None:
     """Set `label` and `differing` of each group: its model, and the keys that tell it from others of that model."""
-    configs = []
-    for group in block.groups:
-        config = identity(group.manifest["config"])
-        config.pop("seed", None)
-        configs.append(config)
+    configs = [configuration(group.manifest) for group in block.groups]
     words, differing = labels([group.model for group in block.groups], configs)
     for group, word, keys in zip(block.groups, words, differing, strict=True):
         group.label, group.differing = word, keys

@@ -7,20 +7,21 @@ from typing import Any
 from marquee.config.fingerprint import canonical, identity
 from marquee.runs.listing import brief_value, flat
 
-# The task's keys that decide what is measured. Its other keys (label smoothing, monitor) belong to the training.
-MEASURED = ("_target_", "ks", "mask_seen")
-
 
 def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The switches of a run's protocol by name; runs with equal ones form a block."""
-    config = identity(manifest["config"])
-    task = {f"task.{key}": value for key, value in (config.get("task") or {}).items() if key in MEASURED}
+    config, split = identity(manifest["config"]), manifest["split"]
+    # Of the task's keys, those decide that it says measure; label smoothing and the like belong to the training.
+    measured = ("_target_", *((manifest.get("task") or {}).get("measured") or ()))
+    task = {f"task.{key}": value for key, value in (config.get("task") or {}).items() if key in measured}
     if "task.ks" in task:
         task["task.ks"] = sorted(task["task.ks"])
+    # What a model may read of users and items besides is the model's business.
+    spec = {key: value for key, value in manifest["data"]["spec"].items() if not key.endswith("_features")}
     return {
         "data": manifest["data"]["fingerprint"],
-        "split": manifest["split"]["fingerprint"],
-        "spec": manifest["data"]["spec"],
+        "split": split.get("pool") or split["fingerprint"],
+        "spec": spec,
         **task,
         # 1 is one batch and 1.0 is all of them.
         "trainer.limit_test_batches": repr((config.get("trainer") or {}).get("limit_test_batches", 1.0)),
@@ -33,23 +34,39 @@ def protocol_key(manifest: Mapping[str, Any]) -> str:
 
 
 def configuration_key(manifest: Mapping[str, Any]) -> str:
-    """Equal for runs that differ in nothing but their seed, their folder, their tracker and their name."""
+    """Equal for runs that differ in nothing but their seed, their fold, their folder, their tracker and their name."""
+    return protocol_key(manifest) + canonical(_without_nulls(configuration(manifest)))
+
+
+def configuration(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's settings without its seed and its fold."""
     config = identity(manifest["config"])
     config.pop("seed", None)
-    return protocol_key(manifest) + canonical(config)
+    if (key := manifest["split"].get("fold_key")) and config.get("split"):
+        config["split"].pop(key, None)
+    return config
+
+
+def _without_nulls(value: Any) -> Any:
+    """A key that is null by default says nothing, so it may have been added since one of the runs was recorded."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    return value
 
 
 def describe(manifest: Mapping[str, Any]) -> str:
     """The protocol on one line: data, split, what is ranked, and whether the test set was cut."""
     data, split, config = manifest["data"], manifest["split"], manifest["config"]
-    values = ", ".join(f"{key}={brief_value(value)}" for key, value in split["config"].items() if key != "_target_")
+    hidden = ("_target_", split.get("fold_key"))
+    values = ", ".join(f"{key}={brief_value(value)}" for key, value in split["config"].items() if key not in hidden)
+    folds = f"{split['folds']} folds pooled" if split.get("pool") else ""
+    print_ = (split.get("pool") or split["fingerprint"])[:8]
     parts = [
         f"data {data['name']} ({data['fingerprint'][:8]})",
-        f"split {split['name']} ({'; '.join(filter(None, [values, split['fingerprint'][:8]]))})",
+        f"split {split['name']} ({'; '.join(filter(None, [values, folds, print_]))})",
     ]
-    if data["spec"]["kind"] == "InteractionSpec":
-        seen = "masked" if config["task"].get("mask_seen", True) else "not masked"
-        parts.append(f"full ranking of {data['spec']['n_items']:,} items, seen items {seen}")
+    if words := (manifest.get("task") or {}).get("protocol"):
+        parts.append(words)
     limit = (config.get("trainer") or {}).get("limit_test_batches", 1.0)
     if repr(limit) != "1.0":
         parts.append(f"only a part of the test set (trainer.limit_test_batches={limit!r})")

@@ -27,7 +27,7 @@ def configuration(group: Group) -> Configuration:
         model=group.model,
         differing=group.differing,
         runs=[run.folder.name for run in group.runs],
-        seeds=[manifest["seed"] for manifest in manifests],
+        seeds=group.seeds,
         parameters=group.manifest.get("parameters"),
         fit_seconds=_mean(seconds),
         best_epoch=_mean(epochs),

@@ -1,6 +1,6 @@
 """Per-unit results (`per_unit.parquet`) of a block, matched by user or example and averaged over seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -12,7 +12,7 @@ from marquee.runs.record import Run
 FILE = "per_unit.parquet"
 # Most metrics are the mean of the column of their own name.
 COLUMNS = {"accuracy": "correct", "log_loss": "loss"}
-IDS = ("user", "unit")
+FORMER_ID = "unit"  # what the column was called before tasks named their unit
 
 
 @dataclass
@@ -38,18 +38,19 @@ def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
     tables: list[tuple[int, np.ndarray, dict[str, np.ndarray]]] = []
     used: dict[int, int] = {}
     for index, group in enumerate(groups):
+        of_seed: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
         for run in group.runs:
             try:
-                ids, columns = _read(run, metrics)
+                of_seed.setdefault(run.manifest["seed"], []).append(_read(run, metrics))
             except (OSError, ValueError, ImportError) as error:
                 notes.append(f"{run.folder.name}: {FILE} is not used: {_first_line(error)}")
-                continue
+        for ids, columns in (pooled(folds) for folds in of_seed.values() if folds):
             if tables and np.array_equal(ids, tables[0][1]):
                 ids = tables[0][1]  # one copy of what is the same in all runs
             tables.append((index, ids, columns))
             used[index] = used.get(index, 0) + 1
-        if 0 < used.get(index, 0) < len(group.runs):
-            notes.append(f"{group.label}: its tests rest on {used[index]} of {len(group.runs)} seeds.")
+        if 0 < used.get(index, 0) < len(group.seeds):
+            notes.append(f"{group.label}: its tests rest on {used[index]} of {len(group.seeds)} seeds.")
     if not tables:
         return Units(np.zeros(0, dtype=np.int64), {}, notes)
     distinct = list({id(ids): ids for _, ids, _ in tables}.values())
@@ -72,6 +73,22 @@ def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
     return Units(common, values, notes)
 
 
+def pooled(folds: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The tables of the folds of one seed as one: all units, each with its mean over the folds that test it."""
+    if len(folds) == 1:
+        return folds[0]
+    ids, place = np.unique(np.concatenate([ids for ids, _ in folds]), return_inverse=True)
+    counts = np.bincount(place)
+    shared = set.intersection(*(set(columns) for _, columns in folds))
+    joined = {name: np.concatenate([columns[name] for _, columns in folds]) for name in folds[0][1] if name in shared}
+    return ids, {name: np.bincount(place, column) / counts for name, column in joined.items()}
+
+
+def id_column(names: Collection[str], unit: str | None) -> str | None:
+    """The column of a per-unit table that says which unit a row is of; None where there is none."""
+    return next((name for name in (unit, FORMER_ID) if name in names), None)
+
+
 def _read(run: Run, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Ids [units], ascending, and a column [units] for each metric that has one. Raises ValueError on what is amiss."""
     from pyarrow import parquet
@@ -81,9 +98,10 @@ def _read(run: Run, metrics: Sequence[str]) -> tuple[np.ndarray, dict[str, np.nd
         raise ValueError("it does not exist")
     content = parquet.ParquetFile(file)
     names = set(content.schema_arrow.names)
-    unit = next((name for name in IDS if name in names), None)
+    named = (run.manifest.get("task") or {}).get("unit")
+    unit = id_column(names, named)
     if unit is None:
-        raise ValueError(f"it has no column {' or '.join(IDS)}")
+        raise ValueError(f"it has no column {named or FORMER_ID}")
     wanted = {metric: COLUMNS.get(metric, metric) for metric in metrics}
     wanted = {
         metric: column

@@ -26,7 +26,8 @@ class Paths:
 class Split:
     """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters.
 
-    fold_key  the parameter that numbers the folds of cross-validation: a comparison pools runs that differ in it alone
+    fold_key  the parameter that numbers the folds of cross-validation, from 0: a comparison pools runs that differ in
+              it alone
     """
 
     fold_key: ClassVar[str | None] = None

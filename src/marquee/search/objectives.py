@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from marquee.config.targets import closest
+from marquee.config.targets import closest, resolve
 from marquee.errors import ConfigError, JobError
 from marquee.metrics.direction import direction
 
@@ -24,9 +24,6 @@ COSTS: dict[str, tuple[str, ...]] = {
     "size_mb": ("cost", "size_mb"),
     "energy_j": ("cost", "energy_j"),
 }
-CLASSIFICATION = (
-    "accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss", "calibration_error",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,8 @@ def _monitor(task: Mapping[str, Any]) -> str:
 
 
 def _metrics(task: Mapping[str, Any]) -> list[str]:
-    """The names that a task of ours records; none for a task that is not."""
-    kind = str(task.get("_target_"))
-    if kind.endswith(".Recommendation"):
-        from marquee.metrics.ranking import PER_USER
-
-        return [f"{name}@{k}" for k in task.get("ks") or () for name in (*PER_USER, "coverage")]
-    return list(CLASSIFICATION) if kind.endswith(".Classification") else []
+    """The names that runs of a task record; none where it does not say."""
+    return resolve(task["_target_"]).metrics_of(task)
 
 
 def _direction(name: str) -> Literal["maximize", "minimize"]:

@@ -17,7 +17,7 @@ from marquee.compare.report.charts import Figure, colours, file_name, rounded, s
 from marquee.compare.report.evidence import Evidence, Recorded
 from marquee.compare.report.names import metric_title
 from marquee.compare.results import BlockResult, Configuration
-from marquee.compare.units import COLUMNS, FILE, IDS
+from marquee.compare.units import COLUMNS, FILE, id_column, pooled
 
 MOST_CLASSES = 12
 
@@ -74,20 +74,25 @@ def breakdowns(block: BlockResult, evidence: Evidence, rows: Sequence[Configurat
 
 
 def _averaged(runs: Sequence[Recorded], metric: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Ids, ascending, and the metric of each, averaged over the seeds that tested the same units."""
-    tables = [table for run in runs if (table := _read(run.source / FILE, COLUMNS.get(metric, metric))) is not None]
+    """Ids, ascending, and the metric of each, averaged over the runs that tested it."""
+    column = COLUMNS.get(metric, metric)
+    tables = [table for run in runs if (table := _read(run.source / FILE, column, _unit(run))) is not None]
     if not tables:
         return None
-    same = [values for ids, values in tables if np.array_equal(ids, tables[0][0])]
-    return tables[0][0], np.mean(same, axis=0)
+    ids, columns = pooled([(ids, {metric: values}) for ids, values in tables])
+    return ids, columns[metric]
 
 
-def _read(file: Path, column: str) -> tuple[np.ndarray, np.ndarray] | None:
+def _unit(run: Recorded) -> str | None:
+    return (run.manifest.get("task") or {}).get("unit")
+
+
+def _read(file: Path, column: str, named: str | None) -> tuple[np.ndarray, np.ndarray] | None:
     from pyarrow import parquet
 
     try:
         names = parquet.read_schema(file).names
-        unit = next((name for name in IDS if name in names), None)
+        unit = id_column(names, named)
         if unit is None or column not in names:
             return None
         table = parquet.read_table(file, columns=[unit, column], use_threads=False)
@@ -109,10 +114,11 @@ def _of_examples(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[st
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(run.source / FILE, columns=["unit", "target"], use_threads=False).to_pandas()
-    except (OSError, ValueError, KeyError):
+        unit = id_column(parquet.read_schema(run.source / FILE).names, _unit(run))
+        table = parquet.read_table(run.source / FILE, columns=[unit, "target"], use_threads=False).to_pandas()
+    except (OSError, ValueError, KeyError, TypeError):
         return []
-    targets = table.set_index("unit")["target"].astype(str).reindex(ids)
+    targets = table.set_index(unit)["target"].astype(str).reindex(ids)
     names = sorted(targets.dropna().unique())
     if not 2 <= len(names) <= MOST_CLASSES:
         return []

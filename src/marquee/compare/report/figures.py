@@ -66,9 +66,10 @@ def _scores(block: BlockResult, evidence: Evidence) -> list[Figure]:
         bars = [_bar(ceiling if score.kind == "oracle" else names.get(score.label, score.label), score)
                 for score in shown]  # fmt: skip
         several = {score.label for score in shown if len(score.values) > 1}
-        dots = [{"label": names[row.label], "seed": run.manifest["seed"], "value": rounded(value)}
-                for row in chosen if row.label in several for run in evidence.of(row)
-                if (value := run.manifest["metrics"].get(f"test/{result.metric}")) is not None]  # fmt: skip
+        seeds = {row.label: row.seeds for row in chosen}
+        dots = [{"label": names[score.label], "seed": seed, "value": rounded(value)}
+                for score in shown if score.label in several
+                for seed, value in zip(seeds[score.label], score.values, strict=False)]  # fmt: skip
         drawn = sum(bar["kind"] == "model" for bar in bars)
         if not drawn:
             continue
