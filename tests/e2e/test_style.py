@@ -79,6 +79,19 @@ def test_every_source_file_says_in_its_first_sentence_what_it_is_for():
     assert silent == []
 
 
+def test_every_public_class_opens_with_one_summary_line():
+    """Parameters, shapes and sources come behind it."""
+    wrong = []
+    for file in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+                continue
+            first, _, rest = (ast.get_docstring(node) or "").partition("\n")
+            if not first.endswith((".", ":")) or rest.partition("\n")[0].strip():
+                wrong.append(f"{file.relative_to(SOURCE).as_posix()}: {node.name}")
+    assert wrong == []
+
+
 def test_conf_and_source_have_the_same_folders():
     """A family of models and a file of conf/model are a folder and a file of src/marquee/models, and so are tasks."""
     for file in options("model"):

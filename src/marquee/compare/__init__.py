@@ -1,0 +1,1 @@
+"""Many finished runs side by side: protocols apart, seeds together, paired tests, tables, figures, a page."""

@@ -1,0 +1,1 @@
+"""From conf/ and the command line to a checked configuration, and from its nodes to objects."""

@@ -1,0 +1,1 @@
+"""One algorithm a file, in folders by family; base.py says what each promises."""

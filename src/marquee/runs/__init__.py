@@ -1,0 +1,1 @@
+"""One run: trained, recorded, found, resumed, repeated, listed. Only train.py knows the Trainer."""

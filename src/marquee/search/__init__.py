@@ -1,1 +1,1 @@
-"""Choosing which jobs a sweep has: grids, zipped lists, and hyperparameter search with Optuna."""
+"""Hyperparameter search with Optuna: spaces, studies, objectives, pruning."""

@@ -1,0 +1,1 @@
+"""A question asked of data: loss, evaluation, metrics, predictor, and the words for all of that."""

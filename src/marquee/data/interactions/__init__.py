@@ -1,0 +1,1 @@
+"""Who met what, when, and how they liked it."""
