@@ -144,6 +144,18 @@ class HeldOutUsers(InteractionSplit):
         return np.where((part != TRAIN) & ~newer, HISTORY, part)
 
 
+class NewItems(InteractionSplit):
+    """Every tenth item is never trained on, and its interactions are the targets; a user's last other one validates."""
+
+    chronological = False
+
+    def assign(self, store) -> np.ndarray:
+        new = store.items % 10 == 0
+        last = np.zeros(len(store), dtype=bool)
+        last[store.offsets[1:] - 1] = True
+        return np.select([new, last], [TEST, VALIDATION], TRAIN)
+
+
 class Folds(InteractionSplit):
     """Cross-validation over rows; a tenth of the rest is validation."""
 

@@ -241,6 +241,16 @@ def test_held_out_users_are_folded_in_by_their_history():
     assert manifest["metrics"]["test/ndcg@10"] > manifest["baselines"]["baseline/popular"]["ndcg@10"]
 
 
+def test_items_that_training_never_saw_can_be_found_by_their_features():
+    config = configured("trainer.max_epochs=5", model=sample("ByFeatures", view=view("Rows")), split="NewItems")
+    config["data"]["item_features"] = {"genres": "multi_hot"}
+    data = prepare_data(config)
+    assert not np.isin(data.parts["test"].items, data.parts["train"].items).any()
+    assert data.report["targets_of_unseen_items"] == len(data.parts["test"])
+    manifest, _ = run(config)
+    assert manifest["metrics"]["test/recall@20"] > manifest["baselines"]["baseline/popular"]["recall@20"]
+
+
 def test_folds_are_pooled_into_one_row(shell, tmp_path):
     ease = compose(["model=linear/ease"]).config["model"]
     scores = {}
@@ -356,6 +366,13 @@ def test_the_steps_of_learners_are_clipped(monkeypatch):
     run(config)
     assert len(moved) == 2 * 2 * 4
     assert max(moved) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_learners_do_not_gather_gradients_over_batches():
+    config = tunes(task="Adversaries", model=sample("Pair", view=sample("WholeTunes")))
+    config["trainer"]["accumulate_grad_batches"] = 2
+    with pytest.raises(ConfigError, match=r"accumulate_grad_batches=2: Adversaries makes its own steps"):
+        train(config)
 
 
 def test_the_optimisers_of_learners_are_checked_by_name():

@@ -75,17 +75,17 @@ class View(ABC):
     distributed run can give each process its share of every batch.
 
     wants_policy  `train_batches` is given a frozen copy of the model as it is when the epoch starts: experience that
-                  the model itself collects
+                  the model itself collects. Such a run has one process
     """
 
     wants_policy: ClassVar[bool] = False
 
     @abstractmethod
-    def steps(self, data: Any) -> int:
+    def steps(self, data: DataSet) -> int:
         """The number of batches that one epoch of `train_batches` yields."""
 
     @abstractmethod
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[Any]:
+    def train_batches(self, data: DataSet, seed: int, epoch: int) -> Iterator[Any]:
         """Yield the epoch's batches. A view that wants the policy gets it as one argument more, `policy`."""
 
     def shard(self, batch: Any, rank: int, world: int) -> Any:
@@ -112,10 +112,10 @@ class ExampleView(View):
     """What views of labelled examples (texts, images) share: a task names rows, the view makes a batch of them."""
 
     @abstractmethod
-    def batch(self, data: Any, index: "numpy.ndarray") -> Any:
+    def batch(self, data: DataSet, index: "numpy.ndarray") -> Any:
         """The examples in the rows `index` (int64 [n]) as the model reads them, not augmented, in that order."""
 
-    def lengths(self, data: Any, index: "numpy.ndarray") -> "numpy.ndarray | None":
+    def lengths(self, data: DataSet, index: "numpy.ndarray") -> "numpy.ndarray | None":
         """The length of each example for the model, int64 [n]: those of like length are evaluated together.
 
         None where all are alike.

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from marquee.data.dataset import ExampleView
+from marquee.data.dataset import DataSet, ExampleView
 
 
 class LabelBatch(NamedTuple):
@@ -22,14 +22,14 @@ class LabelBatch(NamedTuple):
 class AllLabels(ExampleView):
     """One batch an epoch: the labels of the whole training part."""
 
-    def steps(self, data: Any) -> int:
+    def steps(self, data: DataSet) -> int:
         return 1
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[LabelBatch]:
+    def train_batches(self, data: DataSet, seed: int, epoch: int) -> Iterator[LabelBatch]:
         yield self.batch(data, data.parts["train"])
 
     def shard(self, batch: LabelBatch, rank: int, world: int) -> LabelBatch:
         return batch  # every process counts all labels, so that all of them hold the same model
 
-    def batch(self, data: Any, index: np.ndarray) -> LabelBatch:
+    def batch(self, data: DataSet, index: np.ndarray) -> LabelBatch:
         return LabelBatch(torch.from_numpy(np.asarray(data.labels[index])), torch.from_numpy(index))

@@ -206,6 +206,13 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         settings.update(max_epochs=task.model.max_epochs)
     if task.model.learns_in_fit:
         settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
+    if task.model.view.wants_policy:  # what each process collects would be its own, and a checkpoint holds one
+        settings.update(devices=1, strategy="auto")
+    if task.learners and settings.get("accumulate_grad_batches", 1) != 1:
+        raise ConfigError(
+            f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']}: {type(task).__name__} makes its "
+            "own steps, one after each batch.\n  fix: trainer.accumulate_grad_batches=1, and larger batches"
+        )
     if not task.automatic_optimization:  # Lightning clips and accumulates only where it makes the steps
         limit, kind = settings.pop("gradient_clip_val", None), settings.pop("gradient_clip_algorithm", None)
         task.clip = {"gradient_clip_val": limit, "gradient_clip_algorithm": kind or "norm"} if limit else {}

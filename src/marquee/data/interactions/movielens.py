@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.columns import read_interactions, read_table
 from marquee.data.interactions.dataset import InteractionData
-from marquee.data.interactions.tables import read_interactions, read_table
 from marquee.data.sources import Archive, RawFile, find
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"

@@ -10,8 +10,8 @@ import pandas as pd
 from annotated_types import Interval
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.columns import locate
 from marquee.data.interactions.splits import TEST, TRAIN, VALIDATION, InteractionSplit, among, held_out, shuffled_rank
-from marquee.data.interactions.tables import locate
 from marquee.errors import ConfigError, DataError
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import pandas as pd
 from annotated_types import Ge
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.columns import Column, Role, locate, read_interactions, read_table
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
-from marquee.data.interactions.tables import Column, Role, locate, read_interactions, read_table
 from marquee.errors import ConfigError, DataError
 
 ID_COLUMNS = ("item_id", "item", "movieId", "id")
