@@ -95,8 +95,8 @@ def test_ctrl_c_once_lets_epochs_end_and_the_same_command_goes_on(tmp_path, worl
 def test_two_sweeps_that_share_jobs_at_once_do_each_of_them_once(tmp_path, world_cache):
     output = tmp_path / "outputs"
     one = [word.replace("range(1,7)", "1,2") for word in MANY]
-    first = begin(one, output, world_cache)
-    wait_for(lambda: is_training(output, 0))
+    first = begin(one, output, world_cache, "hydra.launcher.n_jobs=2")
+    wait_for(lambda: is_training(output, 0) and is_training(output, 1))
     second = begin([*one[:-1], "sweep=other", "seed=1,2,3"], output, world_cache)
     for process in (first, second):
         told, _ = process.communicate(timeout=300)
