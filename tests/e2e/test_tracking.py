@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import struct
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -51,10 +52,16 @@ def records(file: Path):
 
 
 class Offline:
-    """An offline W&B run, read back."""
+    """An offline W&B run, read back once W&B's service, a process of its own, has written its end."""
 
     def __init__(self, folder: Path):
         (self.file,) = folder.rglob("*.wandb")
+        deadline = time.monotonic() + 60
+        while not self._read() and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+    def _read(self) -> bool:
+        """Read what is there; whether that is all."""
         self.config, self.summary, self.history, self.exit_code = {}, {}, [], None
         for record in records(self.file):
             kind = record.WhichOneof("record_type")
@@ -67,6 +74,7 @@ class Offline:
                 self.summary.update({_name(item): json.loads(item.value_json) for item in record.summary.update})
             elif kind == "exit":
                 self.exit_code = record.exit.exit_code
+        return self.exit_code is not None
 
 
 def _name(item) -> str:
