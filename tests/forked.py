@@ -7,7 +7,6 @@ and the sweeps that it begins share its nursery.
 """
 
 import atexit
-import contextlib
 import os
 import signal
 import subprocess
@@ -107,6 +106,7 @@ def run(main: Callable[..., int | None], *arguments: Any, env: Mapping[str, str]
 def _run(main: Callable, arguments: tuple, settings: dict, streams: tuple[str, str], shared: str | None) -> None:
     """What the forked process does: it becomes as a process is that a shell has started, and ends as one."""
     os.setsid()
+    atexit._clear()  # what the nursery left to do at its own end
     os.environ.clear()
     os.environ.update(settings)
     for stream, file in enumerate(streams, 1):
@@ -122,8 +122,7 @@ def _run(main: Callable, arguments: tuple, settings: dict, streams: tuple[str, s
     try:
         code = main(*arguments)
     finally:
-        with contextlib.suppress(Exception):
-            atexit._run_exitfuncs()
+        atexit._run_exitfuncs()
     sys.exit(code)
 
 
