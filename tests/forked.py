@@ -51,6 +51,8 @@ class Forked:
     ):
         self._folder = tempfile.TemporaryDirectory(prefix="forked-", ignore_cleanup_errors=True)
         self._out, self._err = (Path(self._folder.name, name) for name in ("out", "out" if together else "err"))
+        for file in (self._out, self._err):
+            file.touch()  # may be read before the process has begun
         context = nursery()
         shared = forkserver._forkserver._forkserver_address  # None where processes are not forked
         streams = str(self._out), str(self._err)
@@ -90,7 +92,7 @@ class Forked:
         return self._read()[0]
 
     def _read(self) -> tuple[str, str]:
-        return self._out.read_text(errors="replace"), self._err.read_text(errors="replace")
+        return self._out.read_text("utf-8", "replace"), self._err.read_text("utf-8", "replace")
 
 
 def run(main: Callable[..., int | None], *arguments: Any, env: Mapping[str, str] | None = None, timeout: float = 600):

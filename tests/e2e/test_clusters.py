@@ -1,6 +1,8 @@
 """The same sweeps through submitit (its executor for one machine) and Ray (a head on loopback)."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,18 +27,26 @@ def weights(output: Path) -> list[str]:
 
 
 def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(tmp_path, shell, world_cache):
+    """The job is held while there is no launcher, so that it cannot be at its end before the next one looks for it."""
     pytest.importorskip("submitit")
     output = tmp_path / "outputs"
-    words = [*GRU, "seed=1", "trainer.max_epochs=60", "callbacks=none"]
+    words = [*GRU, "seed=1", "trainer.max_epochs=30", "callbacks=none"]
     process = begin(words, output, world_cache, *SUBMITIT)
-    wait_for(lambda: len(runs_of(output)) == 1)
-    process.kill()
-    process.wait()
-    assert [job["place"].split()[0] for job in jobs_of("grid", output)] == ["local"]
-    again = begin(words, output, world_cache, *SUBMITIT)
+    wait_for(lambda: len(runs_of(output)) == 1 and (runs_of(output)[0] / "manifest.json").is_file())
+    (run,) = runs_of(output)
+    job = manifest_of(run)["process"]["pid"]
+    os.kill(job, signal.SIGSTOP)
+    try:
+        process.kill()
+        process.wait()
+        assert [job["place"].split()[0] for job in jobs_of("grid", output)] == ["local"]
+        again = begin(words, output, world_cache, *SUBMITIT)
+        wait_for(lambda: "sweep grid: 1 job" in again.told() or again.poll() is not None)
+    finally:
+        os.kill(job, signal.SIGCONT)
     told, _ = again.communicate(timeout=300)
     assert again.returncode == 0, told
-    (run,) = runs_of(output)
+    assert runs_of(output) == [run]
     assert not manifest_of(run).get("resumed")
     assert jobs_of("grid", output)[0]["attempts"] == 1, "it was waited for, neither stored nor begun again"
     assert shell("train", "-m", *words, "paths.output=other").code == 0
