@@ -51,19 +51,23 @@ def records(file: Path):
             yield record
 
 
+def whole(file: Path) -> list:
+    """The records of an offline W&B run up to its end, which W&B's service, a process of its own, may write late."""
+    deadline = time.monotonic() + 60
+    found = list(records(file))
+    while not any(record.HasField("exit") for record in found) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = list(records(file))
+    return found
+
+
 class Offline:
-    """An offline W&B run, read back once W&B's service, a process of its own, has written its end."""
+    """An offline W&B run, read back."""
 
     def __init__(self, folder: Path):
         (self.file,) = folder.rglob("*.wandb")
-        deadline = time.monotonic() + 60
-        while not self._read() and time.monotonic() < deadline:
-            time.sleep(0.1)
-
-    def _read(self) -> bool:
-        """Read what is there; whether that is all."""
         self.config, self.summary, self.history, self.exit_code = {}, {}, [], None
-        for record in records(self.file):
+        for record in whole(self.file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.run = record.run
@@ -74,7 +78,6 @@ class Offline:
                 self.summary.update({_name(item): json.loads(item.value_json) for item in record.summary.update})
             elif kind == "exit":
                 self.exit_code = record.exit.exit_code
-        return self.exit_code is not None
 
 
 def _name(item) -> str:
@@ -358,7 +361,7 @@ def test_a_resumed_run_goes_on_in_the_same_table_and_the_same_wandb_run(shell, t
     monkeypatch.setattr(BPR, "loss", learn)
     assert shell("train", "resume=latest").code == 0
     manifest = manifest_of(folder)
-    first, second = ({record.run.run_id for record in records(file) if record.HasField("run")}
+    first, second = ({record.run.run_id for record in whole(file) if record.HasField("run")}
                      for file in sorted(folder.rglob("*.wandb"), key=os.path.getmtime))  # fmt: skip
     assert first == second == {wandb_id(manifest["fingerprint"], folder.name, manifest["started"])}
     assert [row["epoch"] for row in csv.DictReader((folder / "metrics.csv").open())] == ["0", "1", "2"]
