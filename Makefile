@@ -11,11 +11,14 @@ BIN    := $(VENV)/bin
 run: $(VENV)/.run
 	$(BIN)/marquee train
 
+# A process a core (eight at most: each imports torch once), a file at a time, the long ones of tests/e2e first.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: $(VENV)/.dev
-	$(BIN)/python -m pytest -m ""
+	$(PYTEST) -m ""
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -23,6 +23,13 @@ def real_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def world_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of one `pytest -n` have in common."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def world_cache(shared_folder: Path) -> Path:
     """One cache for all tests that use the embedded worlds."""
-    return tmp_path_factory.mktemp("cache")
+    return shared_folder / "world-cache"

@@ -31,6 +31,7 @@ def compare(
 ) -> Measured:
     """Medians of our epoch and the reference's, each shortened to `steps` batches where that is given."""
     from marquee.runs import train
+    from marquee.runs.code import code_identity
 
     shortened = [f"trainer.limit_train_batches={steps}"] if steps else []
     config = space.config(
@@ -38,7 +39,7 @@ def compare(
     )
     data = train.prepare_data(config)
     task = train.prepare_task(config, data)
-    run = train.open_run(config, [], data, task, None)
+    run = train.open_run(config, [], data, task, None, code_identity())
     trainer, checkpoint = train.prepare_trainer(config, task, run, [])
     checkpoint.on_train_epoch_end = lambda *arguments: None
     clock = Alternation(task.model.view, reference(task, steps))

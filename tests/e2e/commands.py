@@ -1,12 +1,21 @@
-"""Runs the command line as a user does: in a process of its own, or in this one where only speed differs."""
+"""Runs the command line as a user does: in a process of its own, or in this one where only speed differs.
+
+Of processes there are two kinds. `marquee` and `begin` fork one in which everything is imported, for hundredths of a
+second. `spawn` starts `python -m marquee` anew, for seconds: only three tests do, where the start itself matters.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from marquee.cli import composing
 from marquee.cli.main import main
+from marquee.runs import environment as machine
+
+from ..forked import Forked, run
 
 # Small enough for seconds, with every part of a real run.
 FAST = {
@@ -24,17 +33,28 @@ def environment(output: Path, cache: Path) -> dict[str, str]:
     return {**os.environ, **own, "OMP_NUM_THREADS": "1"}
 
 
+def typed(*words: str) -> int:
+    """`marquee WORDS`, in a process that was forked for it."""
+    composing.SCRIPT = machine.SCRIPT = machine.script()
+    sys.argv = [machine.SCRIPT, *words]
+    return main(list(words))
+
+
+def begin(*words: str, env: Mapping[str, str], together: bool = False) -> Forked:
+    """`marquee WORDS` in a process of its own, which leads a group of its own."""
+    return Forked(typed, *map(str, words), env=env, together=together)
+
+
 def marquee(*words: str, output: Path, cache: Path, timeout: float = 300) -> subprocess.CompletedProcess:
-    """`marquee WORDS` in a process of its own."""
-    command = [sys.executable, "-m", "marquee", *words]
-    return subprocess.run(
-        command,
-        env=environment(output, cache),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        stdin=subprocess.DEVNULL,
-    )
+    """`marquee WORDS` in a process of its own; returns when it has ended."""
+    return run(typed, *words, env=environment(output, cache), timeout=timeout)
+
+
+def spawn(*words: str, env: Mapping[str, str]) -> subprocess.Popen:
+    """`python -m marquee WORDS`, started anew, leading a group of its own; standard output and error are one."""
+    command = [sys.executable, "-m", "marquee", *map(str, words)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                            stdin=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
 
 
 def train(monkeypatch, output: Path, cache: Path, *words: str) -> dict:

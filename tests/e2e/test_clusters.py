@@ -1,6 +1,8 @@
 """The same sweeps through submitit (its executor for one machine) and Ray (a head on loopback)."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,35 +11,44 @@ import pytest
 
 from .commands import FAST, environment
 from .conftest import manifest_of
-from .test_sweeps import begin, jobs_of, runs_of, wait_for
+from .sweeping import EASE as SHORT
+from .sweeping import begin, jobs_of, runs_of, wait_for
 
-EASE = ["data=world_ratings", "model=linear/ease", "tracker=none", "sweep=twelve"]
-GRU = [*FAST["gru"], "tracker=none", "trainer.max_epochs=8", "sweep=twelve"]
+EASE = [*SHORT, "sweep=grid"]
+GRU = [*FAST["gru"], "tracker=none", "trainer.max_epochs=8", "sweep=grid"]
 SUBMITIT = ["hydra/launcher=slurm", "hydra.launcher.executor=local", "hydra.launcher.n_jobs=2",
             "hydra.launcher.cpus_per_task=1"]  # fmt: skip
 
 
 def weights(output: Path) -> list[str]:
     return [
-        manifest_of(output / "runs" / job["run"])["checkpoint"]["weights_sha256"] for job in jobs_of("twelve", output)
+        manifest_of(output / "runs" / job["run"])["checkpoint"]["weights_sha256"] for job in jobs_of("grid", output)
     ]
 
 
 def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(tmp_path, shell, world_cache):
+    """The job is held while there is no launcher, so that it cannot be at its end before the next one looks for it."""
     pytest.importorskip("submitit")
     output = tmp_path / "outputs"
-    words = [*GRU, "seed=1", "trainer.max_epochs=60", "callbacks=none"]
+    words = [*GRU, "seed=1", "trainer.max_epochs=30", "callbacks=none"]
     process = begin(words, output, world_cache, *SUBMITIT)
-    wait_for(lambda: len(runs_of(output)) == 1)
-    process.kill()
-    process.wait()
-    assert [job["place"].split()[0] for job in jobs_of("twelve", output)] == ["local"]
-    again = begin(words, output, world_cache, *SUBMITIT)
+    wait_for(lambda: len(runs_of(output)) == 1 and (runs_of(output)[0] / "manifest.json").is_file())
+    (run,) = runs_of(output)
+    job = manifest_of(run)["process"]["pid"]
+    os.kill(job, signal.SIGSTOP)
+    try:
+        process.kill()
+        process.wait()
+        assert [job["place"].split()[0] for job in jobs_of("grid", output)] == ["local"]
+        again = begin(words, output, world_cache, *SUBMITIT)
+        wait_for(lambda: "sweep grid: 1 job" in again.told() or again.poll() is not None)
+    finally:
+        os.kill(job, signal.SIGCONT)
     told, _ = again.communicate(timeout=300)
     assert again.returncode == 0, told
-    (run,) = runs_of(output)
+    assert runs_of(output) == [run]
     assert not manifest_of(run).get("resumed")
-    assert jobs_of("twelve", output)[0]["attempts"] == 1, "it was waited for, neither stored nor begun again"
+    assert jobs_of("grid", output)[0]["attempts"] == 1, "it was waited for, neither stored nor begun again"
     assert shell("train", "-m", *words, "paths.output=other").code == 0
     assert weights(output) == weights(Path("other"))
 
@@ -47,7 +58,7 @@ def test_what_submitit_takes_off_the_cluster_is_marked_and_submitted_anew(shell)
     from marquee.sweeps.clusters import ClusterJob
 
     assert shell("train", "-m", *EASE, "seed=1").code == 0
-    file, (run,) = Path("outputs/sweeps/twelve/jobs/0000.json"), runs_of()
+    file, (run,) = Path("outputs/sweeps/grid/jobs/0000.json"), runs_of()
     manifest = manifest_of(run)
     for status, left in (("running", "interrupted"), ("finished", "finished")):
         (run / "manifest.json").write_text(json.dumps({**manifest, "status": status}))
@@ -97,7 +108,7 @@ def test_a_sweep_through_ray_gives_what_a_local_one_gives(ray_head, shell, tmp_p
     process = begin(words, output, world_cache, "hydra/launcher=ray", f"hydra.launcher.address={ray_head}")
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0, told
-    assert all(job["place"].startswith("ray ") for job in jobs_of("twelve", output))
+    assert all(job["place"].startswith("ray ") for job in jobs_of("grid", output))
     assert shell("train", "-m", *words, "paths.output=other").code == 0
     assert weights(output) == weights(Path("other"))
 

@@ -3,8 +3,6 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pandas as pd
@@ -15,7 +13,7 @@ from marquee.cli.main import main
 from marquee.config.build import build
 from marquee.errors import ConfigError
 
-from .commands import FAST, environment, latest, marquee, train
+from .commands import FAST, begin, environment, latest, marquee, spawn, train
 
 KEYS = (
     "schema_version id fingerprint status config overrides code environment data split seed started finished durations "
@@ -77,21 +75,20 @@ def test_rerun_says_identical(monkeypatch, output, world_cache, capsys):
 
 @pytest.mark.parametrize("family", ["bpr", "gru", "ratings", "lstm", "cnn"])
 def test_resume_after_kill_gives_the_same_weights(family, monkeypatch, output, world_cache, tmp_path):
-    """Killed -9 in mid-epoch and resumed, a run ends with the weights (sha256) of an uninterrupted one."""
+    """Killed -9 in mid-epoch and resumed, a run ends with the weights (sha256) of an uninterrupted one.
+
+    Matrix factorisation is killed in a process that was started anew, as a user's is; the others in forks.
+    """
     words = [*FAST[family], "trainer.max_epochs=4", "scheduler=cosine"]
     whole = train(monkeypatch, tmp_path / "whole", world_cache, *words)
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "marquee", "train", "tracker=none", *words],
-        env={**environment(output, world_cache)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    start = spawn if family == "bpr" else begin
+    killed = start("train", "tracker=none", *words, env=environment(output, world_cache))
     try:
         _wait_for_epochs(output, 2, killed)
         time.sleep(0.1)  # into the next epoch
     finally:
         killed.send_signal(signal.SIGKILL)
-        killed.wait()
+        killed.communicate()
     assert json.loads((output / "latest" / "manifest.json").read_text())["status"] == "running"
     monkeypatch.setenv("MARQUEE_OUTPUT", str(output))
     assert main(["train", "resume=latest", "tracker=none"]) == 0
@@ -106,7 +103,7 @@ def test_resume_after_kill_gives_the_same_weights(family, monkeypatch, output, w
 
 def _wait_for_epochs(output, epochs, process):
     """Until the run has written `epochs` rows of its curve."""
-    for _ in range(3000):
+    for _ in range(15_000):
         curve, last = output / "latest" / "metrics.csv", output / "latest" / "checkpoints" / "last.ckpt"
         if curve.exists() and len(curve.read_text().splitlines()) > epochs and last.exists():
             return
@@ -132,16 +129,11 @@ def test_a_run_resumed_for_longer_is_recorded_as_what_it_became(monkeypatch, out
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130)])
 def test_an_interrupt_leaves_a_manifest_that_says_so(number, code, output, world_cache):
-    running = subprocess.Popen(
-        [sys.executable, "-m", "marquee", "train", *FAST["ratings"], "trainer.max_epochs=500", "callbacks=none"],
-        env=environment(output, world_cache),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    words = ["train", *FAST["ratings"], "trainer.max_epochs=500", "callbacks=none"]
+    running = begin(*words, env=environment(output, world_cache))
     _wait_for_epochs(output, 1, running)
     running.send_signal(number)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=300)
     manifest = latest(output)
     assert manifest["status"] == "interrupted"
     assert manifest["finished"] and manifest["error"]
@@ -185,12 +177,16 @@ def test_a_read_only_output_folder_is_named(tmp_path, world_cache):
 
 
 def test_two_cpu_processes_evaluate_as_one(output, world_cache, tmp_path):
-    """The same weights (no training) measured by one process and by two: no unit lost, none counted twice."""
+    """The same weights (no training) measured by one process and by two: no unit lost, none counted twice.
+
+    The command of the two is started anew: it starts the other process by the words that it was started with.
+    """
     words = ["train", *FAST["ratings"], "tracker=none", "trainer.max_epochs=1", "optimizer=sgd", "optimizer.lr=1e-12"]
     one = marquee(*words, output=output, cache=world_cache)
     assert one.returncode == 0, one.stderr
-    two = marquee(*words, "trainer=ddp", "trainer.max_epochs=1", output=tmp_path / "ddp", cache=world_cache)
-    assert two.returncode == 0, two.stderr
+    two = spawn(*words, "trainer=ddp", "trainer.max_epochs=1", env=environment(tmp_path / "ddp", world_cache))
+    told, _ = two.communicate(timeout=600)
+    assert two.returncode == 0, told
     single, double = latest(output), latest(tmp_path / "ddp")
     assert len(list((tmp_path / "ddp" / "runs").iterdir())) == 1
     assert double["metrics"] == pytest.approx(single["metrics"], abs=1e-9)
@@ -204,11 +200,10 @@ def test_only_whitelisted_classes_are_built():
         build({"_target_": "os.system", "command": "true"})
 
 
-def test_multirun_runs_every_job_and_shows_them_together(monkeypatch, output, world_cache, capsys):
-    for name, value in environment(output, world_cache).items():
-        monkeypatch.setenv(name, value)
+def test_multirun_runs_every_job_and_shows_them_together(shell, output):
     words = ["-m", "data=world_ratings", "model=linear/ease,baseline/popular", "seed=1,2", "tracker=none"]
-    assert main(["train", *words]) == 0
+    done = shell("train", *words)
+    assert done.code == 0, done.err
     assert len(list((output / "runs").iterdir())) == 4
-    table = capsys.readouterr().out.split("\n\n")[1]
+    table = done.out.split("\n\n")[1]
     assert table.count("finished") == 4

@@ -4,8 +4,6 @@ import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 from unittest import mock
@@ -17,7 +15,7 @@ from marquee.config.compose import compose
 from marquee.config.fingerprint import identity
 from marquee.search.study import open_storage
 
-from .commands import FAST, environment
+from .commands import FAST, begin, environment
 from .conftest import answer
 
 SEARCH = ["train", "-m", "hydra/sweeper=optuna", "tracker=none", "sweep=tune", *FAST["bpr"], "hydra.sweeper.space=none",
@@ -41,10 +39,7 @@ def test_a_search_killed_part_way_and_issued_again_ends_as_one_that_was_not(tmp_
     whole = marquee(*words, output=tmp_path / "whole", cache=world_cache)
     assert whole.returncode == 0, whole.stderr
     output = tmp_path / "outputs"
-    killed = subprocess.Popen(
-        [sys.executable, "-m", "marquee", *words], env=environment(output, world_cache),
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    killed = begin(*words, env=environment(output, world_cache))
     try:
         _wait_for_epochs(output, 2, killed)  # into the second trial
     finally:
@@ -70,7 +65,7 @@ def test_a_search_killed_part_way_and_issued_again_ends_as_one_that_was_not(tmp_
 
 def _wait_for_epochs(output, runs, process):
     """Until so many runs have written a row of their curves."""
-    for _ in range(1200):
+    for _ in range(6000):
         if len(list(output.glob("runs/*/checkpoints/last.ckpt"))) >= runs or process.poll() is not None:
             return
         time.sleep(0.05)

@@ -1,45 +1,14 @@
 """Sweeps: all planned first, each job in a process of its own, nothing done twice, nothing lost."""
 
-import csv
 import json
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
-from .commands import FAST, environment
-from .conftest import answer, manifest_of
-from .faulty import install
-
-EASE = ["data=world_ratings", "model=linear/ease", "tracker=none"]
-MOODY = ["data=world_ratings", "model=moody", "tracker=none"]
-# Twelve jobs of several epochs, long enough to be killed in one of them.
-TWELVE = ["data=world_ratings", "model=rnn/gru4rec", "seed=range(1,13)", "trainer.max_epochs=4", "model.dim=8",
-          "model.hidden=8", "model.view.max_length=20", "tracker=none", "sweep=twelve"]  # fmt: skip
-
-
-@pytest.fixture
-def moody(tmp_path: Path, shell, monkeypatch) -> Path:
-    return install(tmp_path / "plugin", monkeypatch)
-
-
-def jobs_of(name: str, output: Path = Path("outputs")) -> list[dict]:
-    return json.loads((output / "sweeps" / name / "sweep.json").read_text())["jobs"]
-
-
-def statuses(name: str) -> list[str]:
-    return [job["status"] for job in jobs_of(name)]
-
-
-def runs_of(output: Path = Path("outputs")) -> list[Path]:
-    return sorted((output / "runs").iterdir()) if (output / "runs").is_dir() else []
-
+from ..forked import Forked, nursery
+from .commands import FAST
+from .conftest import SWEPT, manifest_of
+from .sweeping import EASE, MOODY, jobs_of, runs_of, statuses
 
 # Planning -------------------------------------------------------------------------------------------------------------
 
@@ -198,121 +167,6 @@ def test_failed_jobs_are_run_again_and_finished_ones_are_not(shell, moody):
     assert "1 stored, 1 to continue, 1 to run" in done.out and done.code == 4
 
 
-# Killed and continued -------------------------------------------------------------------------------------------------
-
-
-def begin(words: list[str], output: Path, cache: Path, *launcher: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "marquee", "train", "-m", *words, *launcher]
-    return subprocess.Popen(command, env=environment(output, cache), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                            text=True, stdin=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-
-
-def wait_for(condition, seconds: float = 120.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "this never happened"
-        time.sleep(0.05)
-
-
-def finished(output: Path) -> int:
-    file = output / "sweeps" / "twelve" / "sweep.json"
-    return file.read_text().count('"status": "finished"') if file.is_file() else 0
-
-
-def is_training(output: Path, job: int) -> bool:
-    """Whether a job has saved an epoch and not ended."""
-    note = output / "sweeps" / "twelve" / "jobs" / f"{job:04d}.run"
-    run = output / "runs" / note.read_text().strip() if note.is_file() else None
-    return run is not None and (run / "checkpoints" / "last.ckpt").is_file()
-
-
-def comparison(shell, output: Path) -> dict:
-    """What `marquee compare` finds, without what may differ: times, names of folders, memory."""
-    found = json.loads(shell("compare", output / "sweeps" / "twelve", "--format", "json").out)
-    (block,) = found["blocks"]
-    return {"metrics": block["metrics"], "seeds": [entry["seeds"] for entry in block["configurations"]]}
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory, world_cache) -> Path:
-    output = tmp_path_factory.mktemp("uninterrupted") / "outputs"
-    with mock.patch.dict(os.environ, environment(output, world_cache)):
-        done = answer("train", "-m", *TWELVE, "hydra.launcher.n_jobs=2")
-    assert done.code == 0, done.err
-    return output
-
-
-def test_killed_in_job_5_of_12_and_issued_again_equals_the_uninterrupted_sweep(
-    tmp_path, shell, world_cache, uninterrupted
-):
-    output = tmp_path / "outputs"
-    process = begin(TWELVE, output, world_cache)
-    wait_for(lambda: finished(output) >= 4 and is_training(output, 4))
-    process.kill()
-    process.wait()
-    done = finished(output)
-    again = begin(TWELVE, output, world_cache, "hydra.launcher.n_jobs=2")
-    told, _ = again.communicate(timeout=300)
-    assert again.returncode == 0, told
-    assert f"12 jobs, {done} stored, 1 to continue, {12 - done} to run" in told
-    resumed = [folder.name for folder in runs_of(output) if manifest_of(folder).get("resumed")]
-    assert resumed == [jobs_of("twelve", output)[done]["run"]] and len(runs_of(output)) == 12
-    assert comparison(shell, output) == comparison(shell, uninterrupted)
-    ids = [job["run"] for job in jobs_of("twelve", output)]
-    for run, other in zip(ids, [job["run"] for job in jobs_of("twelve", uninterrupted)], strict=True):
-        one, two = manifest_of(output / "runs" / run), manifest_of(uninterrupted / "runs" / other)
-        assert one["checkpoint"]["weights_sha256"] == two["checkpoint"]["weights_sha256"]
-
-
-def test_ctrl_c_once_lets_epochs_end_and_the_same_command_goes_on(tmp_path, world_cache):
-    output = tmp_path / "outputs"
-    words = [word.replace("range(1,13)", "range(1,7)") for word in TWELVE]
-    process = begin(words, output, world_cache, "hydra.launcher.n_jobs=2")
-    wait_for(lambda: finished(output) >= 1 and is_training(output, 2))
-    os.killpg(process.pid, signal.SIGINT)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "end with their epoch" in told and "the same command goes on" in told
-    done = finished(output)
-    held = [folder for folder in runs_of(output) if manifest_of(folder)["status"] == "interrupted"]
-    assert done + len(held) < 6
-    again = begin(words, output, world_cache, "hydra.launcher.n_jobs=2")
-    told, _ = again.communicate(timeout=300)
-    assert again.returncode == 0 and f"{done} stored" in told and finished(output) == 6
-    assert all(manifest_of(folder)["status"] == "finished" for folder in runs_of(output))
-    for folder in runs_of(output):  # no epoch has lost its training loss to the interruption
-        with (folder / "metrics.csv").open(newline="") as file:
-            rows = list(csv.DictReader(file))
-        assert [row["epoch"] for row in rows] == ["0", "1", "2", "3"] and all(row["train/loss"] for row in rows)
-
-
-def test_two_sweeps_that_share_jobs_at_once_do_each_of_them_once(tmp_path, world_cache):
-    output = tmp_path / "outputs"
-    one = [word.replace("range(1,13)", "1,2") for word in TWELVE]
-    first = begin(one, output, world_cache)
-    wait_for(lambda: is_training(output, 0))
-    second = begin([*one[:-1], "sweep=other", "seed=1,2,3"], output, world_cache)
-    for process in (first, second):
-        told, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, told
-    assert len(runs_of(output)) == 3
-    assert [job["run"] for job in jobs_of("twelve", output)] == [job["run"] for job in jobs_of("other", output)[:2]]
-
-
-def test_ctrl_c_twice_stops_now(shell, moody, tmp_path, world_cache):
-    output = tmp_path / "outputs"
-    words = [*MOODY, "model.mood=hang", "seed=1,2", "sweep=twelve"]
-    process = begin(words, output, world_cache)
-    wait_for(lambda: (output / "sweeps" / "twelve" / "jobs" / "0000.run").is_file())
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)
-    time.sleep(1.5)
-    os.killpg(process.pid, signal.SIGINT)
-    told, _ = process.communicate(timeout=40)
-    assert process.returncode == 130 and "stopping 1 running job now" in told
-    assert [job["status"] for job in jobs_of("twelve", output)] == ["interrupted", "waiting"]
-
-
 # One at a time; what was lost; elsewhere ------------------------------------------------------------------------------
 
 
@@ -321,70 +175,63 @@ def _hold(folder: str, held, go) -> None:
 
     hold(Path(folder))
     held.set()
-    go.wait(60)
+    go.wait(300)
 
 
 def test_two_sweeps_of_one_name_at_once_the_second_is_refused(shell):
-    context = multiprocessing.get_context("spawn")
-    held, go = context.Event(), context.Event()
-    other = context.Process(target=_hold, args=(str(Path("outputs/sweeps/s").resolve()), held, go))
-    other.start()
+    held, go = nursery().Event(), nursery().Event()
+    other = Forked(_hold, str(Path("outputs/sweeps/s").resolve()), held, go)
     try:
-        assert held.wait(60)
+        assert held.wait(300)
         done = shell("train", "-m", *EASE, "seed=1,2", "sweep=s")
         assert done.code == 2 and f"process {other.pid}" in done.err and "sweep=NAME" in done.err
     finally:
         go.set()
-        other.join()
+        other.wait()
     assert shell("train", "-m", *EASE, "seed=1,2", "sweep=s").code == 0
 
 
 @pytest.mark.parametrize("damage", ["deleted", "garbage"])
-def test_the_ledger_may_be_lost_and_stored_results_are_found(shell, damage):
-    shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
-    assert shell("ls").code == 0
+def test_the_ledger_may_be_lost_and_stored_results_are_found(swept, damage):
+    assert swept("ls").code == 0
     ledger = Path("outputs/ledger.sqlite")
     ledger.unlink() if damage == "deleted" else ledger.write_bytes(b"no database at all" * 100)
-    assert "2 stored, 0 to run" in shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s").out
+    assert "2 stored, 0 to run" in swept("train", "-m", *SWEPT).out
 
 
-def test_a_truncated_manifest_costs_its_own_run_only(shell):
-    shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+def test_a_truncated_manifest_costs_its_own_run_only(swept):
     file = runs_of()[0] / "manifest.json"
     file.write_text(file.read_text()[:100])
-    done = shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+    done = swept("train", "-m", *SWEPT)
     assert done.code == 0 and "2 jobs, 1 stored, 1 to run" in done.out
-    assert shell("compare", "outputs/sweeps/s").code == 0
+    assert swept("compare", "outputs/sweeps/s").code == 0
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"schema_version": 1}'])
-def test_a_sweep_record_that_cannot_be_read_is_put_aside(shell, content):
-    shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+def test_a_sweep_record_that_cannot_be_read_is_put_aside(swept, content):
     Path("outputs/sweeps/s/sweep.json").write_text(content)
-    assert "unreadable" in shell("sweeps").out
-    done = shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+    assert "unreadable" in swept("sweeps").out
+    done = swept("train", "-m", *SWEPT)
     assert "2 stored, 0 to run" in done.out
     assert Path("outputs/sweeps/s/sweep.json.unreadable").read_text() == content
 
 
-def test_a_clock_that_was_set_back_changes_nothing(shell):
-    shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+def test_a_clock_that_was_set_back_changes_nothing(swept):
     for folder in runs_of():
         file = folder / "manifest.json"
         file.write_text(file.read_text().replace('"started": "20', '"started": "21'))
-    assert "2 stored, 0 to run" in shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s").out
+    assert "2 stored, 0 to run" in swept("train", "-m", *SWEPT).out
 
 
-def test_outputs_moved_elsewhere_are_compared_and_continued_there(shell):
-    shell("train", "-m", *EASE, "model.l2=50,60", "sweep=s")
+def test_outputs_moved_elsewhere_are_compared_and_continued_there(swept):
     for folder in runs_of():  # as if another machine had made them
         file = folder / "manifest.json"
         manifest = json.loads(file.read_text())
         manifest["process"]["host"] = "elsewhere"
         file.write_text(json.dumps(manifest))
     Path("outputs").rename("moved")
-    assert shell("compare", "moved/sweeps/s").code == 0 and shell("compare", "s").code == 2
-    done = shell("train", "-m", *EASE, "model.l2=50,60,70", "sweep=s", "paths.output=moved")
+    assert swept("compare", "moved/sweeps/s").code == 0 and swept("compare", "s").code == 2
+    done = swept("train", "-m", *SWEPT[:-2], "model.l2=50,60,70", "sweep=s", "paths.output=moved")
     assert "3 jobs, 2 stored, 1 to run" in done.out
 
 

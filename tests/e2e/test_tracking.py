@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import struct
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,13 +51,23 @@ def records(file: Path):
             yield record
 
 
+def whole(file: Path) -> list:
+    """The records of an offline W&B run up to its end, which W&B's service, a process of its own, may write late."""
+    deadline = time.monotonic() + 60
+    found = list(records(file))
+    while not any(record.HasField("exit") for record in found) and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = list(records(file))
+    return found
+
+
 class Offline:
     """An offline W&B run, read back."""
 
     def __init__(self, folder: Path):
         (self.file,) = folder.rglob("*.wandb")
         self.config, self.summary, self.history, self.exit_code = {}, {}, [], None
-        for record in records(self.file):
+        for record in whole(self.file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 self.run = record.run
@@ -350,7 +361,7 @@ def test_a_resumed_run_goes_on_in_the_same_table_and_the_same_wandb_run(shell, t
     monkeypatch.setattr(BPR, "loss", learn)
     assert shell("train", "resume=latest").code == 0
     manifest = manifest_of(folder)
-    first, second = ({record.run.run_id for record in records(file) if record.HasField("run")}
+    first, second = ({record.run.run_id for record in whole(file) if record.HasField("run")}
                      for file in sorted(folder.rglob("*.wandb"), key=os.path.getmtime))  # fmt: skip
     assert first == second == {wandb_id(manifest["fingerprint"], folder.name, manifest["started"])}
     assert [row["epoch"] for row in csv.DictReader((folder / "metrics.csv").open())] == ["0", "1", "2"]

@@ -2,21 +2,29 @@
 
 import json
 import os
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
+from ..forked import run
+
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "benchmark.py"
+
+
+def benchmark(*words):
+    """`python scripts/benchmark.py WORDS`, in a process that was forked for it."""
+    sys.argv, sys.path = [str(SCRIPT), *words], [str(SCRIPT.parent), *sys.path]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory):
     """The table and the JSON rows of the cheapest benchmark."""
     file = tmp_path_factory.mktemp("benchmark") / "rows.json"
-    words = [sys.executable, str(SCRIPT), "--quick", "--only", "ease_fit_ml1m", "--json", str(file)]
-    finished = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = ["--quick", "--only", "ease_fit_ml1m", "--json", str(file)]
+    finished = run(benchmark, *words, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert finished.returncode == 0, finished.stderr
     return finished.stdout, json.loads(file.read_text())
 
@@ -45,6 +53,6 @@ def test_the_table_names_the_machine_and_says_whether_the_target_is_met(measured
 
 
 def test_an_unknown_name_is_refused_with_the_list_of_names():
-    finished = subprocess.run([sys.executable, str(SCRIPT), "--only", "speed"], capture_output=True, text=True)
+    finished = run(benchmark, "--only", "speed")
     assert finished.returncode == 2
     assert "bpr_epoch_8192" in finished.stderr

@@ -2,7 +2,6 @@
 
 import json
 import os
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -14,6 +13,8 @@ from marquee.cli.main import main
 from marquee.runs import cost as costs
 from marquee.runs.cost import Counter, EnergyMeter, nvml_counters, peak_memory, rapl_counters
 from marquee.tracking.curves import Curves
+
+from ..forked import run
 
 KEYS = {"latency_ms", "peak_memory_mb", "size_mb", "energy_j", "energy_of"}
 BPR = ["data=world_ratings", "model=mf/bpr", "model.dim=8", "model.view.batch_size=8192", "trainer.max_epochs=2"]
@@ -160,16 +161,19 @@ def test_without_proc_the_systems_accounting_is_asked(tmp_path):
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells the high-water mark of a fork")
 def test_a_forked_worker_does_not_count_what_its_parent_once_held():
-    program = (
-        "import os, sys; from marquee.runs.cost import peak_memory  # and torch with it\n"
-        "held = bytearray(600_000_000); del held\n"
-        "parent = peak_memory(); sys.stdout.flush()\n"
-        "if os.fork() == 0: print(parent, peak_memory(), flush=True); os._exit(0)\n"
-        "os.wait()\n"
-    )
-    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    told = run(_fork_after_holding_much).stdout
     parent, child = map(float, told.split())
     assert parent > 600 and child < parent - 500
+
+
+def _fork_after_holding_much():
+    held = bytearray(600_000_000)
+    del held
+    parent = peak_memory()
+    if os.fork() == 0:
+        print(parent, peak_memory(), flush=True)
+        os._exit(0)
+    os.wait()
 
 
 # Energy --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from types import SimpleNamespace
 
 import optuna
@@ -20,10 +21,11 @@ from marquee.search.pruning import Pruning
 TASK = SimpleNamespace(monitor="ndcg@10", mode="max")
 
 
-@pytest.fixture
-def study(tmp_path):
-    """Five complete trials whose metric rose by 0.1 an epoch, so the median of epoch e is 0.1 e; one that runs."""
-    storage = f"sqlite:///{tmp_path / 'study.db'}"
+@pytest.fixture(scope="module")
+def database(tmp_path_factory):
+    """The file of a study with five complete trials, and one that runs: it costs a second of waiting for the disk."""
+    file = tmp_path_factory.mktemp("study") / "study.db"
+    storage = f"sqlite:///{file}"
     found = optuna.create_study(storage=storage, study_name="tune/model", direction="maximize")
     for _ in range(5):
         trial = found.ask()
@@ -31,7 +33,14 @@ def study(tmp_path):
             trial.report(0.1 * epoch, epoch)
         found.tell(trial, 1.0)
     found.ask()
-    return found, storage
+    return file
+
+
+@pytest.fixture
+def study(database, tmp_path):
+    """Five complete trials whose metric rose by 0.1 an epoch, so the median of epoch e is 0.1 e; one that runs."""
+    storage = f"sqlite:///{shutil.copy(database, tmp_path / 'study.db')}"
+    return optuna.load_study(study_name="tune/model", storage=storage), storage
 
 
 def trainer(best=None, best_epoch=None, max_epochs=10):

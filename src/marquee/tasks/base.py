@@ -196,12 +196,12 @@ class Task(pl.LightningModule):
         return loss if self.automatic_optimization else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
-        if self.trainer.global_step == self._steps:
-            return  # gradients are still being gathered (trainer.accumulate_grad_batches)
+        by_step = [schedule for schedule in self._schedules.values() if schedule.every == "step"]
+        if not by_step or self.trainer.global_step == self._steps:
+            return  # or gradients are still being gathered (trainer.accumulate_grad_batches)
         self._steps = self.trainer.global_step
-        for schedule in self._schedules.values():
-            if schedule.every == "step":
-                schedule.rates.step()
+        for schedule in by_step:
+            schedule.rates.step()
 
     def _epoch_loss(self) -> float:
         """The mean loss of the epoch so far. Raises JobError at the first step that was not finite."""
