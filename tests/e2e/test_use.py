@@ -186,8 +186,8 @@ def test_a_loaded_predictor_gives_the_probabilities_that_the_test_counted(traine
     """The same examples, once through the Trainer's evaluation and once through the artefacts in the run's folder."""
     predictor = package.load(trained[kind])
     data = data_of(trained[kind], world_cache)
-    units = pd.read_parquet(trained[kind] / "per_unit.parquet").sort_values("unit").head(100)
-    rows = units["unit"].to_numpy()
+    units = pd.read_parquet(trained[kind] / "per_unit.parquet").sort_values("example").head(100)
+    rows = units["example"].to_numpy()
     if kind == "cnn":
         inputs = [Image.fromarray(np.asarray(data.images[row]).transpose(1, 2, 0)) for row in rows]
     else:
