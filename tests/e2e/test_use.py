@@ -1,6 +1,7 @@
 """From a finished run straight to use: recommend and predict, on the command line and in Python."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -232,3 +233,13 @@ def test_runs_are_loaded_by_any_of_their_names(trained):
     output = folder.parents[1]
     for name in (folder, folder.name, folder.name[:12], manifest_of(folder)["fingerprint"], "latest"):
         assert len(package.load(name, output).items) == 400
+
+
+def test_the_suggested_command_can_be_pasted_whatever_the_ids_are(shell, tmp_path):
+    (tmp_path / "data").mkdir()
+    rows = [f"{{u {user}}},i{(user + step) % 9},1" for user in range(6) for step in range(5)]
+    (tmp_path / "data" / "plays.csv").write_text("\n".join(["user_id,item_id,value", *rows]))
+    trained = shell("train", "data=interactions", "data.path=plays.csv", "model=baseline/popular", "tracker=none")
+    assert trained.code == 0, trained.err
+    (command,) = [line.strip() for line in trained.out.splitlines() if line.strip().startswith("marquee recommend")]
+    assert shell(*shlex.split(command)[1:]).code == 0

@@ -82,5 +82,5 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
     about = [
         word for word in run.manifest["overrides"] if word.split("=")[0].split(".")[0] in ("data", "split", "paths")
     ]
-    words = [f"marquee {use.format(run=name)}"] if use else []
+    words = [f"marquee {use.replace('{run}', name)}"] if use else []
     return words + ([" ".join(["marquee train -m", *about, rivals, "seed=1,2"])] if rivals else [])

@@ -1,5 +1,6 @@
 """Recommendation: rank the whole catalogue for each user, seen items masked, and measure the top of the list."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
@@ -113,4 +114,4 @@ class Recommendation(Task):
         return [lambda user=user: predictor.recommend(users=[user], k=10) for user in users]
 
     def suggestions(self) -> tuple[str, str]:
-        return f"recommend {{run}} --user {self.data.store.user_ids[0]}", "model=mf/bpr,linear/ease"
+        return f"recommend {{run}} --user {shlex.quote(str(self.data.store.user_ids[0]))}", "model=mf/bpr,linear/ease"
