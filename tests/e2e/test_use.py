@@ -239,7 +239,11 @@ def test_the_suggested_command_can_be_pasted_whatever_the_ids_are(shell, tmp_pat
     (tmp_path / "data").mkdir()
     rows = [f"{{u {user}}},i{(user + step) % 9},1" for user in range(6) for step in range(5)]
     (tmp_path / "data" / "plays.csv").write_text("\n".join(["user_id,item_id,value", *rows]))
-    trained = shell("train", "data=interactions", "data.path=plays.csv", "model=baseline/popular", "tracker=none")
+    columns = "data.columns={user: user_id, item: item_id, value: value}"
+    words = ["data=interactions", "data.path=plays.csv", columns, "model=baseline/popular", "tracker=none"]
+    trained = shell("train", *words)
     assert trained.code == 0, trained.err
     (command,) = [line.strip() for line in trained.out.splitlines() if line.strip().startswith("marquee recommend")]
     assert shell(*shlex.split(command)[1:]).code == 0
+    (rivals,) = [line.strip() for line in trained.out.splitlines() if line.strip().startswith("marquee train -m")]
+    assert shlex.split(rivals)[3:6] == words[:3]

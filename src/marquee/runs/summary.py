@@ -1,5 +1,6 @@
 """What a person sees when a run has finished: the test metrics beside baselines and oracle, and what to type next."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -83,4 +84,4 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
         word for word in run.manifest["overrides"] if word.split("=")[0].split(".")[0] in ("data", "split", "paths")
     ]
     words = [f"marquee {use.replace('{run}', name)}"] if use else []
-    return words + ([" ".join(["marquee train -m", *about, rivals, "seed=1,2"])] if rivals else [])
+    return words + ([" ".join(["marquee train -m", *map(shlex.quote, about), rivals, "seed=1,2"])] if rivals else [])
