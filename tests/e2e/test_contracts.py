@@ -13,9 +13,10 @@ import torch
 import marquee
 from marquee.config.check import problems
 from marquee.config.compose import Composed, compose
+from marquee.data.interactions.features import Features
 from marquee.data.interactions.views import MaskedSequences, Rows
 from marquee.data.spec import Feature, spec_from_json
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.runs.train import prepare_data, train
 
 from ..unit.small import SmallData, histories
@@ -273,6 +274,32 @@ def test_folds_are_pooled_into_one_row(shell, tmp_path):
     assert "3 folds" in shown.out
 
 
+def test_folds_of_unequal_size_count_by_their_units_and_only_shared_folds_are_paired(shell):
+    """By hand: the pooled score is the mean over all tested units, and lies inside its own interval."""
+    from marquee.compare.groups import Group
+    from marquee.runs.record import Run
+
+    def run_of(fold, score, units):
+        content = {"seed": 1, "metrics": {"test/x": score}, "split": {"fold": fold}, "n_units": units}
+        return Run(Path(str(fold)), content)
+
+    (value,) = Group([run_of(0, 0.9, 10), run_of(1, 0.3, 30)]).values("test/x")
+    assert value == pytest.approx((0.9 * 10 + 0.3 * 30) / 40)
+    ease = compose(["model=linear/ease"]).config["model"]
+    for model, fold in ((ease, 0), (ease, 1), ({**ease, "l2": 400.0}, 2)):
+        run(configured(model=model, split=sample("Folds", fold=fold)))
+    (block,) = json.loads(shell("compare", "outputs", "--format", "json").out)["blocks"]
+    assert block["tests"] == 0 and block["n_units"] == 0
+    assert any("those that all have: none" in note for note in block["notes"])
+
+
+def test_a_search_minimises_what_its_task_minimises():
+    from marquee.search.objectives import objectives_of
+
+    (objective,) = objectives_of(None, tunes())
+    assert (objective.name, objective.direction) == ("nats", "minimize")
+
+
 def test_a_missing_fold_is_said(shell):
     ease = compose(["model=linear/ease"]).config["model"]
     for fold in (0, 2):
@@ -324,6 +351,25 @@ def test_a_spec_of_ones_own_is_known_and_does_not_fit_other_models():
     config = tunes(model=compose(["data=world_posters"]).config["model"])
     (problem,) = found(config)
     assert "takes ImageSpec" in problem.found
+
+
+@pytest.mark.parametrize("damage", [{"format": 3}, {"predictor": ["x"]}, {"spec": None}, {"model": []}])
+def test_a_damaged_or_later_inference_folder_is_refused_in_words(damage):
+    _, folder = run(tunes())
+    file = folder / "inference" / "model.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | damage))
+    with pytest.raises((DataError, ConfigError)):
+        marquee.load(folder)
+
+
+def test_features_that_say_nothing_are_nothing_and_whole_numbers_stay_whole():
+    table = pd.DataFrame({"constant": [7.0, 7.0, None], "studio": ["0", "1", "2"]})
+    features = Features.learn(table, {"constant": "dense", "studio": "categorical"}, "data.item_features")
+    encoded = features.encode(pd.DataFrame({"constant": [7, None], "studio": [1, None]}))
+    assert encoded["constant"].ravel().tolist() == [0, 0]
+    assert encoded["studio"].tolist() == [2, 0]  # 0 is missing, then "0", "1", "2"
+    with pytest.raises(ConfigError, match=r"data\.item_features\.constant: .*infinite"):
+        Features.learn(table.assign(constant=[1.0, float("inf"), 2.0]), {"constant": "dense"}, "data.item_features")
 
 
 # Several learners ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ predictor.recommend(users=[1, 2], k=5)                       # a run on interact
 predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 """
 
-import json
 import os
 from pathlib import Path
 
@@ -41,7 +40,7 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
         if not issubclass(kind, Predictor):
             raise ConfigError(f"{inference}: {name} is no Predictor.")
         return kind(inference)
-    except (OSError, json.JSONDecodeError, KeyError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise DataError(
             f"{inference} is damaged ({error}), so the run cannot be used. "
             f"To train it again: marquee rerun {folder.name}"

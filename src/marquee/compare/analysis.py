@@ -143,7 +143,9 @@ def _folds(block: Block) -> list[str]:
     split = block.manifest["split"]
     if not split.get("pool"):
         return []
-    found = [f"Scores are means over {split['folds']} folds; a unit that several folds test counts with its mean."]
+    found = [
+        f"Scores are means over the folds that a row has, of {split['folds']}, each counting with its number of units."
+    ]
     for group in block.groups:
         for seed in group.seeds:
             has = {run.manifest["split"]["fold"] for run in group.runs if run.manifest["seed"] == seed}
@@ -185,16 +187,17 @@ def _machine(block: Block) -> list[str]:
 
 def _baselines(block: Block, metrics: Sequence[str]) -> list[str]:
     """Baselines and oracle follow from the protocol, so they agree in all runs, unless the code was changed."""
-    values: dict[tuple[str, str], list[float]] = {}
+    values: dict[tuple[str, str, Any], list[float]] = {}
     for run in block.runs:
         references = {**(run.manifest.get("baselines") or {}), "oracle": run.manifest.get("oracle") or {}}
         for name, measured in references.items():
             for metric in metrics:
                 if (measured or {}).get(metric) is not None:
-                    values.setdefault((name, metric), []).append(measured[metric])
+                    fold = run.manifest["split"].get("fold")  # another fold, other baselines
+                    values.setdefault((name, metric, fold), []).append(measured[metric])
     return [
         f"{name} is not the same in all runs: {metric} {min(found):.4f} to {max(found):.4f}; their mean is shown."
-        for (name, metric), found in values.items()
+        for (name, metric, _), found in values.items()
         if max(found) - min(found) > 1e-6 * max(map(abs, found))
     ]
 

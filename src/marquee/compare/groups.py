@@ -38,12 +38,18 @@ class Group:
         return list(dict.fromkeys(run.manifest["seed"] for run in self.runs))
 
     def values(self, metric: str) -> list[float]:
-        """`test/ndcg@10` of each seed that has it, in the order of seeds; of several folds the mean."""
-        of_seed: dict[int, list[float]] = {}
+        """`test/ndcg@10` of each seed that has it, in the order of seeds.
+
+        Of several folds the mean, in which a fold counts with the number of units that it tests.
+        """
+        of_seed: dict[int, list[tuple[float, int]]] = {}
         for run in self.runs:
             if (value := run.manifest["metrics"].get(metric)) is not None:
-                of_seed.setdefault(run.manifest["seed"], []).append(value)
-        return [values[0] if len(values) == 1 else fmean(values) for values in of_seed.values()]
+                of_seed.setdefault(run.manifest["seed"], []).append((value, run.manifest.get("n_units") or 1))
+        return [
+            folds[0][0] if len(folds) == 1 else sum(v * n for v, n in folds) / sum(n for _, n in folds)
+            for folds in of_seed.values()
+        ]
 
 
 @dataclass

@@ -39,9 +39,12 @@ def configuration_key(manifest: Mapping[str, Any]) -> str:
 
 
 def configuration(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings without its seed and its fold."""
+    """A run's settings without its seed, its fold, and what cannot be told from a key that was added since."""
     config = identity(manifest["config"])
     config.pop("seed", None)
+    (config.get("task") or {}).pop("evaluation_batch_size", None)  # time and memory only
+    if (config.get("scheduler") or {}).get("interval") == "epoch":
+        config["scheduler"].pop("interval")
     if (key := manifest["split"].get("fold_key")) and config.get("split"):
         config["split"].pop(key, None)
     return config

@@ -37,9 +37,12 @@ def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
     notes: list[str] = []
     tables: list[tuple[int, np.ndarray, dict[str, np.ndarray]]] = []
     used: dict[int, int] = {}
+    folds = _common_folds(groups, notes)
     for index, group in enumerate(groups):
         of_seed: dict[int, list[tuple[np.ndarray, dict[str, np.ndarray]]]] = {}
         for run in group.runs:
+            if folds is not None and run.manifest["split"].get("fold") not in folds:
+                continue
             try:
                 of_seed.setdefault(run.manifest["seed"], []).append(_read(run, metrics))
             except (OSError, ValueError, ImportError) as error:
@@ -71,6 +74,22 @@ def read_units(groups: Sequence[Group], metrics: Sequence[str]) -> Units:
         for metric, of_groups in sums.items()
     }
     return Units(common, values, notes)
+
+
+def _common_folds(groups: Sequence[Group], notes: list[str]) -> set[int] | None:
+    """The folds that every group has in every seed, where they are folds: only those can be paired."""
+    cells: list[set[int]] = []
+    for group in groups:
+        for seed in group.seeds:
+            own = [run.manifest["split"].get("fold") for run in group.runs if run.manifest["seed"] == seed]
+            cells.append({fold for fold in own if fold is not None})
+    every, common = set().union(*cells), set.intersection(*cells) if cells else set()
+    if not every:
+        return None
+    if common != every:
+        has = ", ".join(map(str, sorted(common))) or "none"
+        notes.append(f"Not all rows have all folds. Tests and intervals over units use those that all have: {has}.")
+    return common
 
 
 def pooled(folds: Sequence[tuple[np.ndarray, dict[str, np.ndarray]]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

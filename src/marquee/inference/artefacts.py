@@ -53,4 +53,6 @@ def load_model(folder: Path) -> tuple[Model, Spec]:
 def read_model(folder: Path) -> dict[str, Any]:
     """The content of `model.json` in today's words: format, model, spec, predictor (a dotted name, or None)."""
     content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
+    if content["format"] > FORMAT:
+        raise DataError(f"{folder / MODEL} has format {content['format']}; this Marquee reads up to {FORMAT}. Upgrade.")
     return content if content["format"] == FORMAT else modern_model(content)

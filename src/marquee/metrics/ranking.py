@@ -64,7 +64,7 @@ class Ranking(Evaluator):
         return ["n_relevant", *names, *(f"mean_popularity@{k}" for k in self.ks)]
 
     def update(self, scores: Tensor, batch) -> None:
-        """Rank scores [batch, n_items] against the batch's targets (see `data.views.RankingBatch`)."""
+        """Rank scores [batch, n_items] against the batch's targets (see `data.interactions.views.RankingBatch`)."""
         if bool(scores.isnan().any()):
             raise JobError(
                 "The model scored an item with NaN, so nothing can be ranked. The weights have diverged: lower the "

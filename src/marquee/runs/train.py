@@ -208,6 +208,8 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
     if task.model.view.wants_policy:  # what each process collects would be its own, and a checkpoint holds one
         settings.update(devices=1, strategy="auto")
+    if task.learners and settings.get("strategy") == "ddp":  # whoever has no turn is without a gradient
+        settings["strategy"] = "ddp_find_unused_parameters_true"
     if task.learners and settings.get("accumulate_grad_batches", 1) != 1:
         raise ConfigError(
             f"trainer.accumulate_grad_batches={settings['accumulate_grad_batches']}: {type(task).__name__} makes its "
@@ -290,6 +292,7 @@ def record(
         flat[f"validation/{task.monitor}"] = checkpoint.best
     run.update(
         metrics=flat,
+        n_units=len(units),
         epochs=trainer.current_epoch,
         best_epoch=checkpoint.best_epoch,
         durations={name: round(seconds, 3) for name, seconds in durations.items()},

@@ -43,7 +43,7 @@ def objectives_of(names: list[str] | str | None, config: Mapping[str, Any]) -> l
     """The objectives by name; None: the watched metric. Raises ConfigError for a name that no run records."""
     monitor = _monitor(config["task"])
     if names is None:
-        return [Objective(monitor, _direction(monitor), watched=True)]
+        return [Objective(monitor, _direction(monitor, config["task"]), watched=True)]
     names = [name.removeprefix("validation/") for name in ([names] if isinstance(names, str) else names)]
     for name in names:
         if name.startswith("test/"):
@@ -58,12 +58,12 @@ def objectives_of(names: list[str] | str | None, config: Mapping[str, Any]) -> l
                 + (f"\n  did you mean: {near}" if near else "")
                 + f"\n  allowed: {', '.join(allowed)}"
             )
-    return [Objective(name, _direction(name), name == monitor) for name in names]
+    return [Objective(name, _direction(name, config["task"]), name == monitor) for name in names]
 
 
 def _monitor(task: Mapping[str, Any]) -> str:
-    """What runs are watched by, as far as the configuration says; the task decides where it is null."""
-    return task.get("monitor") or "accuracy"
+    """What runs are watched by: as the configuration or the task's class says; the task decides where it is null."""
+    return task.get("monitor") or getattr(resolve(task["_target_"]), "monitor", None) or "accuracy"
 
 
 def _metrics(task: Mapping[str, Any]) -> list[str]:
@@ -71,10 +71,12 @@ def _metrics(task: Mapping[str, Any]) -> list[str]:
     return resolve(task["_target_"]).metrics_of(task)
 
 
-def _direction(name: str) -> Literal["maximize", "minimize"]:
+def _direction(name: str, task: Mapping[str, Any]) -> Literal["maximize", "minimize"]:
     if name in COSTS:
         return "minimize"
-    better = direction(name)
+    kind = resolve(task["_target_"])
+    own = getattr(kind, "monitor", None) == name  # a class that says by what its runs are watched says how
+    better = getattr(kind, "mode", None) if own else direction(name)
     if better is None:
         raise ConfigError(f"hydra.sweeper.objectives: of {name} neither more nor less is better.")
     return "minimize" if better == "min" else "maximize"

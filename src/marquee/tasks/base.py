@@ -176,6 +176,9 @@ class Task(pl.LightningModule):
         if self.clip:
             self.clip_gradients(optimizer, **self.clip)
         optimizer.step()
+        schedule = self._schedules.get(learner)
+        if schedule is not None and schedule.every == "step":
+            schedule.rates.step()
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         # Here and not at the start of the epoch: that hook is left out in the first epoch after a resume.
@@ -196,6 +199,8 @@ class Task(pl.LightningModule):
         return loss if self.automatic_optimization else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
+        if self.learners:
+            return  # `step` has seen to it
         by_step = [schedule for schedule in self._schedules.values() if schedule.every == "step"]
         if not by_step or self.trainer.global_step == self._steps:
             return  # or gradients are still being gathered (trainer.accumulate_grad_batches)

@@ -37,8 +37,15 @@ class Features:
                 raise ConfigError(f"{key}.{name}: there is no such column. Columns seen: {', '.join(table.columns)}.")
             if kind == "dense":
                 values = _numbers(table[name], f"{key}.{name}")
-                spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
-                encoding[name] = [float(np.nanmean(values)) if spread else 0.0, spread or 1.0]
+                if np.isinf(values).any():
+                    raise ConfigError(
+                        f"{key}.{name}: a dense feature holds finite numbers, and there is an infinite one."
+                    )
+                known = values[np.isfinite(values)]
+                mean = float(known.mean()) if len(known) else 0.0
+                spread = float(known.std()) if len(known) else 0.0
+                # A constant says nothing; what rounding leaves of it is no spread.
+                encoding[name] = [mean, spread if spread > 1e-12 * max(1.0, abs(mean)) else 1.0]
                 columns.append(Feature(name, kind, 1))
                 continue
             words = _words(table[name], kind)
@@ -86,10 +93,15 @@ class Features:
 
 def _words(column: pd.Series, kind: FeatureKind) -> list[list[str]]:
     """The values of each row as text; none where a field is empty or missing."""
-    fields = ["" if missing else str(value) for value, missing in zip(column, column.isna(), strict=True)]
+    fields = ["" if missing else _text(value) for value, missing in zip(column, column.isna(), strict=True)]
     if kind == "multi_hot":
         return [[part.strip() for part in field.split(SEPARATOR) if part.strip()] for field in fields]
     return [[field.strip()] if field.strip() else [] for field in fields]
+
+
+def _text(value: Any) -> str:
+    """As a file would have it: a whole number stays one although a missing value has made its column a float's."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _numbers(column: pd.Series, key: str) -> np.ndarray:
