@@ -33,8 +33,8 @@ def add_verbs(verb: Verb) -> None:
                         help="default: table, or by the ending of --output; html: a page with figures (*)")  # fmt: skip
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a file, print nothing")
     parser.add_argument("--plots", type=Path, metavar="DIR",
-                        help="also write learning curves, quality against cost, importance, ranks and groups into "
-                             "DIR, as SVG and PNG (*)")  # fmt: skip
+                        help="also write scores, learning curves, quality against cost, importance, ranks and groups "
+                             "into DIR, as SVG and PNG (*)")  # fmt: skip
 
     parser = runs_option(verb(
         "export-paper", export_paper, "marquee export-paper my-sweep paper", "marquee export-paper outputs paper",
