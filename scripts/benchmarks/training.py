@@ -39,7 +39,7 @@ def compare(
     )
     data = train.prepare_data(config)
     task = train.prepare_task(config, data)
-    run = train.open_run(config, [], data, task, None, code_identity())
+    run = train.open_run(config, [], data, task, None, code_identity(config))
     trainer, checkpoint = train.prepare_trainer(config, task, run, [])
     checkpoint.on_train_epoch_end = lambda *arguments: None
     clock = Alternation(task.model.view, reference(task, steps))

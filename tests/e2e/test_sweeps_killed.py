@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from unittest import mock
 
 import pytest
 
+from . import commands
 from .commands import environment, spawn
 from .conftest import answer, manifest_of
 from .sweeping import MOODY, begin, jobs_of, runs_of, wait_for
@@ -95,8 +97,8 @@ def test_ctrl_c_once_lets_epochs_end_and_the_same_command_goes_on(tmp_path, worl
 def test_two_sweeps_that_share_jobs_at_once_do_each_of_them_once(tmp_path, world_cache):
     output = tmp_path / "outputs"
     one = [word.replace("range(1,7)", "1,2") for word in MANY]
-    first = begin(one, output, world_cache, "hydra.launcher.n_jobs=2")
-    wait_for(lambda: is_training(output, 0) and is_training(output, 1))
+    first = begin(one, output, world_cache)
+    wait_for(lambda: is_training(output, 0))
     second = begin([*one[:-1], "sweep=other", "seed=1,2,3"], output, world_cache)
     for process in (first, second):
         told, _ = process.communicate(timeout=300)
@@ -117,3 +119,38 @@ def test_ctrl_c_twice_stops_now(shell, moody, tmp_path, world_cache):
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 130 and "stopping 1 running job now" in told
     assert [job["status"] for job in jobs_of("many", output)] == ["interrupted", "waiting"]
+
+
+def test_jobs_that_are_handed_out_at_the_same_moment_are_run_once(tmp_path, world_cache):
+    """Where all launchers have looked, and found nothing, before one of them has made a run."""
+    output = tmp_path / "outputs"
+    with mock.patch.dict(os.environ, environment(output, world_cache)):
+        assert answer("train", "-m", *MANY[:2], "model.dim=8", "tracker=none", "seed=1", "sweep=many").code == 0
+    (run,) = runs_of(output)
+    job = output / "sweeps" / "many" / "jobs" / "0000.json"
+    content = json.loads(job.read_text())
+    shutil.rmtree(run)
+    files = [job.with_name(f"{number:04d}.json") for number in range(1, 4)]
+    for file in files:
+        file.write_text(json.dumps(content))
+    env = environment(output, world_cache)
+    codes = sorted(process.wait(300) for process in [commands.begin("job", file, env=env) for file in files])
+    assert codes == [0, 75, 75]
+    assert [manifest_of(folder)["status"] for folder in runs_of(output)] == ["finished"]
+
+
+def test_two_processes_that_resume_one_run_at_once_the_second_is_refused(tmp_path, world_cache):
+    output = tmp_path / "outputs"
+    env = environment(output, world_cache)
+    words = [word for word in MANY if not word.startswith(("seed", "sweep"))]
+    process = commands.begin("train", *words, "seed=1", env=env)
+    wait_for(lambda: (output / "latest" / "checkpoints" / "last.ckpt").is_file())
+    process.kill()
+    process.wait()
+    (run,) = runs_of(output)
+    both = [commands.begin("train", f"resume={run.name}", env=env) for _ in range(2)]
+    ends = [(process.communicate(300), process.returncode) for process in both]
+    assert sorted(code for _, code in ends) == [0, 2]
+    told = next(err for (_, err), code in ends if code == 2)
+    assert f"marquee train resume={run.name}" in told or "is finished, so there is nothing to resume" in told
+    assert len(manifest_of(run)["resumed"]) == 1 and manifest_of(run)["status"] == "finished"

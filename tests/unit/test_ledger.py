@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from marquee.runs import ledger
+from marquee.runs.lock import release
 from marquee.runs.record import Run
 
 
@@ -172,7 +173,7 @@ def test_processes_that_list_while_runs_are_written_all_see_whole_runs(tmp_path)
 def test_a_killed_run_is_shown_as_interrupted(output):
     run = Run.create(output, "3" * 64, "world", {"config": {}})
     assert ledger.runs(output)[-1]["status"] == "running"
-    run.update(process={**run.manifest["process"], "started": "another/1", "pid": 2**22 + 1})
+    release(run.folder)  # as the end of its process does
     assert ledger.runs(output)[-1]["status"] == "interrupted"
     assert Run.open(run.folder).manifest["status"] == "running", "the record itself is not touched"
 

@@ -27,7 +27,7 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
     """
     folder = find_run(str(run), Path(output or os.environ.get("MARQUEE_OUTPUT", "outputs")))
     manifest = read_manifest(folder)
-    status = status_of(manifest)
+    status = status_of(folder, manifest)
     if status != "finished":
         hint = f" To continue it: marquee train resume={folder.name}" if status in ("interrupted", "failed") else ""
         raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")

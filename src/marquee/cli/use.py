@@ -236,6 +236,6 @@ def _is_running(folder: Path) -> bool:
     from marquee.runs.record import read_manifest
 
     try:
-        return status_of(read_manifest(folder)) == "running"
+        return status_of(folder, read_manifest(folder)) == "running"
     except ConfigError:  # an unreadable manifest: what W&B recorded may still be whole
         return False

@@ -100,7 +100,7 @@ def _nothing_in(path: Path) -> str:
 def _why_not(run: Run) -> tuple[str, str] | None:
     """(status, message) of a run that cannot be compared."""
     manifest = run.manifest
-    status = status_of(manifest)
+    status = status_of(run.folder, manifest)
     error = manifest.get("error")
     message = str(error["message"] if isinstance(error, dict) and "message" in error else error or "")
     if status != "finished":

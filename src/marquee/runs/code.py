@@ -1,8 +1,8 @@
-"""Which code made a run: package version, git commit, and a hash of everything that was not committed."""
+"""Which code made a run: a hash of the sources that it used. Version and commit stand beside it, for the reader."""
 
 import hashlib
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -10,30 +10,41 @@ from typing import Any
 import marquee
 from marquee.config.targets import plugins
 
-_EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name for "nothing": a repository without a commit
+
+def code_identity(config: Mapping[str, Any], package: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """version, commit, dirty, source_sha256, plugins, sha256.
+
+    `sha256` goes into the fingerprint. It stands for the contents of the package's sources and of the plug-in packages
+    (MARQUEE_PLUGINS) that the configuration instantiates from, and for nothing else: the same content, committed or
+    not, is the same code, and a changed README or conf/ is none (what conf/ says is in the resolved configuration).
+    `package` is what `package_identity` returns, where it has been asked already.
+    """
+    identity = dict(package or package_identity())
+    targets = set(_targets(config))
+    used = [name for name in plugins() if any(target.startswith(f"{name}.") for target in targets)]
+    identity["plugins"] = {name: _plugin_sha256(name) for name in used}
+    content = [identity["source_sha256"], *sorted(identity["plugins"].items())]
+    identity["sha256"] = hashlib.sha256(repr(content).encode()).hexdigest()
+    return identity
 
 
-def code_identity(config: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """version, commit, dirty, diff_sha256 (None when clean), source_sha256 (only outside a checkout), plugins, sha256.
+def package_identity() -> dict[str, Any]:
+    """The part of the identity that all runs share: version, commit, dirty, source_sha256.
 
-    `plugins` has a hash of each plug-in package (MARQUEE_PLUGINS) that the configuration instantiates from; of all of
-    them without a configuration. `sha256` stands for all of it and goes into the fingerprint. Only `src/` counts in a
-    checkout: a changed README is no other experiment, and conf/ is in the resolved configuration already.
+    `dirty` tells whether the sources differ from the commit; outside a checkout, or without git, both are unknown.
     """
     package = Path(marquee.__file__).resolve().parent
-    identity: dict[str, Any] = {"version": marquee.__version__, "commit": None, "dirty": False, "diff_sha256": None}
     root = _checkout(package)
-    if root is None:
-        identity["source_sha256"] = hash_files(package, package.rglob("*.py"))
-    else:
-        identity["commit"] = (_git(root, "rev-parse", "--verify", "-q", "HEAD") or b"").decode().strip() or None
-        identity["diff_sha256"] = _uncommitted(root, identity["commit"])
-        identity["dirty"] = identity["diff_sha256"] is not None
-    identity["plugins"] = {
-        name: _plugin_sha256(name) for name in plugins() if config is None or f"'{name}." in repr(config)
+    commit, dirty = None, None
+    if root is not None:
+        commit = (_git(root, "rev-parse", "--verify", "-q", "HEAD") or b"").decode().strip() or None
+        dirty = commit is None or _git(root, "status", "--porcelain", "--", str(package)) != b""
+    return {
+        "version": marquee.__version__,
+        "commit": commit,
+        "dirty": dirty,
+        "source_sha256": hash_files(package, package.rglob("*.py")),
     }
-    identity["sha256"] = hashlib.sha256(repr(sorted(identity.items(), key=str)).encode()).hexdigest()
-    return identity
 
 
 def hash_files(folder: Path, files: Iterable[Path]) -> str:
@@ -45,6 +56,18 @@ def hash_files(folder: Path, files: Iterable[Path]) -> str:
     return digest.hexdigest()
 
 
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` of a configuration."""
+    if isinstance(node, Mapping):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        for part in node.values():
+            yield from _targets(part)
+    elif isinstance(node, (list, tuple)):
+        for part in node:
+            yield from _targets(part)
+
+
 def _checkout(package: Path) -> Path | None:
     """The git checkout that the package is the source of; an installed copy inside somebody's repository is not one."""
     top = _git(package, "rev-parse", "--show-toplevel")
@@ -52,15 +75,6 @@ def _checkout(package: Path) -> Path | None:
         return None
     root = Path(top.decode().strip()).resolve()
     return root if root / "src" / "marquee" == package else None
-
-
-def _uncommitted(root: Path, commit: str | None) -> str | None:
-    diff = _git(root, "diff", "--no-ext-diff", "--no-color", "--binary", commit or _EMPTY_TREE, "--", "src") or b""
-    listed = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", "src") or b""
-    untracked = [root / name.decode() for name in listed.split(b"\0") if name]
-    if not diff and not untracked:
-        return None
-    return hashlib.sha256(diff + hash_files(root, (file for file in untracked if file.is_file())).encode()).hexdigest()
 
 
 def _git(folder: Path, *arguments: str) -> bytes | None:

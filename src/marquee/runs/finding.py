@@ -1,11 +1,14 @@
 """The folders of runs, and a run by any of its names: path, id, fingerprint, a prefix of them, or `latest`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from marquee.errors import ConfigError
-from marquee.runs.record import LATEST, MANIFEST, read_manifest
+from marquee.runs.liveness import status_of
+from marquee.runs.lock import Taken, turn
+from marquee.runs.record import LATEST, MANIFEST, read_manifest, unwritable
 
 
 def run_folders(output: Path) -> list[Path]:
@@ -16,6 +19,29 @@ def run_folders(output: Path) -> list[Path]:
 def run_folders_of(output: Path, fingerprint: str) -> list[Path]:
     """The folders of the runs that may have a fingerprint: their names begin with its first digits."""
     return sorted(file.parent for file in (output / "runs").glob(f"{fingerprint[:8]}-*/{MANIFEST}"))
+
+
+@contextmanager
+def first_of(output: Path, fingerprint: str) -> Iterator[None]:
+    """Around the making of a run: nobody else makes one of this fingerprint at the same moment.
+
+    Raises Taken where one is finished or under way, JobError where the output folder cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(turn(output))
+        except OSError as error:
+            raise unwritable(output, error) from error
+        for folder in run_folders_of(output, fingerprint):
+            try:
+                manifest = read_manifest(folder)
+            except ConfigError:
+                continue
+            status = status_of(folder, manifest)
+            if manifest.get("fingerprint") == fingerprint and status in ("finished", "running"):
+                raise Taken(f"{folder.name} has this fingerprint and is {status}.")
+        yield
 
 
 def find_run(run: str, output: Path = Path("outputs")) -> Path:

@@ -50,7 +50,7 @@ def runs(output: Path) -> list[dict[str, Any]]:
             summaries = _indexed(output, stamps, ":memory:")
     for summary in summaries:
         summary["folder"] = os.path.join(output, "runs", summary["folder"])
-        summary["status"] = status_of(summary)
+        summary["status"] = status_of(Path(summary["folder"]), summary)
     return sorted(summaries, key=lambda summary: (summary["started"] or "", summary["folder"]))
 
 

@@ -57,7 +57,7 @@ def headline(run: Mapping[str, Any]) -> tuple[str | None, float | None]:
 def show_run(folder: Path, as_json: bool = False) -> None:
     """Print one run: what it was, how it ended, its metrics beside baselines and oracle, its configuration."""
     manifest = read_manifest(folder)
-    manifest["status"] = status_of(manifest)
+    manifest["status"] = status_of(folder, manifest)
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return

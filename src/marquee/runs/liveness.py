@@ -1,51 +1,50 @@
-"""Whether the process of a run still lives, and so the status to show."""
+"""The status to show of a run: a manifest says `running` also when its process was killed."""
 
 import os
-import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from marquee.errors import ConfigError
+from marquee.runs import lock
+from marquee.runs.record import MANIFEST, read_manifest
 
-def process() -> dict[str, Any]:
-    """Who writes this manifest, so that a later look can tell a running run from one whose process is gone."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+# A run of a version that gave no sign of life, on a machine that cannot be seen: after this long it is over.
+_FORMER_SECONDS = 24 * 3600.0
 
 
-def process_start(pid: int) -> str | None:
-    """The kernel's start time of a process (clock ticks since boot, after the boot's id), or None where unknown.
-
-    A process id is used again after a while; together with its start time it is not.
-    """
+def status_of(folder: Path, manifest: Mapping[str, Any]) -> str:
+    """The status of the run in a folder; `running` with its process gone was interrupted (killed -9, power cut)."""
+    status = manifest.get("status", "failed")
+    if status != "running" or _at_work(folder, manifest.get("process") or {}):
+        return status
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-        return f"{boot}/{fields[19]}"
-    except (OSError, IndexError):
-        return None
+        status = read_manifest(folder).get("status", "failed")  # it may have ended since the manifest was read
+    except ConfigError:
+        return "interrupted"
+    return "interrupted" if status == "running" else status
 
 
-def is_alive(owner: Mapping[str, Any] | None) -> bool:
-    """Whether the process of a manifest still runs. One on another machine cannot be seen and counts as alive."""
-    if not owner or owner.get("host") != socket.gethostname():
-        return owner is not None
-    if owner.get("started") is not None:
-        return process_start(owner["pid"]) == owner["started"]
+def _at_work(folder: Path, who: Mapping[str, Any]) -> bool:
+    if (folder / lock.LOCK).exists():
+        return lock.at_work(folder)
+    return bool(who) and _former_at_work(folder, who)
+
+
+def _former_at_work(folder: Path, who: Mapping[str, Any]) -> bool:
+    """Of a run without a lock, begun by a version that kept none: whether its process lives, where that can be seen."""
+    if not lock.is_here(who):
+        try:
+            return time.time() - (folder / MANIFEST).stat().st_mtime < _FORMER_SECONDS
+        except OSError:
+            return False
+    if who.get("started") is not None:
+        return lock.process_start(who["pid"]) == who["started"]
     try:
-        os.kill(owner["pid"], 0)
+        os.kill(who["pid"], 0)
     except ProcessLookupError:
         return False
     except OSError:
         return True
     return True
-
-
-def is_here(manifest: Mapping[str, Any]) -> bool:
-    """Whether the process of a run is, or was, on this machine, so that it can be told how it is."""
-    return (manifest.get("process") or {}).get("host") == socket.gethostname()
-
-
-def status_of(manifest: Mapping[str, Any]) -> str:
-    """The status to show: `running` with its process gone was interrupted (killed -9, power cut)."""
-    status = manifest.get("status", "failed")
-    return "interrupted" if status == "running" and not is_alive(manifest.get("process")) else status

@@ -12,7 +12,7 @@ from marquee.config.former import modern_manifest
 from marquee.errors import ConfigError, JobError
 from marquee.files import write_text
 from marquee.runs.environment import environment
-from marquee.runs.liveness import process
+from marquee.runs.lock import hold, process
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
@@ -38,8 +38,8 @@ class Run:
     def create(cls, output: Path, fingerprint: str, slug: str, content: Mapping[str, Any]) -> "Run":
         """Reserve `<output>/runs/<fingerprint8>-<slug>/`, or a numbered one beside it, and write status `running`.
 
-        mkdir decides who owns a name, so two runs that start at the same moment get two folders. Raises JobError
-        where the output folder cannot be written.
+        mkdir decides who owns a name, so two runs that start at the same moment get two folders. The folder is held
+        (runs/lock.py) before its manifest stands. Raises JobError where the output folder cannot be written.
         """
         stem = f"{fingerprint[:8]}-{slugged(slug)}"
         number = 1
@@ -52,8 +52,9 @@ class Run:
                     break
                 except FileExistsError:
                     number += 1
+            hold(folder)
         except OSError as error:
-            raise _unwritable(output, error) from error
+            raise unwritable(output, error) from error
         blank: dict[str, Any] = dict.fromkeys(KEYS)
         blank.update(tags=[], overrides=[], durations={}, metrics={}, baselines={})
         if not content.get("environment"):
@@ -144,7 +145,7 @@ def write_record(file: Path, text: str) -> None:
     try:
         write_text(file, text)
     except OSError as error:
-        raise _unwritable(file.parent, error) from error
+        raise unwritable(file.parent, error) from error
 
 
 def point_latest(output: Path, folder: Path) -> None:
@@ -160,10 +161,10 @@ def point_latest(output: Path, folder: Path) -> None:
         os.replace(temporary, output / LATEST)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise _unwritable(output, error) from error
+        raise unwritable(output, error) from error
 
 
-def _unwritable(folder: Path, error: OSError) -> JobError:
+def unwritable(folder: Path, error: OSError) -> JobError:
     return JobError(
         f"The output folder {folder} cannot be written: {error.strerror or error}. "
         "Free some space or choose another: paths.output=FOLDER"

@@ -7,6 +7,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,15 @@ from marquee.config.fingerprint import identity as identity_of
 from marquee.config.folders import choice_of
 from marquee.data.dataset import DataSet, Split
 from marquee.errors import ConfigError
+from marquee.files import replacing
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.environment import environment
+from marquee.runs.finding import first_of
 from marquee.runs.liveness import status_of
 from marquee.runs.loaders import EvaluationLoader, TrainLoader
+from marquee.runs.lock import Taken, hold, is_here, owner, release, told
 from marquee.runs.progress import Progress
 from marquee.runs.record import Run, read_manifest
 from marquee.runs.recording import recording
@@ -46,26 +50,51 @@ def train(
     *,
     opened: Callable[[Run], None] | None = None,
     code: Config | None = None,
+    once: bool = False,
 ) -> dict[str, Any]:
     """Run one checked, fully resolved configuration.
 
     resume  the folder of an unfinished run to continue
     opened  is told of the run's folder as soon as it stands
     code    the identity of the code (`code_identity`) where this process has imported it some time ago
+    once    make no run where one of the same fingerprint is finished or under way
 
+    The run's folder is held from before the first look into it to the end, so that no other process works on it.
     Returns the manifest. Raises ConfigError, DataError or JobError; the manifest of a run that had started says so.
+    Taken, a ConfigError, means that another process is at it.
     """
-    started = time.monotonic()
+    folders = [] if resume is None else [resume]
     if resume is not None:
-        refuse_finished(resume)
+        take_over(resume)
+
+    def begun(run: Run) -> None:
+        folders.append(run.folder)
+        if opened is not None:
+            opened(run)
+
+    try:
+        return _train(config, overrides, resume, begun, code or code_identity(config), once)
+    finally:
+        for folder in folders:
+            release(folder)
+
+
+def _train(
+    config: Config,
+    overrides: Sequence[str],
+    resume: Path | None,
+    opened: Callable[[Run], None],
+    code: Config,
+    once: bool,
+) -> dict[str, Any]:
+    started = time.monotonic()
     data = prepare_data(config)
     task = prepare_task(config, data)
     if resume is not None:
         refuse_unfit(task, resume / "checkpoints" / "last.ckpt")
     durations = {"prepare": time.monotonic() - started}
-    run = open_run(config, overrides, data, task, resume, code or code_identity())
-    if opened is not None:
-        opened(run)
+    run = open_run(config, overrides, data, task, resume, code, once)
+    opened(run)
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
@@ -113,19 +142,30 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     return task
 
 
-def refuse_finished(folder: Path) -> None:
-    """A run is continued only where something is left to do and nobody else is doing it."""
-    status = status_of(read_manifest(folder))
-    if status == "finished":
-        raise ConfigError(
+def take_over(folder: Path) -> None:
+    """Hold a run's folder, to continue it: only where something is left to do and nobody else is doing it."""
+    if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of a distributed run holds it for all
+        return
+    if status_of(folder, read_manifest(folder)) == "running" or not hold(folder):
+        who = owner(folder)
+        ways = "Wait for it, or stop it first" if is_here(who) else "Wait for it; a minute without a sign means its end"
+        raise Taken(f"{folder.name} is being run by {told(folder)}. {ways}; then: marquee train resume={folder.name}")
+    # Not before: until the folder was held, another process may have finished it.
+    if read_manifest(folder).get("status") == "finished":
+        release(folder)
+        raise Taken(
             f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}"
         )
-    if status == "running" and not int(os.environ.get("LOCAL_RANK", 0)):
-        raise ConfigError(f"{folder.name} is still running in another process. Wait for it, or stop it first.")
 
 
 def open_run(
-    config: Config, overrides: Sequence[str], data: DataSet, task: Task, resume: Path | None, code: Config
+    config: Config,
+    overrides: Sequence[str],
+    data: DataSet,
+    task: Task,
+    resume: Path | None,
+    code: Config,
+    once: bool = False,
 ) -> Run:
     """A new folder with a manifest that says `running`, or the folder to continue in."""
     rank = int(os.environ.get("LOCAL_RANK", 0))
@@ -174,7 +214,9 @@ def open_run(
             "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
         }
         slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
-        run = Run.create(Path(config["paths"]["output"]).expanduser(), identity, slug, content)
+        output = Path(config["paths"]["output"]).expanduser()
+        with first_of(output, identity) if once else nullcontext():
+            run = Run.create(output, identity, slug, content)
     os.environ["MARQUEE_RUN_FOLDER"] = str(run.folder)
     return run
 
@@ -285,7 +327,8 @@ def record(
     from marquee.inference.artefacts import save_model
 
     metrics, units = task.results["test"]
-    units.to_parquet(run.folder / "per_unit.parquet")
+    with replacing(run.folder / "per_unit.parquet") as file:
+        units.to_parquet(file)
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor())
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:

@@ -20,7 +20,7 @@ from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan
 from marquee.sweeps.pool import Pool, Running, Stop, ended, in_nursery
 from marquee.sweeps.store import Job, Sweep, hold, note_run
 from marquee.sweeps.view import View
-from marquee.sweeps.worker import mark_interrupted
+from marquee.sweeps.worker import TAKEN, mark_interrupted
 
 # After a polite word, how long a job may take to end before it is ended.
 GRACE_SECONDS = 20.0
@@ -249,10 +249,15 @@ class _Batch:
         job = attempt.job
         job.seconds = round(time.monotonic() - attempt.started, 3)
         job.exit_code = attempt.running.exit_code()
+        if job.exit_code == TAKEN:
+            job.status, job.attempts, job.seconds, job.exit_code = "waiting", job.attempts - 1, None, None
+            self.waiting.insert(0, job)
+            self.sweep.save()
+            return
         folder = self.sweep.run_folder(job)
         job.run = folder.name if folder else None
         manifest = _manifest(folder)
-        status = status_of(manifest) if manifest else "failed"
+        status = status_of(folder, manifest) if folder and manifest else "failed"
         if status in ("finished", "pruned") and manifest.get("fingerprint") == job.fingerprint:
             job.status = status
         elif status == "finished":  # the code was edited and the job began afresh on a cluster: say so, keep it

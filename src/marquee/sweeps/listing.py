@@ -8,8 +8,9 @@ from typing import Any
 
 from marquee.errors import ConfigError
 from marquee.runs.listing import Coloured, local, number, status_colour, table
+from marquee.runs.lock import at_work
 from marquee.runs.record import read_manifest
-from marquee.sweeps.store import Job, Sweep, is_held, sweep_folders, telling_words
+from marquee.sweeps.store import Job, Sweep, sweep_folders, telling_words
 
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen
 
@@ -77,7 +78,7 @@ def list_sweeps(output: Path, as_json: bool = False) -> None:
             continue
         statuses = [sweep.status(job) for job in sweep.jobs]
         counts = {status: statuses.count(status) for status in dict.fromkeys(statuses)}
-        running = is_held(folder)
+        running = at_work(folder)
         records.append({
             "name": sweep.name, "folder": str(folder), "running": running, "began": sweep.began, "jobs": len(statuses),
             "counts": counts, "command": sweep.command,

@@ -13,7 +13,7 @@ from marquee.config.compose import Composed, compose_all
 from marquee.errors import ConfigError, MarqueeError
 from marquee.files import write_text
 from marquee.runs.finding import run_folders_of
-from marquee.runs.liveness import is_here, status_of
+from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
 
 
@@ -47,9 +47,9 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
     _check(jobs, composed)
     from marquee.config.fingerprint import canonical, fingerprint
     from marquee.config.folders import choice_of
-    from marquee.runs.code import code_identity
+    from marquee.runs.code import code_identity, package_identity
 
-    code = code_identity()
+    package = package_identity()
     prepared: dict[str, tuple[str, str]] = {}
     frozen = []
     for words, (job, folder) in zip(jobs, composed, strict=True):
@@ -57,12 +57,13 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
         key = canonical([config["data"], config["split"], config["paths"]])
         if key not in prepared:
             prepared[key] = _prepared(config)
+        code = code_identity(config, package)
         identity = fingerprint(config, *prepared[key], code)
         model = job.choices.get("model") or choice_of("model", config["model"]) or "model"
         frozen.append(Frozen(list(words), config, model, identity, code))
         if folder is not None:  # `resume`: this run and no other
             frozen[-1].resumes, frozen[-1].run = True, folder.name
-            frozen[-1].status = status_of(read_manifest(folder))
+            frozen[-1].status = status_of(folder, read_manifest(folder))
     _find_stored(frozen)
     return frozen
 
@@ -128,16 +129,16 @@ def look_again(job: Frozen) -> None:
     """Bring a job's run and status up to date: another sweep may have begun or finished it since the planning."""
     output = Path(job.config["paths"]["output"]).expanduser()
     if job.resumes:
-        job.status = status_of(read_manifest(output / "runs" / str(job.run)))
+        folder = output / "runs" / str(job.run)
+        job.status = status_of(folder, read_manifest(folder))
         return
     found = []
     for folder in run_folders_of(output, job.fingerprint):
         with contextlib.suppress(ConfigError):
             manifest = read_manifest(folder)
             if manifest.get("fingerprint") == job.fingerprint:
-                status, here = status_of(manifest), is_here(manifest)
-                if status != "running" or here:  # of one on another machine nobody knows how it is: it is left alone
-                    found.append({"folder": folder, "status": status, "started": manifest.get("started") or ""})
+                status = status_of(folder, manifest)
+                found.append({"folder": folder, "status": status, "started": manifest.get("started") or ""})
     best = best_run(sorted(found, key=lambda run: run["started"]))
     job.run, job.status = (best["folder"].name, best["status"]) if best else (None, None)
 

@@ -6,14 +6,14 @@ The runs themselves lie with all others in `<output>/runs/`, so one run can belo
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from marquee.errors import ConfigError, JobError
-from marquee.runs.liveness import process, status_of
+from marquee.runs import lock
+from marquee.runs.liveness import status_of
 from marquee.runs.record import MANIFEST, now, read_manifest, slugged, write_record
 
 SCHEMA_VERSION = 1
@@ -144,9 +144,9 @@ class Sweep:
             return job.status
         folder = self.run_folder(job)
         if folder is None:
-            return "interrupted" if not is_held(self.folder) else "running"
+            return "running" if lock.at_work(self.folder) else "interrupted"
         with suppress(ConfigError):
-            return status_of(read_manifest(folder))
+            return status_of(folder, read_manifest(folder))
         return "interrupted"
 
 
@@ -231,62 +231,27 @@ def find_sweep(sweep: str, output: Path = Path("outputs")) -> Path:
 
 # One process works on a sweep at a time ------------------------------------------------------------------------------
 
-_held: dict[Path, Any] = {}
+_held: list[Path] = []
 
 
 def hold(folder: Path) -> None:
     """Keep other processes out of a sweep's folder until `release` or the end of this one.
 
-    Raises ConfigError where another holds it. A lock file, which also works on a network file system.
+    Raises ConfigError where another holds it.
     """
-    from filelock import FileLock, Timeout
-
-    folder = folder.resolve()
-    if folder in _held:
-        return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
-        lock.acquire(timeout=0)
-    except Timeout:
-        owner = _owner(folder)
-        raise ConfigError(
-            f"The sweep {folder.name} is being run by another process{owner}. Wait for it, stop it, or give this one "
-            f"another name: sweep=NAME (what is finished by then is not run again)."
-        ) from None
+        held = lock.hold(folder)
     except OSError as error:
         raise JobError(f"The sweep's folder {folder} cannot be written: {error.strerror or error}.") from error
-    _held[folder] = lock
-    write_record(folder / ".owner", json.dumps(process()))
+    if not held:
+        raise ConfigError(
+            f"The sweep {folder.name} is being run by another process ({lock.told(folder)}). Wait for it, stop it, or "
+            f"give this one another name: sweep=NAME (what is finished by then is not run again)."
+        )
+    _held.append(folder)
 
 
 def release() -> None:
     """Let go of every sweep that this process holds."""
     while _held:
-        folder, lock = _held.popitem()
-        (folder / ".owner").unlink(missing_ok=True)
-        lock.release()
-
-
-def is_held(folder: Path) -> bool:
-    """Whether a process, this one or another, works on the sweep."""
-    from filelock import FileLock, Timeout
-
-    if folder.resolve() in _held:
-        return True
-    if not (folder / ".lock").exists():
-        return False
-    try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:
-        return False
-
-
-def _owner(folder: Path) -> str:
-    with suppress(OSError, ValueError, KeyError):
-        owner: Mapping[str, Any] = json.loads((folder / ".owner").read_text(encoding="utf-8"))
-        return f" (process {owner['pid']} on {owner['host']})"
-    return ""
+        lock.release(_held.pop())

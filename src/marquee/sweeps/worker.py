@@ -19,8 +19,12 @@ from typing import Any
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.environment import script
 from marquee.runs.liveness import status_of
+from marquee.runs.lock import Taken, release, wait_until_silent
 from marquee.runs.record import Run, read_manifest
 from marquee.runs.signals import stop_gently
+
+# The exit code of a job that another process is at, or has just done: ask again later (EX_TEMPFAIL).
+TAKEN = 75
 
 
 def forked(file: str, environment: Mapping[str, str], threads: int, program: str) -> None:
@@ -64,7 +68,8 @@ def _log_to(log: Path) -> None:
 def run(file: Path, threads: int | None = None, frozen_code: bool = False) -> int:
     """Run a frozen job and return its exit code, as `marquee train` would; the error is told on stderr.
 
-    A job that has a run already (`jobs/NNNN.run`) goes on with it: after a kill, a retry or a cluster's requeue.
+    A job that has a run already (`jobs/NNNN.run`) goes on with it: after a kill, a retry or a cluster's requeue. Where
+    another process works on it, or on one of the same fingerprint, nothing is done and the exit code is TAKEN.
     """
     signal.signal(signal.SIGINT, stop_gently)
     try:
@@ -84,8 +89,11 @@ def run(file: Path, threads: int | None = None, frozen_code: bool = False) -> in
 
     try:
         code = job["code"] if frozen_code else None
-        train(config, job["overrides"], folder, opened=opened, code=code)
+        train(config, job["overrides"], folder, opened=opened, code=code, once=True)
         return 0
+    except Taken as taken:
+        print(f"left to another process: {taken}", file=sys.stderr)
+        return TAKEN
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -106,6 +114,7 @@ def mark_interrupted(file: Path, why: str) -> None:
         run = Run.open(folder) if folder else None
         if run is not None and run.manifest["status"] == "running":
             run.finish("interrupted", error=why)
+            release(run.folder)  # where it is this process that the cluster takes away: another may go on at once
 
 
 def _noted(file: Path) -> Path | None:
@@ -119,17 +128,21 @@ def _noted(file: Path) -> Path | None:
 
 
 def _to_continue(file: Path) -> Path | None:
-    """The unfinished run that the job is to go on with, if there is one and nobody else works on it."""
+    """The unfinished run that the job is to go on with, if there is one.
+
+    Of one that another machine was at, a moment ago, it is not known whether it was killed: a minute's wait will tell.
+    """
     folder = _noted(file)
     if folder is None:
         return None
     try:
-        status = status_of(read_manifest(folder))
+        # The first process of a distributed run has marked it as running before it starts the others.
+        if not int(os.environ.get("LOCAL_RANK", 0)):
+            wait_until_silent(folder)
+        status = status_of(folder, read_manifest(folder))
     except ConfigError:  # its manifest was lost: a new run
         return None
-    # The first process of a distributed run has marked it as running before it starts the others.
-    other = status == "running" and not int(os.environ.get("LOCAL_RANK", 0))
-    return None if other or status == "finished" else folder
+    return None if status == "finished" else folder
 
 
 def _set_threads(config: Mapping[str, Any], folder: Path | None, share: int | None) -> None:
