@@ -1,6 +1,7 @@
 """What all tests share: the published data where it stands, small interaction data where it need not."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Before torch is imported, whatever the shell says: runs in this process and in others are compared bit by bit, and
@@ -9,6 +10,8 @@ os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
+
+from . import forked
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -33,3 +36,11 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def world_cache(shared_folder: Path) -> Path:
     """One cache for all tests that use the embedded worlds."""
     return shared_folder / "world-cache"
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """What a test has started ends with it, also where it fails or somebody presses Ctrl-C."""
+    before = forked.count()
+    yield
+    forked.end_all(before)

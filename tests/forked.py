@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from multiprocessing import forkserver
 from pathlib import Path
@@ -22,7 +23,7 @@ from unittest import mock
 from marquee.sweeps import pool
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-_alive: list["Forked"] = []
+_alive: list[Any] = []  # Forked, and subprocess.Popen that leads a group
 
 
 @cache
@@ -95,6 +96,18 @@ class Forked:
         return self._out.read_text("utf-8", "replace"), self._err.read_text("utf-8", "replace")
 
 
+def spawned(command: list[str], env: Mapping[str, str]) -> subprocess.Popen:
+    """A program started anew, leading a group of its own; standard output and error are one.
+
+    Ctrl-C reaches it as from a terminal, also where the tests run in the background of a shell that ignores it.
+    """
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               stdin=subprocess.DEVNULL, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))  # fmt: skip
+    _alive.append(process)
+    return process
+
+
 def run(main: Callable[..., int | None], *arguments: Any, env: Mapping[str, str] | None = None, timeout: float = 600):
     """`main(*arguments)` in a process of its own, as subprocess.run would have it."""
     process = Forked(main, *arguments, env=env)
@@ -128,11 +141,19 @@ def _run(main: Callable, arguments: tuple, settings: dict, streams: tuple[str, s
     sys.exit(code)
 
 
-@atexit.register
-def _end_all() -> None:
-    """What a failed test has left running must not keep pytest from its end.
+def count() -> int:
+    """How many processes there have been: what `end_all` should leave alone."""
+    return len(_alive)
 
-    Registered after multiprocessing's own handler, which waits for all processes, hence called before it.
-    """
-    for process in _alive:
+
+def end_all(since: int = 0) -> None:
+    """End what a failed test has left running: it would keep the others from the processor, and pytest from its end."""
+    for process in _alive[since:]:
+        with suppress(ProcessLookupError):  # with what it has started itself: it leads a group
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
         process.kill()
+
+
+# Registered after multiprocessing's own handler, which waits for all processes, hence called before it.
+atexit.register(end_all)

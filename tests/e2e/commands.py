@@ -15,7 +15,7 @@ from marquee.cli import composing
 from marquee.cli.main import main
 from marquee.runs import environment as machine
 
-from ..forked import Forked, run
+from ..forked import Forked, run, spawned
 
 # Small enough for seconds, with every part of a real run.
 FAST = {
@@ -51,10 +51,8 @@ def marquee(*words: str, output: Path, cache: Path, timeout: float = 300) -> sub
 
 
 def spawn(*words: str, env: Mapping[str, str]) -> subprocess.Popen:
-    """`python -m marquee WORDS`, started anew, leading a group of its own; standard output and error are one."""
-    command = [sys.executable, "-m", "marquee", *map(str, words)]
-    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                            stdin=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+    """`python -m marquee WORDS`, started anew."""
+    return spawned([sys.executable, "-m", "marquee", *map(str, words)], env)
 
 
 def train(monkeypatch, output: Path, cache: Path, *words: str) -> dict:

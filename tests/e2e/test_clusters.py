@@ -98,7 +98,7 @@ def ray_head(tmp_path, world_cache):
                             stderr=subprocess.DEVNULL, text=True, env=variables)  # fmt: skip
     yield head.stdout.readline().strip()
     head.stdin.close()
-    head.wait(timeout=60)
+    head.wait(timeout=600)
 
 
 def test_a_sweep_through_ray_gives_what_a_local_one_gives(ray_head, shell, tmp_path, world_cache, monkeypatch):

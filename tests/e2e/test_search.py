@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import time
@@ -38,6 +39,12 @@ def test_a_search_killed_part_way_and_issued_again_ends_as_one_that_was_not(tmp_
     words = [*SEARCH, "trainer.max_epochs=4", "hydra.sweeper.n_trials=3"]
     whole = marquee(*words, output=tmp_path / "whole", cache=world_cache)
     assert whole.returncode == 0, whole.stderr
+    ended = [line for line in whole.stdout.splitlines() if line.startswith("[")]
+    assert [line[:5] for line in ended] == ["[1/3]", "[2/3]", "[3/3]"]
+    assert all(
+        re.fullmatch(r"\[./3\] finished  model\.l2=\S+ optimizer\.lr=\S+  validation ndcg@10 .*", line)
+        for line in ended
+    )
     output = tmp_path / "outputs"
     killed = begin(*words, env=environment(output, world_cache))
     try:

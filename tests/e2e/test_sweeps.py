@@ -1,6 +1,7 @@
 """Sweeps: all planned first, each job in a process of its own, nothing done twice, nothing lost."""
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def test_the_same_command_is_the_same_sweep_and_runs_nothing_again(shell):
 def test_a_single_run_counts_as_stored_and_only_what_is_missing_runs(shell):
     assert shell("train", *EASE, "model.l2=50").code == 0
     done = shell("train", "-m", *EASE, "model.l2=50,60", "sweep=more")
-    assert "2 jobs, 1 stored, 1 to run" in done.out and len(runs_of()) == 2
+    assert "2 jobs: 1 stored, 1 to run" in done.out and len(runs_of()) == 2
 
 
 def test_a_default_that_changed_gives_a_new_run_and_no_stale_result(shell, moody):
@@ -56,7 +57,8 @@ def test_a_default_that_changed_gives_a_new_run_and_no_stale_result(shell, moody
     before = [job["run"] for job in jobs_of("s")]
     moody.write_text(moody.read_text().replace("lift: 1.0", "lift: 2.0"))
     done = shell("train", "-m", *MOODY, "seed=1,2", "sweep=s")
-    assert "2 jobs, 2 to run" in done.out
+    assert "2 jobs: 2 to run" in done.out
+    assert "2 jobs were finished before with other configuration: to be run again." in done.out
     jobs = jobs_of("s")
     assert len(jobs) == 2 and not set(before) & {job["run"] for job in jobs}
     assert all(manifest_of(Path("outputs/runs") / job["run"])["config"]["model"]["lift"] == 2.0 for job in jobs)
@@ -164,7 +166,7 @@ def test_on_failure_stop_starts_nothing_more_and_the_same_command_goes_on(shell,
 def test_failed_jobs_are_run_again_and_finished_ones_are_not(shell, moody):
     shell("train", "-m", *MOODY, "model.mood=fine,raise", "sweep=s")
     done = shell("train", "-m", *MOODY, "model.mood=fine,raise", "sweep=s")
-    assert "1 stored, 1 to continue, 1 to run" in done.out and done.code == 4
+    assert "1 stored, 1 to continue, 0 to run" in done.out and done.code == 4
 
 
 # One at a time; what was lost; elsewhere ------------------------------------------------------------------------------
@@ -199,11 +201,21 @@ def test_the_ledger_may_be_lost_and_stored_results_are_found(swept, damage):
     assert "2 stored, 0 to run" in swept("train", "-m", *SWEPT).out
 
 
+def test_stored_results_of_other_versions_are_taken_and_told(swept):
+    for folder in runs_of():
+        manifest = manifest_of(folder)
+        manifest["environment"]["packages"]["torch"] = "1.0"
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = swept("train", "-m", *SWEPT)
+    assert "2 stored, 0 to run" in done.out
+    assert f"2 jobs were stored with torch 1.0 (now {version('torch')}): taken as they are." in done.out
+
+
 def test_a_truncated_manifest_costs_its_own_run_only(swept):
     file = runs_of()[0] / "manifest.json"
     file.write_text(file.read_text()[:100])
     done = swept("train", "-m", *SWEPT)
-    assert done.code == 0 and "2 jobs, 1 stored, 1 to run" in done.out
+    assert done.code == 0 and "2 jobs: 1 stored, 1 to run" in done.out
     assert swept("compare", "outputs/sweeps/s").code == 0
 
 
@@ -232,7 +244,7 @@ def test_outputs_moved_elsewhere_are_compared_and_continued_there(swept):
     Path("outputs").rename("moved")
     assert swept("compare", "moved/sweeps/s").code == 0 and swept("compare", "s").code == 2
     done = swept("train", "-m", *SWEPT[:-2], "model.l2=50,60,70", "sweep=s", "paths.output=moved")
-    assert "3 jobs, 2 stored, 1 to run" in done.out
+    assert "3 jobs: 2 stored, 1 to run" in done.out
 
 
 # Other ways to run ----------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def test_killed_in_job_3_of_6_and_issued_again_equals_the_uninterrupted_sweep(
     again = begin(MANY, output, world_cache, "hydra.launcher.n_jobs=2")
     told, _ = again.communicate(timeout=300)
     assert again.returncode == 0, told
-    assert f"6 jobs, {done} stored, 1 to continue, {6 - done} to run" in told
+    assert f"6 jobs: {done} stored, 1 to continue, {5 - done} to run" in told
     resumed = [folder.name for folder in runs_of(output) if manifest_of(folder).get("resumed")]
     assert resumed == [jobs_of("many", output)[done]["run"]] and len(runs_of(output)) == 6
     assert comparison(shell, output) == comparison(shell, uninterrupted)

@@ -92,7 +92,7 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path):
 
 def _build_in_step(paths, barrier, results):
     def build(folder):
-        barrier.wait(timeout=30)  # both are in the middle of building
+        barrier.wait(timeout=300)  # both are in the middle of building
         (folder / "column.npy").write_bytes(b"abc")
 
     folder = cached(paths, "toy", {}, build)
@@ -105,9 +105,9 @@ def test_two_processes_that_build_at_once_do_not_harm_each_other(paths):
     processes = [context.Process(target=_build_in_step, args=(paths, barrier, results)) for _ in range(2)]
     for process in processes:
         process.start()
-    found = [results.get(timeout=30) for _ in processes]
+    found = [results.get(timeout=300) for _ in processes]
     for process in processes:
-        process.join(timeout=30)
+        process.join(timeout=300)
     assert found[0] == found[1] and found[0][1] == b"abc"
     assert len(list((paths.cache / "prepared").iterdir())) == 1
 

@@ -37,7 +37,7 @@ def batches(monkeypatch):
     """Stands in for the work of a batch: `ends` are the jobs to return; what it was given is kept."""
     given = SimpleNamespace(calls=[], ends=[])
 
-    def run_batch(folder, command, batch, first, settings, pool, later=False):
+    def run_batch(folder, command, batch, first, settings, pool, view):
         given.calls.append(SimpleNamespace(**locals()))
         return given.ends.pop(0)
 
@@ -62,8 +62,8 @@ def test_batches_follow_each_other_under_one_command(launcher, batches, output):
     made.launch([["seed=0"], ["seed=1"]], 0)
     made.launch([["++seed=2"]], 2)
     one, other = batches.calls
-    assert (one.batch, one.first, one.later) == ([["seed=0"], ["seed=1"]], 0, False)
-    assert (other.batch, other.first, other.later) == ([["seed=2"]], 2, True)
+    assert (one.batch, one.first, one.view.later) == ([["seed=0"], ["seed=1"]], 0, False)
+    assert (other.batch, other.first, other.view.later) == ([["seed=2"]], 2, True)
     assert (one.command, one.pool) == (["marquee", "train", "-m"], "a pool")
     assert (one.settings.time_limit, one.settings.retries, one.settings.on_failure) == (2.5, 1, "stop")
     assert now.jobs == jobs and now.places == [output / "sweeps" / "tune"] * 2

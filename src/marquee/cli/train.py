@@ -22,7 +22,7 @@ def add_verbs(verb: Verb) -> None:
     check.add_argument("--config-dir", "-cd", metavar="FOLDER", help="a folder of your own YAML, laid out as conf/")
 
     rerun = runs_option(verb("rerun", _rerun, "marquee rerun latest"))
-    rerun.add_argument("run", metavar="RUN")
+    rerun.add_argument("run", metavar="RUN", help="exit code 0: identical; 1: trained, and not identical")
 
 
 # train ---------------------------------------------------------------------------------------------------------------

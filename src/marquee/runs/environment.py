@@ -15,6 +15,9 @@ PACKAGES = (
     "scikit-learn", "pyarrow", "pillow", "pydantic", "safetensors", "wandb", "tensorboard",
 )  # fmt: skip
 
+# Of these another version may change the last digits of a result.
+DECISIVE = ("torch", "numpy", "pytorch-lightning")
+
 
 def environment() -> dict[str, Any]:
     """A flat record with one nested table, `packages` (version by name)."""

@@ -7,14 +7,15 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from marquee.config.compose import normalised
+from marquee.config.compose import normalised, typed
 from marquee.config.values import spelled
 from marquee.errors import MarqueeError
 from marquee.search.objectives import values_of
 from marquee.search.planning import plan_studies
 from marquee.search.report import print_studies
-from marquee.search.study import Study, folder_owner, import_optuna, open_storage
+from marquee.search.study import Plan, Study, folder_owner, import_optuna, open_storage
 from marquee.sweeps.pool import in_nursery
+from marquee.sweeps.session import current
 from marquee.sweeps.store import hold
 
 
@@ -43,6 +44,9 @@ def search(words: Sequence[str], settings: Mapping[str, Any], config: Any, launc
     storage, owner = open_storage(url), folder_owner(folder)
     kind = {"sampler": settings["sampler"], "seed": settings["seed"], "pruner": settings["pruner"]}
     studies = [Study(plan, storage, owner, **kind, shared=settings["storage"] is not None) for plan in plans]
+    session = current()
+    session.total = sum(study.total(settings["n_trials"]) * len(study.plan.seeds) for study in studies)
+    session.shared = _shared(plans)
     returns: list[Any] = []
     # After the jobs that were run before; those that were left running keep their place.
     index = sum((study.asked() - len(study.left_behind())) * len(study.plan.seeds) for study in studies)
@@ -63,6 +67,12 @@ def search(words: Sequence[str], settings: Mapping[str, Any], config: Any, launc
             break
     print_studies(studies, folder)
     return returns
+
+
+def _shared(plans: Sequence[Plan]) -> list[str]:
+    """The words that every job of every plan has, hence tell none from another."""
+    words = [{*plan.words, *(f"seed={seed}" for seed in plan.seeds if len(plan.seeds) == 1)} for plan in plans]
+    return typed(sorted(set.intersection(*words)))
 
 
 def next_trials(studies: Sequence[Study], n_trials: int, at_once: int, url: str, pruner: str) -> list[Trial]:

@@ -16,7 +16,7 @@ from marquee.errors import ConfigError, DataError, JobError, MarqueeError
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
 from marquee.runs.signals import Presses, counted_interrupts
-from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan
+from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan, told_of_earlier
 from marquee.sweeps.pool import Pool, Running, Stop, ended, in_nursery
 from marquee.sweeps.store import Job, Sweep, hold, note_run
 from marquee.sweeps.view import View
@@ -55,23 +55,23 @@ class _Attempt:
 
 def run_batch(
     folder: Path, command: Sequence[str], batch: Sequence[Sequence[str]], first: int, settings: Settings, pool: Pool,
-    later: bool = False,
+    view: View,
 ) -> list[Job]:  # fmt: skip
     """Run a batch of jobs under the sweep in `folder`; the jobs in the batch's order, each with its end.
 
     first  the number of the batch's first job
-    later  whether this command has run a batch before
 
     Raises ConfigError or DataError before anything is started; KeyboardInterrupt after Ctrl-C, with everything saved.
     """
     hold(folder)
     sweep = Sweep.begin(folder, command)
-    view = View(folder.name, later)
     with view, counted_interrupts() as presses:
-        if not later:
+        if not view.later:
             view.say(f"planning {len(batch)} jobs" if len(batch) > 1 else "planning 1 job")
         frozen = in_nursery(plan, [list(words) for words in batch], folder.name)
         _one_output(folder, frozen)
+        for line in told_of_earlier(sweep, frozen):
+            view.say(line)
         adopted = _adopted(sweep, frozen, pool)
         jobs = [Job(first + index, job.overrides, job.model, job.fingerprint) for index, job in enumerate(frozen)]
         sweep.add(jobs)

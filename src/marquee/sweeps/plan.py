@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import shlex
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 from marquee.config.compose import Composed, compose_all
 from marquee.errors import ConfigError, MarqueeError
 from marquee.files import write_text
+from marquee.runs.environment import DECISIVE, environment
 from marquee.runs.finding import run_folders_of
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
+from marquee.sweeps.store import Sweep
 
 
 @dataclass
@@ -22,7 +25,7 @@ class Frozen:
     """One job as it will run, whatever happens to YAML files in the meantime.
 
     config       plain and resolved
-    fingerprint  of the run that it will be
+    fingerprint  of the run that it will be; `data` and `split` are those of its parts
     run          the id of the run that has this fingerprint: finished (then nothing is to do) or to be continued
     status       of that run, or None
     resumes      whether the command names the run (`resume=`)
@@ -33,6 +36,8 @@ class Frozen:
     model: str
     fingerprint: str
     code: dict[str, Any]
+    data: str
+    split: str
     run: str | None = None
     status: str | None = None
     resumes: bool = False
@@ -60,7 +65,7 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
         code = code_identity(config, package)
         identity = fingerprint(config, *prepared[key], code)
         model = job.choices.get("model") or choice_of("model", config["model"]) or "model"
-        frozen.append(Frozen(list(words), config, model, identity, code))
+        frozen.append(Frozen(list(words), config, model, identity, code, *prepared[key]))
         if folder is not None:  # `resume`: this run and no other
             frozen[-1].resumes, frozen[-1].run = True, folder.name
             frozen[-1].status = status_of(folder, read_manifest(folder))
@@ -150,6 +155,62 @@ def best_run(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     if not ranked:
         return None
     return min(reversed(ranked), key=lambda run: order.index(run["status"]))
+
+
+def told_of_earlier(sweep: Sweep, frozen: Sequence[Frozen]) -> list[str]:
+    """Lines on what this sweep has finished before: what cannot be taken, and why; what is of other versions."""
+    finished = {tuple(job.overrides): job for job in sweep.jobs if job.status == "finished"}
+    here = environment()["packages"]
+    changes: Counter[str] = Counter()
+    versions: Counter[str] = Counter()
+    for job in frozen:
+        known = finished.get(tuple(job.overrides))
+        folder = sweep.output / "runs" / job.run if is_over(job) and job.run else known and sweep.run_folder(known)
+        try:
+            manifest = read_manifest(folder) if folder else None
+        except ConfigError:
+            continue
+        if manifest is None:
+            continue
+        if is_over(job):
+            versions.update(other_versions(manifest, here))
+        elif known is not None and known.fingerprint != job.fingerprint:
+            changes[_changed(manifest, job)] += 1
+    lines = [
+        f"{_jobs(count)} finished before with {what}: to be run again. `marquee diff` of old and new tells more."
+        for what, count in changes.items()
+    ]
+    return lines + [f"{_jobs(count)} stored with {what}: taken as {_it(count)}." for what, count in versions.items()]
+
+
+def other_versions(manifest: Mapping[str, Any], here: Mapping[str, str]) -> list[str]:
+    """The packages that decide last digits and had another version when a run was made."""
+    packages = (manifest.get("environment") or {}).get("packages") or {}
+    return [
+        f"{name} {packages[name]} (now {here[name]})"
+        for name in DECISIVE
+        if name in packages and name in here and packages[name] != here[name]
+    ]
+
+
+def _changed(manifest: Mapping[str, Any], job: Frozen) -> str:
+    from marquee.config.fingerprint import canonical, identity
+
+    parts = {
+        "code": ((manifest.get("code") or {}).get("sha256"), job.code["sha256"]),
+        "data": ((manifest.get("data") or {}).get("fingerprint"), job.data),
+        "split": ((manifest.get("split") or {}).get("fingerprint"), job.split),
+        "configuration": (canonical(identity(manifest.get("config") or {})), canonical(identity(job.config))),
+    }
+    return "other " + " and ".join(name for name, (before, after) in parts.items() if before != after)
+
+
+def _jobs(count: int) -> str:
+    return f"{count} job{' was' if count == 1 else 's were'}"
+
+
+def _it(count: int) -> str:
+    return "it is" if count == 1 else "they are"
 
 
 def freeze(folder: Path, stem: str, job: Frozen) -> None:

@@ -17,6 +17,7 @@ from marquee.runs.record import read_manifest
 from marquee.sweeps.batch import Settings, error_of, run_batch
 from marquee.sweeps.settings import check_settings
 from marquee.sweeps.store import Job
+from marquee.sweeps.view import View
 
 
 class Session:
@@ -25,12 +26,15 @@ class Session:
     command  as it was typed
     jobs     that are at an end, for the summary and the exit code of the command
     places   the sweep's folder, once for each batch
+    total    of a search: how many jobs there will be, and `shared`: the words that all of them have
     """
 
     def __init__(self, command: Sequence[str] = ()):
         self.command = list(command)
         self.jobs: list[Job] = []
         self.places: list[Path] = []
+        self.total: int | None = None
+        self.shared: list[str] = []
 
     def launch(self, launcher: Any, batch: Sequence[Sequence[str]], first: int) -> list[JobReturn]:
         """Run a batch for a launcher; a JobReturn each, COMPLETED with the watched validation metric, or FAILED.
@@ -44,7 +48,8 @@ class Session:
         settings = Settings(launcher.time_limit, launcher.retries, launcher.on_failure)
         pool = launcher.pool(folder)
         tasks = [_task_words(words) for words in batch]
-        jobs = run_batch(folder, self.command, tasks, first, settings, pool, later=bool(self.places))
+        view = View(folder.name, bool(self.places), self.total, self.shared)
+        jobs = run_batch(folder, self.command, tasks, first, settings, pool, view)
         self.jobs.extend(jobs)
         self.places.append(folder)
         return [_as_hydra_returns(job, folder) for job in jobs]

@@ -176,10 +176,13 @@ def note_run(folder: Path, stem: str, run: str | None) -> None:
         write_record(file, run + "\n")
 
 
-def telling_words(jobs: Sequence[Job]) -> dict[int, str]:
-    """For each job (by index) the words that tell it from the others; what a search adds to prune is none of them."""
+def telling_words(jobs: Sequence[Job], common: Sequence[str] = ()) -> dict[int, str]:
+    """For each job (by index) the words that tell it from the others; what a search adds to prune is none of them.
+
+    common  words that are known to be the same in all jobs, also in those that are still to come
+    """
     first, *others = [set(job.overrides) for job in jobs]
-    shared = first.intersection(*others) if others else set()
+    shared = first.intersection(*others).union(common) if others else set(common)
     told = {}
     for job in jobs:
         words = [word for word in job.overrides if word not in shared and not word.startswith("callbacks.pruning")]

@@ -25,8 +25,9 @@ Active = Sequence[tuple[Job, Any, float]]  # job, what runs it, when it was star
 class View:
     """Counts, time left, the best of each model so far, and a line for each running job."""
 
-    def __init__(self, name: str, later: bool = False):
+    def __init__(self, name: str, later: bool = False, total: int | None = None, shared: Sequence[str] = ()):
         self.name, self.later = name, later  # a later batch of a search needs no introduction
+        self.total, self.shared = total, shared  # what a search knows: how many jobs there will be, what all begin with
         self.console = Console(highlight=False)
         self.live: Live | None = None
         self.sweep: Sweep | None = None
@@ -45,18 +46,18 @@ class View:
     def begin(self, sweep: Sweep, jobs: Sequence[Job], waiting: Sequence[Job], capacity: int) -> None:
         """Say what is planned, and what of it is stored already."""
         self.sweep, self.jobs, self.capacity = sweep, sweep.jobs, capacity
-        self.told = telling_words(sweep.jobs)
+        self.told = telling_words(sweep.jobs, self.shared)
         stored = [job for job in jobs if job.status in ("finished", "pruned")]
         went_on = sum(job.run is not None for job in waiting)
-        parts = [f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"]
-        parts += [f"{len(stored)} stored"] if stored else []
-        parts += [f"{went_on} to continue"] if went_on else []
         doubles = len(jobs) - len(stored) - len(waiting)
+        parts = [f"{len(stored)} stored"] if stored else []
+        parts += [f"{went_on} to continue"] if went_on else []
         parts += [f"{doubles} double"] if doubles > 0 else []
-        parts += [f"{len(waiting)} to run"]
+        parts += [f"{len(waiting) - went_on} to run"]  # the parts add up to the jobs
         if not self.later or stored or went_on:
             at_a_time = f"; {capacity} at a time" if capacity > 1 else ""
-            self.say(f"sweep {self.name}: {', '.join(parts)}{at_a_time}")
+            count = f"{len(jobs)} job{'' if len(jobs) == 1 else 's'}"
+            self.say(f"sweep {self.name}: {count}: {', '.join(parts)}{at_a_time}")
         for job in stored:
             self._note_best(job, self._manifest(job))
         if self.console.is_terminal and waiting:
@@ -114,7 +115,7 @@ class View:
         done = sum(job.status in ("finished", "pruned") for job in self.jobs)
         left = self._left(active)
         head = Text.assemble(
-            (f"{self.name}  ", "bold"), (f"{done}/{len(self.jobs)} done", "green"), f"  {len(active)} running  ",
+            (f"{self.name}  ", "bold"), (f"{done}/{self._whole()} done", "green"), f"  {len(active)} running  ",
             (f"{counts['failed']} failed", "red" if counts["failed"] else ""), f"  {counts['waiting']} left",
             f"  ETA {clock(left)}" if left is not None else "",
         )  # fmt: skip
@@ -160,8 +161,10 @@ class View:
 
     def _count(self) -> str:
         over = sum(job.status in ("finished", "pruned", "failed", "interrupted") for job in self.jobs)
-        width = len(str(len(self.jobs)))
-        return f"[{over:>{width}}/{len(self.jobs)}]"
+        return f"[{over:>{len(str(self._whole()))}}/{self._whole()}]"
+
+    def _whole(self) -> int:
+        return max(self.total or 0, len(self.jobs))
 
     def _manifest(self, job: Job) -> dict[str, Any]:
         folder = self.sweep.run_folder(job) if self.sweep else None
