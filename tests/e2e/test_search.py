@@ -42,7 +42,7 @@ def test_a_search_killed_part_way_and_issued_again_ends_as_one_that_was_not(tmp_
     ended = [line for line in whole.stdout.splitlines() if line.startswith("[")]
     assert [line[:5] for line in ended] == ["[1/3]", "[2/3]", "[3/3]"]
     assert all(
-        re.fullmatch(r"\[./3\] finished  model\.l2=\S+ optimizer\.lr=\S+  validation ndcg@10 .*", line)
+        re.fullmatch(r"\[./3\] finished  optimizer\.lr=\S+ model\.l2=\S+  validation ndcg@10 .*", line)
         for line in ended
     )
     output = tmp_path / "outputs"
