@@ -1,4 +1,4 @@
-"""The one way to replace a file: a reader sees the old content or the new one, also after a crash or a power cut."""
+"""The one way to replace a file or a folder: a reader sees the old or the new, also after a crash or a power cut."""
 
 import os
 import tempfile
@@ -19,14 +19,29 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary, os.O_RDWR)
         temporary.chmod(0o666 & ~umask())  # mkstemp makes files that only their owner may read
-        os.replace(temporary, path)
+        put(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    with suppress(OSError):  # not every system opens a folder, and not every file system syncs one
-        _sync(path.parent, os.O_RDONLY)
+
+
+def put(source: Path, path: Path) -> None:
+    """Move a finished file or folder of the same disk to its place in one step, when all of it is on the disk."""
+    sync(source)
+    os.replace(source, path)
+    _sync_folder(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when a file, or every file of a folder, is on the disk: what is said to be finished must be there."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            _sync(file)
+        elif file.is_dir():
+            _sync_folder(file)
+    if path.is_dir():
+        _sync_folder(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -42,8 +57,13 @@ def umask() -> int:
     return mask
 
 
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
+def _sync_folder(folder: Path) -> None:
+    with suppress(OSError):  # not every system opens a folder, and not every file system syncs one
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

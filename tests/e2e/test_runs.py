@@ -2,8 +2,10 @@
 
 import csv
 import json
+import os
 import signal
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -65,6 +67,28 @@ def test_the_same_command_twice_gives_two_folders_and_the_same_numbers(monkeypat
     assert one["id"] != two["id"] and one["fingerprint"] == two["fingerprint"]
     assert one["checkpoint"]["weights_sha256"] == two["checkpoint"]["weights_sha256"]
     assert one["metrics"] == two["metrics"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_all_that_a_finished_run_leaves_is_on_the_disk_before_it_says_so(monkeypatch, output, world_cache):
+    """What a power cut may not take; the manifest is written last."""
+    synced, fsync = [], os.fsync
+
+    def noting(handle):
+        name = Path(os.readlink(f"/proc/self/fd/{handle}")).name
+        synced.append((name, b'"status": "finished"' in Path(f"/proc/self/fd/{handle}").read_bytes()
+                       if "manifest" in name else False))  # fmt: skip
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", noting)
+    train(monkeypatch, output, world_cache, "data=world_ratings", "model=linear/ease")
+    end = next(place for place, (_, finished) in enumerate(synced) if finished)
+    before = [name for name, _ in synced[:end]]
+    run = output / "latest"
+    files = [file.name for file in (run / "inference").rglob("*") if file.is_file()]
+    assert "model.safetensors" in files and set(files) <= set(before)
+    for name in ("best.ckpt", "last.ckpt", "per_unit.parquet"):  # written beside their place, under names of their own
+        assert any(found.startswith(f".{name}-") for found in before), name
 
 
 def test_rerun_says_identical(monkeypatch, output, world_cache, capsys):

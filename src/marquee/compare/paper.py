@@ -1,7 +1,6 @@
 """What a paper needs from a sweep, in one folder: tables, figures, page, the runs' records, and how to repeat them."""
 
 import hashlib
-import os
 import shlex
 import shutil
 import tempfile
@@ -23,7 +22,7 @@ from marquee.compare.report.plots import write_plots
 from marquee.compare.results import Comparison
 from marquee.compare.tables import tests_in_words, verdict
 from marquee.errors import ConfigError, JobError
-from marquee.files import umask
+from marquee.files import put, umask
 from marquee.sweeps.store import RECORD, Sweep
 
 TABLES = {"latex": "tex", "csv": "csv", "md": "md", "json": "json"}
@@ -68,7 +67,7 @@ def export(
             })  # fmt: skip
             (folder / SUMS).write_text(sums(folder), encoding="utf-8")
             folder.chmod(0o777 & ~umask())
-            os.replace(folder, target)
+            put(folder, target)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

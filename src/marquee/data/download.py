@@ -3,7 +3,6 @@
 import errno
 import http.client
 import logging
-import os
 import sys
 import urllib.error
 import urllib.request
@@ -14,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from marquee.errors import DataError
+from marquee.files import put
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def download(url: str, target: Path, damage: Callable[[Path], str | None]) -> No
                     continue
                 found = damage(part)
                 if found is None:
-                    os.replace(part, target)
+                    put(part, target)
                     return
                 part.unlink()  # the next attempt must not resume what is wrong
                 if not resumed:

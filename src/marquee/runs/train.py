@@ -21,7 +21,7 @@ from marquee.config.fingerprint import identity as identity_of
 from marquee.config.folders import choice_of
 from marquee.data.dataset import DataSet, Split
 from marquee.errors import ConfigError
-from marquee.files import replacing
+from marquee.files import replacing, sync
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
@@ -330,6 +330,7 @@ def record(
     with replacing(run.folder / "per_unit.parquet") as file:
         units.to_parquet(file)
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor())
+    sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:
         flat[f"validation/{task.monitor}"] = checkpoint.best
