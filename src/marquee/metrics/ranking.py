@@ -4,6 +4,10 @@ Scores that tie have no order, and whichever order a sort happens to leave would
 numbering of its items. Every metric here is therefore the expectation over all orders of tied items: a constant
 scorer scores as a random one does. Where nothing ties, the expectation is the ordinary metric.
 
+What is relevant to a user is a set of items: the targets. One that is repeated counts once. Where seen items are left
+out of the ranking (`mask_seen`), they are no targets either, because nobody could rank them; a user whose targets have
+all been seen is not judged. So a perfect scorer reaches 1 whatever is repeated.
+
 For a user with R relevant items and a list of length k (log is base 2; the first position is 1):
 
 hit_rate@k   1 if any of the k is relevant
@@ -73,11 +77,17 @@ class Ranking(Evaluator):
         # A scorer may return a view of what it keeps, or one row for the whole batch; masking needs memory of its own.
         scores = scores.float().clone(memory_format=torch.contiguous_format)
         n_users, n_items = scores.shape
-        if self.mask_seen:
-            scores[batch.histories.rows(), batch.histories.items] = -torch.inf
         relevant = torch.zeros(n_users, n_items, dtype=torch.bool, device=scores.device)
         relevant[batch.targets.rows(), batch.targets.items] = True
-        n_relevant = (batch.targets.offsets[1:] - batch.targets.offsets[:-1]).to(scores.device)
+        if self.mask_seen:
+            seen = batch.histories.rows(), batch.histories.items
+            scores[seen] = -torch.inf
+            relevant[seen] = False
+        users, n_relevant = batch.users, relevant.sum(1)
+        if not bool((judged := n_relevant > 0).all()):
+            scores, relevant, n_relevant, users = scores[judged], relevant[judged], n_relevant[judged], users[judged]
+            if not len(users):
+                return
 
         top, probe = _top(scores, relevant, min(self.ks[-1], n_items))
         columns = [n_relevant.double()]
@@ -87,7 +97,7 @@ class Ranking(Evaluator):
         popularity = self.popularity.to(scores.device)
         for row, k in enumerate(self.ks):
             columns.append(self._popularity_and_coverage(row, min(k, n_items), scores, top, probe, popularity))
-        self.users.append(batch.users.cpu().numpy())
+        self.users.append(users.cpu().numpy())
         self.rows.append(torch.stack(columns, dim=1).cpu().numpy())
 
     def _popularity_and_coverage(self, row: int, k: int, scores, top: _Top, probe: Tensor, popularity) -> Tensor:

@@ -12,9 +12,10 @@ from torch import Tensor
 from marquee.data.dataset import Part
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.histories import EVALUATION_CELLS, gather_rows
+from marquee.data.interactions.splits import among
 from marquee.data.interactions.views import Matrix, RankingBatch
 from marquee.data.spec import InteractionSpec
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.recommender import RecommendPredictor
 from marquee.metrics.ranking import PER_USER, Ranking
 from marquee.models.base import Recommender
@@ -26,11 +27,14 @@ from marquee.tasks.base import MakeOptimizer, Schedule, Task
 class Recommendation(Task):
     """All recommenders, whether they embed ids, read histories or solve a closed form, are judged here alike.
 
-    A user's history when validating is the training part; when testing it is training and validation.
+    A user's history when validating is the training part; when testing it is training and validation. What counts as
+    a target, where items are repeated, `metrics.ranking` says.
 
     ks         cut-offs of the metrics
     monitor    one of the metrics (`ndcg@10`); it must use one of `ks`
-    mask_seen  leave the items of the history out of the ranking
+    mask_seen  leave the items of the history out of the ranking, and out of the targets
+
+    Raises DataError where `mask_seen` leaves no target in a part that has some.
     """
 
     spec_types = (InteractionSpec,)
@@ -63,6 +67,17 @@ class Recommendation(Task):
             torch.from_numpy(data.parts["train"].items.astype("int64")), minlength=data.spec.n_items
         )
         self.register_buffer("popularity", popularity, persistent=False)
+        if mask_seen and data.store.repeats:
+            for part in ("validation", "test"):
+                self._refuse_without_targets(part)
+
+    def _refuse_without_targets(self, part: Part) -> None:
+        known, wanted = self.data.history(part), self.data.parts[part]
+        if len(wanted) and among(wanted.pairs(), known.pairs()).all():
+            raise DataError(
+                f"All {len(wanted):,} targets of the {part} part stand in their user's history, and task.mask_seen="
+                "true leaves those out. Type task.mask_seen=false where people repeat, or data.duplicates=keep_last."
+            )
 
     def loss(self, batch: Any) -> Tensor:
         return self.model.loss(batch)
@@ -103,8 +118,14 @@ class Recommendation(Task):
         return [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
 
     def protocol(self) -> str:
-        seen = "masked" if self.mask_seen else "not masked"
-        return f"full ranking of {self.data.spec.n_items:,} items, seen items {seen}"
+        words = [f"full ranking of {self.data.spec.n_items:,} items"]
+        words.append(f"seen items {'masked' if self.mask_seen else 'not masked'}")
+        seen, repeated = (self.data.report[f"targets_{name}"] for name in ("seen_before", "repeated"))
+        if self.mask_seen and seen:
+            words.append(f"{seen:,} targets seen before left out")
+        if repeated:
+            words.append("a repeated target counted once")
+        return ", ".join(words)
 
     def predictor(self) -> type[RecommendPredictor]:
         return RecommendPredictor

@@ -98,6 +98,7 @@ class InteractionSplit(Split):
             **({"history_only": int(folded.sum())} if folded.any() else {}),
             "users_without_targets": int((targets == 0).sum()),
             "targets_of_unseen_items": int((~known[store.items[assigned == TEST]]).sum()),
+            "targets_repeated": _targets_repeated(store, assigned),
             "targets_seen_before": _targets_seen_before(store, assigned),
         }
         if self.chronological and store.timestamps is not None:
@@ -279,11 +280,19 @@ def _share_on_ties(store: "Interactions", assigned: np.ndarray) -> float:
 
 
 def _targets_seen_before(store: "Interactions", assigned: np.ndarray) -> int:
-    """Test targets whose item also stands in the user's history: ranking masks seen items, so they cannot be hit."""
+    """Test targets whose item also stands in the user's history: where seen items are masked, they are no targets."""
     if not store.repeats:
         return 0
-    pairs = store.users * np.int64(store.n_items) + store.items
+    pairs = store.pairs()
     return int(among(pairs[assigned == TEST], pairs[np.isin(assigned, (TRAIN, VALIDATION, HISTORY))]).sum())
+
+
+def _targets_repeated(store: "Interactions", assigned: np.ndarray) -> int:
+    """Test targets that repeat another one of the same user and item: ranking counts each item once."""
+    if not store.repeats:
+        return 0
+    pairs = store.pairs()[assigned == TEST]
+    return len(pairs) - len(np.unique(pairs))
 
 
 def among(some: np.ndarray, all_: np.ndarray) -> np.ndarray:

@@ -55,6 +55,10 @@ class Interactions:
         counts = np.bincount(self.users, minlength=self.n_users)
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
 
+    def pairs(self) -> np.ndarray:
+        """int64 [n]: equal for equal user and item."""
+        return self.users.astype(np.int64) * self.n_items + self.items
+
     def take(self, rows: np.ndarray) -> "Interactions":
         """The same id space with some rows: a mask [n], or ascending positions."""
         columns = {name: column[rows] for name in COLUMNS if (column := getattr(self, name)) is not None}
