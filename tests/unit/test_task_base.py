@@ -96,7 +96,7 @@ def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropou
     """Fit the small task as a run does; returns the task, its learning rates at each epoch's start and its losses."""
     if inputs is None:
         inputs = torch.linspace(-1, 2, 2 * N).reshape(N, 2)
-    data = SimpleNamespace(inputs=inputs, spec=None)
+    data = SimpleNamespace(inputs=inputs, spec=None, validates=True)
     task = Small(Line(view or Numbers(), dropout), data, optimizer, scheduler, seed=3)
     task.collector = Scores()
     task.collector.metrics = iter([*metrics, *[1.0] * 50])

@@ -45,6 +45,7 @@ class DataSet(ABC):
     fingerprint        sha256 over the raw bytes, the preparation parameters and the preparation code's version
     split_fingerprint  sha256 over the membership of train, validation and test, the protocol, its seed and tie rule
     report             flat dict of counts for the log and the manifest: what was read, dropped (per rule), kept
+    validates          there is a validation part; without one a run trains all its epochs and keeps the last
     """
 
     spec_type: ClassVar[type[Spec]]
@@ -54,6 +55,7 @@ class DataSet(ABC):
     fingerprint: str
     split_fingerprint: str
     report: dict[str, Any]
+    validates: bool = True
 
     @abstractmethod
     def setup(self, split: Split, paths: Paths) -> None:

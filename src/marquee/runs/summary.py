@@ -65,6 +65,8 @@ def _protocol(manifest: dict[str, Any]) -> str:
     parts.append(f"seed {manifest['seed']}")
     if manifest.get("best_epoch"):
         parts.append(f"epoch {manifest['best_epoch']} of {manifest['epochs']}, best on validation")
+    else:
+        parts.append(f"the last of {manifest['epochs']} epochs, without validation")
     return "; ".join(parts)
 
 

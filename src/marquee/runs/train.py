@@ -34,6 +34,7 @@ from marquee.runs.progress import Progress
 from marquee.runs.record import Run, read_manifest
 from marquee.runs.recording import recording
 from marquee.runs.summary import print_summary
+from marquee.runs.trainable import refuse_untrainable, validated
 from marquee.seeding import derive
 from marquee.tasks.base import Schedule, Task
 from marquee.tracking.curves import Curves
@@ -98,6 +99,8 @@ def _train(
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
+        if not validated(config, task):
+            log.warning("no validation: all %s epochs are trained and the last is kept", trainer.max_epochs)
         with EnergyMeter(cuda_devices(trainer)) as energy:
             durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
         durations["fit"] += fitted_before(trainer)
@@ -139,6 +142,7 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     )
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
+    refuse_untrainable(config, task)
     return task
 
 
@@ -237,7 +241,7 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     monitor = f"validation/{task.monitor}"
     checkpoint: Checkpoint = build(nodes["checkpoint"], run.folder / "checkpoints", monitor, task.mode)
     callbacks: list[pl.Callback] = [checkpoint]
-    watched = task.model.max_epochs is None and settings.get("limit_val_batches") != 0
+    watched = task.model.max_epochs is None and validated(config, task)
     if "early_stopping" in nodes and watched:
         callbacks.append(build({"monitor": monitor, "mode": task.mode, **nodes["early_stopping"]}))
     known = {"checkpoint", "early_stopping"}
@@ -280,7 +284,7 @@ def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -
     rank, world = trainer.global_rank, trainer.world_size
     progress = trainer.fit_loop.epoch_progress.current
     batches = TrainLoader(task, lambda: progress.processed, rank, world)
-    validation = EvaluationLoader(task, "validation", rank, world)
+    validation = EvaluationLoader(task, "validation", rank, world) if task.data.validates else None
     start = checkpoint.last_path if resume and checkpoint.last_path.exists() else None
     trainer.fit(task, batches, validation, ckpt_path=start, weights_only=True)
 
@@ -343,6 +347,7 @@ def record(
         cost=cost(run.folder / "inference", task, energy, bool(cuda_devices(trainer))),
         checkpoint={
             "path": "checkpoints/best.ckpt",
+            "kept": "best on validation" if checkpoint.best is not None else "last, without validation",
             "sha256": file_sha256(checkpoint.best_path),
             "weights_sha256": file_sha256(run.folder / "inference" / "model.safetensors"),
         },

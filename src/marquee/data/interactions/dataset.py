@@ -133,6 +133,7 @@ class InteractionData(DataSet):
         cut = split.cut(self.store, self.fingerprint)
         self.parts, self.split_fingerprint = cut.parts, cut.fingerprint
         self.report = report | cut.report
+        self.validates = len(self.parts["validation"]) > 0
         self.features = {
             "user": Features.learn(self.users, self.user_features or {}, "data.user_features"),
             "item": Features.learn(self.items, self.item_features or {}, "data.item_features"),

@@ -42,6 +42,7 @@ class Files(InteractionSplit):
     """
 
     chronological = False
+    without_validation = "split.validation_share=0"
 
     def __init__(
         self,
@@ -59,6 +60,10 @@ class Files(InteractionSplit):
         self.labels = labels
         self.validation_share = validation_share
         self.seed = seed
+
+    @property
+    def validates(self) -> bool:
+        return self.validation_share > 0 or self.validation is not None
 
     def sources(self, own: Mapping[str, Path], paths: Paths) -> dict[str, Path]:
         """The data set's own files, with those of the split in place of, or beside, its interactions."""

@@ -34,10 +34,17 @@ class Cut:
 class InteractionSplit(Split):
     """Base of the protocols. A sub-class assigns each row of the store to a part; the rest is common.
 
-    `chronological` says that a user's targets are younger than the history they are predicted from.
+    chronological       a user's targets are younger than the history they are predicted from
+    without_validation  what to type for a split that has no validation part; empty where there is no such split
     """
 
     chronological: ClassVar[bool]
+    without_validation: ClassVar[str] = ""
+
+    @property
+    def validates(self) -> bool:
+        """Whether a validation part is asked for."""
+        return True
 
     @abstractmethod
     def assign(self, store: "Interactions") -> np.ndarray:
@@ -47,18 +54,23 @@ class InteractionSplit(Split):
         """
 
     def cut(self, store: "Interactions", data_fingerprint: str) -> Cut:
-        """The parts, checked for leaks, with a report and a fingerprint. Raises DataError for an empty part."""
+        """The parts, checked for leaks, with a report and a fingerprint.
+
+        Raises DataError for an empty part; validation may be empty where the split does not ask for it.
+        """
         assigned = self.assign(store).astype(np.int8)
         parts = {
             "train": store.take(assigned == TRAIN),
             "validation": store.take(assigned == VALIDATION),
             "test": store.take(assigned == TEST),
         }
-        for name in ("train", "test"):
+        for name in ("train", "test", "validation") if self.validates else ("train", "test"):
             if len(parts[name]) == 0:
+                without = f", or do without it: {self.without_validation}" if self.without_validation else ""
                 raise DataError(
                     f"{type(self).__name__} leaves {name} empty: {len(store):,} interactions of {store.n_users:,} "
-                    "users. Loosen the filters (data.k_core, data.min_rating) or choose another split."
+                    "users. Loosen the filters (data.k_core, data.min_rating), give it a larger share or choose "
+                    f"another split{without if name == 'validation' else ''}."
                 )
         self.check(store, assigned)
         report = {f"{name}_interactions": len(part) for name, part in parts.items()}
@@ -159,6 +171,7 @@ class Ratio(InteractionSplit):
     """
 
     chronological = False
+    without_validation = "split.validation=0"
 
     def __init__(
         self,
@@ -175,6 +188,10 @@ class Ratio(InteractionSplit):
         self.validation = validation
         self.test = test
         self.seed = seed
+
+    @property
+    def validates(self) -> bool:
+        return self.validation > 0
 
     def assign(self, store: "Interactions") -> np.ndarray:
         counts = np.diff(store.offsets)

@@ -1,0 +1,37 @@
+"""What a run needs before its first epoch: batches, and a validation part where something waits for one."""
+
+from typing import Any
+
+from marquee.errors import ConfigError, DataError
+from marquee.tasks.base import Task
+
+
+def validated(config: dict[str, Any], task: Task) -> bool:
+    """Whether validation judges the epochs. Without it all of them are trained, and the last weights are kept."""
+    return task.data.validates and config["trainer"].get("limit_val_batches") != 0
+
+
+def refuse_untrainable(config: dict[str, Any], task: Task) -> None:
+    """Raise DataError where the data gives no batch to train on, ConfigError where the settings leave none or a
+    schedule waits for validation that there is not."""
+    view, settings = task.model.view, config["trainer"]
+    steps = view.steps(task.data)
+    if not steps:
+        counts = ", ".join(f"{name} {value}" for name, value in task.data.report.items())
+        raise DataError(
+            f"{type(view).__name__} finds nothing to train on ({counts}). A sequence needs two training interactions "
+            "of a user. Loosen the filters, or choose another split or model."
+        )
+    limit = settings.get("limit_train_batches", 1.0)
+    for key, none_left in (
+        ("limit_train_batches", not (int(steps * limit) if isinstance(limit, float) else limit)),
+        ("max_epochs", settings.get("max_epochs") == 0),
+    ):
+        if none_left:
+            raise ConfigError(f"trainer.{key}={settings[key]} leaves nothing to train ({steps} batches an epoch).")
+    watches = str((config.get("scheduler") or {}).get("_target_")).endswith("ReduceLROnPlateau")
+    if watches and not task.model.learns_in_fit and not validated(config, task):
+        raise ConfigError(
+            f"scheduler: ReduceLROnPlateau goes by validation/{task.monitor}, and there is no validation.\n"
+            "  fix: scheduler=none or scheduler=cosine, or a split with a validation part"
+        )
