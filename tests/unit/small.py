@@ -22,7 +22,7 @@ class SmallData:
     def __init__(self, train: list[list[int]], validation: list[list[int]], test: list[list[int]], n_items: int):
         self.spec = InteractionSpec(len(train), n_items)
         self.store = SimpleNamespace(repeats=False)
-        self.report = {"targets_seen_before": 0, "targets_repeated": 0}
+        self.report = dict.fromkeys(("targets_of_unseen_users", "targets_repeated", "targets_seen_before"), 0)
         self.parts = {
             "train": interactions(train),
             "validation": interactions(validation),

@@ -1,17 +1,13 @@
 """Each protocol against a table worked out by hand; what leaks is refused, what is lost is counted."""
 
-import gzip
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from marquee.data.dataset import Paths
-from marquee.data.interactions.predefined import Files
 from marquee.data.interactions.splits import LEFT_OUT, TEST, TRAIN, VALIDATION, GlobalTime, LeaveOneOut, Ratio, held_out
 from marquee.data.interactions.store import Interactions
-from marquee.data.interactions.table import InteractionTable
 from marquee.errors import ConfigError, DataError
 
 
@@ -187,90 +183,3 @@ def test_the_draw_of_ratio_is_the_same_on_every_machine():
     rows = [(user, item) for user in range(3) for item in range(10)]
     assigned = Ratio(validation=0.2, test=0.2).cut(store(rows), "data").assigned
     assert "".join(map(str, assigned)) == "010001220010120002000001220100"
-
-
-# Published files -----------------------------------------------------------------------------------------------------
-
-TRAIN_ROWS = [(user, item) for user in range(1, 5) for item in range(10, 20)]
-TEST_ROWS = [(user, item) for user in range(1, 5) for item in range(20, 22)]
-
-
-@pytest.fixture
-def paths(tmp_path):
-    (tmp_path / "data").mkdir()
-    for name, rows in (("train.csv", TRAIN_ROWS), ("test.csv", TEST_ROWS)):
-        lines = "".join(f"{user},{item}\n" for user, item in rows)
-        (tmp_path / "data" / name).write_text("user,item\n" + lines)
-    return Paths(tmp_path / "data", tmp_path / "cache")
-
-
-def published(paths, path="train.csv", **options):
-    data = InteractionTable(path=path, columns={"user": "user", "item": "item"})
-    data.setup(Files(**options), paths)
-    return data
-
-
-def pairs(part):
-    return set(zip(part.user_ids[part.users].tolist(), part.item_ids[part.items].tolist(), strict=True))
-
-
-def test_files_define_membership_and_validation_is_cut_from_train(paths):
-    data = published(paths, test="test.csv", validation_share=0.2)
-    assert pairs(data.parts["test"]) == set(TEST_ROWS)
-    assert pairs(data.parts["train"]) | pairs(data.parts["validation"]) == set(TRAIN_ROWS)
-    assert np.diff(data.parts["validation"].offsets).tolist() == [2, 2, 2, 2]
-    assert data.report["read"] == 48 and data.report["test_interactions"] == 8
-    again = published(paths, train="train.csv", test="test.csv", validation_share=0.2)
-    assert again.split_fingerprint == data.split_fingerprint
-    assert published(paths, test="test.csv", seed=1).split_fingerprint != data.split_fingerprint
-
-
-def test_files_may_name_validation_too(paths):
-    (paths.data / "validation.csv").write_text("user,item\n1,x\n")
-    data = published(paths, test="test.csv", validation="validation.csv")
-    assert pairs(data.parts["validation"]) == {(1, "x")}
-    assert len(data.parts["train"]) == 40
-
-
-@pytest.mark.parametrize("form", ["npz", "npy", "txt", "txt.gz"])
-def test_labels_give_a_part_to_each_line(paths, form):
-    labels = np.array([0, 0, 1, 2, 0, 0, 0, 0, 0, 2] * 4, dtype=np.int8)
-    file = paths.data / f"labels.{form}"
-    if form == "npz":
-        np.savez_compressed(file, data=labels)
-    elif form == "npy":
-        np.save(file, labels)
-    else:
-        text = "\n".join(map(str, labels)).encode()
-        file.write_bytes(gzip.compress(text) if form.endswith("gz") else text)
-    data = published(paths, labels=file.name)
-    assert pairs(data.parts["validation"]) == {(user, 12) for user in range(1, 5)}
-    assert pairs(data.parts["test"]) == {(user, item) for user in range(1, 5) for item in (13, 19)}
-
-
-def test_published_files_that_overlap_are_refused(paths):
-    (paths.data / "test.csv").write_text("user,item\n1,20\n3,15\n")
-    with pytest.raises(DataError, match=r"leaks: 1 pairs.*train\.csv.*test\.csv.*user 3, item 15"):
-        published(paths, test="test.csv")
-
-
-def test_files_do_not_fit_generated_data(paths):
-    with pytest.raises(ConfigError, match="does not fit generated data"):
-        Files(test="test.csv").sources({}, paths)
-    with pytest.raises(ConfigError, match="does not fit generated data"):
-        Files(labels="labels.npy").cut(store(ROWS), "data")
-
-
-def test_files_say_what_is_missing_or_wrong(paths):
-    with pytest.raises(ConfigError, match=r"split=files needs split\.test=FILE"):
-        published(paths)
-    with pytest.raises(ConfigError, match=r"split\.labels stands for the whole split"):
-        published(paths, labels="x", test="test.csv")
-    with pytest.raises(DataError, match=r"split\.test=none\.csv was not found"):
-        published(paths, test="none.csv")
-    np.save(paths.data / "short.npy", np.zeros(3))
-    with pytest.raises(DataError, match="has 3 labels, and there are 40 interactions"):
-        published(paths, labels="short.npy")
-    np.save(paths.data / "odd.npy", np.full(40, 7))
-    with pytest.raises(DataError, match="has the label 7"):
-        published(paths, labels="odd.npy")

@@ -14,6 +14,7 @@ from marquee.data.interactions.histories import EVALUATION_CELLS, Histories, gat
 from marquee.data.interactions.known import from_inference
 from marquee.errors import ConfigError
 from marquee.inference.predictor import Predictor
+from marquee.models.base import READ_HISTORIES
 
 
 class RecommendPredictor(Predictor):
@@ -63,8 +64,7 @@ class RecommendPredictor(Predictor):
             if not self.model.scores_unseen_users:
                 raise ConfigError(
                     f"{type(self.model).__name__} knows users by id only and cannot score a history. "
-                    "Ask for a known user, or train a model that reads histories: "
-                    "linear/ease, neighbours/item_knn, rnn/gru4rec, transformer/sasrec."
+                    f"Ask for a known user, or train a model that reads histories: {READ_HISTORIES}."
                 )
             known, rows, names = self._histories(histories)
         else:

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from marquee.data.dataset import DataSet, View
 from marquee.data.interactions.histories import Histories
 
+READ_HISTORIES = "linear/ease, neighbours/item_knn, rnn/gru4rec, transformer/sasrec"  # to be named in messages
+
 
 class Model(nn.Module):
     """A model with the view of the training data that it learns from.

@@ -1,5 +1,6 @@
 """Recommendation: rank the whole catalogue for each user, seen items masked, and measure the top of the list."""
 
+import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
@@ -18,10 +19,12 @@ from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError, DataError
 from marquee.inference.recommender import RecommendPredictor
 from marquee.metrics.ranking import PER_USER, Ranking
-from marquee.models.base import Recommender
+from marquee.models.base import READ_HISTORIES, Recommender
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
 from marquee.tasks.base import MakeOptimizer, Schedule, Task
+
+log = logging.getLogger(__name__)
 
 
 class Recommendation(Task):
@@ -34,7 +37,8 @@ class Recommendation(Task):
     monitor    one of the metrics (`ndcg@10`); it must use one of `ks`
     mask_seen  leave the items of the history out of the ranking, and out of the targets
 
-    Raises DataError where `mask_seen` leaves no target in a part that has some.
+    Raises DataError where `mask_seen` leaves no target in a part that has some, ConfigError where the split holds users
+    out and the model knows users by id only.
     """
 
     spec_types = (InteractionSpec,)
@@ -70,6 +74,8 @@ class Recommendation(Task):
         if mask_seen and data.store.repeats:
             for part in ("validation", "test"):
                 self._refuse_without_targets(part)
+        for part in ("validation", "test"):
+            self._judge_unseen_users(part)
 
     def _refuse_without_targets(self, part: Part) -> None:
         known, wanted = self.data.history(part), self.data.parts[part]
@@ -78,6 +84,24 @@ class Recommendation(Task):
                 f"All {len(wanted):,} targets of the {part} part stand in their user's history, and task.mask_seen="
                 "true leaves those out. Type task.mask_seen=false where people repeat, or data.duplicates=keep_last."
             )
+
+    def _judge_unseen_users(self, part: Part) -> None:
+        """Of users whom training never saw, a model of ids knows nothing: too few of them to refuse are told."""
+        users = np.flatnonzero(np.diff(self.data.parts[part].offsets))
+        unseen = np.diff(self.data.parts["train"].offsets)[users] == 0
+        blank = np.diff(self.data.history(part).offsets)[users] == 0
+        by_id, name = not self.model.scores_unseen_users, type(self.model).__name__
+        if by_id and unseen.any() and (unseen.all() or "history_only" in self.data.report):
+            raise ConfigError(
+                f"model: {name} knows users by id only, and {unseen.sum():,} of {len(users):,} users of the {part} "
+                f"part have no training interactions.\n  fix: a model that reads histories: {READ_HISTORIES}"
+            )
+        lost, what = (unseen, "training interactions") if by_id else (blank, "history")
+        if lost.any():
+            log.warning(
+                "%d of %d users of the %s part have no %s: %s scores them without knowing anything of them",
+                lost.sum(), len(users), part, what, name,
+            )  # fmt: skip
 
     def loss(self, batch: Any) -> Tensor:
         return self.model.loss(batch)
@@ -125,6 +149,8 @@ class Recommendation(Task):
             words.append(f"{seen:,} targets seen before left out")
         if repeated:
             words.append("a repeated target counted once")
+        if unseen := self.data.report["targets_of_unseen_users"]:
+            words.append(f"{unseen:,} targets of users without training interactions")
         return ", ".join(words)
 
     def predictor(self) -> type[RecommendPredictor]:

@@ -1,7 +1,9 @@
 """Splits that somebody published as files: train and test files, or a label for each line of the ratings."""
 
-import gzip
+import io
+import zipfile
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,15 +12,26 @@ import pandas as pd
 from annotated_types import Interval
 
 from marquee.data.dataset import Paths
-from marquee.data.interactions.columns import locate
-from marquee.data.interactions.splits import TEST, TRAIN, VALIDATION, InteractionSplit, among, held_out, shuffled_rank
+from marquee.data.interactions.columns import locate, read_bytes
+from marquee.data.interactions.splits import (
+    HISTORY,
+    LEFT_OUT,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    InteractionSplit,
+    among,
+    held_out,
+    shuffled_rank,
+)
 from marquee.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from marquee.data.interactions.store import Interactions
 
+IDS = ("user", "item")
 GENERATED = "split=files does not fit generated data. Use split=leave_one_out or split=ratio."
-PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST, "history": HISTORY}
 
 
 class Files(InteractionSplit):
@@ -34,11 +47,12 @@ class Files(InteractionSplit):
     train        file of the training interactions; null takes the data set's own file (its `path`)
     validation   file of the validation interactions; null cuts `validation_share` of each user from train
     test         file of the test interactions
-    labels       instead of the three: one number for each line of the ratings (0 train, 1 validation, 2 test), as text
-                 or as NumPy file
+    history      file of what is known of users who are held out: not trained on, read when their targets are predicted
+    labels       instead of the four: one number for each line of the ratings (0 train, 1 validation, 2 test, 3 history,
+                 -1 left out), as text or as NumPy file
 
     Whether time leaks is up to who made the files; random ones leak as `split=ratio` does. That no pair of user and
-    item stands in two of the files is checked.
+    item stands in two parts is checked.
     """
 
     chronological = False
@@ -50,6 +64,7 @@ class Files(InteractionSplit):
         train: str | None = None,
         validation: str | None = None,
         test: str | None = None,
+        history: str | None = None,
         labels: str | None = None,
         validation_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
         seed: int = 0,
@@ -57,6 +72,7 @@ class Files(InteractionSplit):
         self.train = train
         self.validation = validation
         self.test = test
+        self.history = history
         self.labels = labels
         self.validation_share = validation_share
         self.seed = seed
@@ -69,7 +85,7 @@ class Files(InteractionSplit):
         """The data set's own files, with those of the split in place of, or beside, its interactions."""
         sources = dict(own)
         if self.labels is not None:
-            if self.train or self.validation or self.test:
+            if self.train or self.validation or self.test or self.history:
                 raise ConfigError("split.labels stands for the whole split: give it alone, without train or test.")
             return sources | {"labels": locate(self.labels, paths, "split.labels")}
         if self.test is None:
@@ -83,6 +99,8 @@ class Files(InteractionSplit):
         sources["train"] = locate(self.train, paths, "split.train") if self.train else interactions
         if self.validation:
             sources["validation"] = locate(self.validation, paths, "split.validation")
+        if self.history:
+            sources["history"] = locate(self.history, paths, "split.history")
         return sources | {"test": locate(self.test, paths, "split.test")}
 
     def parameters(self) -> dict[str, Any]:
@@ -106,12 +124,16 @@ def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]
     """The interactions of one file, or of the files of a predefined split with a column `label`."""
     if "test" not in sources:
         frame = read(sources["interactions"])
-        return frame.assign(label=_labels(sources["labels"], len(frame))) if "labels" in sources else frame
+        if "labels" not in sources:
+            return frame
+        frame = frame.assign(label=_labels(sources["labels"], len(frame)))
+        _refuse_overlap(frame, {name: f"part {code} of {sources['labels']}" for name, code in PARTS.items()})
+        return frame
     frames = {name: read(sources[name]) for name in PARTS if name in sources}
     joined = pd.DataFrame()
     for column in next(iter(frames.values())).columns:
         columns = [frame[column] for frame in frames.values()]
-        if column in ("user", "item"):
+        if column in IDS:
             joined[column] = _joined_ids(columns)
         else:
             joined[column] = np.concatenate([part.to_numpy() for part in columns])
@@ -127,11 +149,11 @@ def _joined_ids(columns: list[pd.Series]) -> pd.Categorical:
     return pd.api.types.union_categoricals(columns)
 
 
-def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Path]) -> None:
-    users, items = frame["user"].cat.codes.to_numpy(np.int64), frame["item"].cat.codes.to_numpy(np.int64)
-    pairs = users * len(frame["item"].cat.categories) + items
+def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Any]) -> None:
+    users, items = (pd.factorize(frame[name])[0].astype(np.int64) for name in IDS)
+    pairs = users * (items.max() + 1) + items
     labels = frame["label"].to_numpy()
-    for first, second in (("train", "test"), ("train", "validation"), ("validation", "test")):
+    for first, second in combinations(PARTS, 2):
         both = among(pairs[labels == PARTS[second]], pairs[labels == PARTS[first]])
         if both.any():
             row = frame[labels == PARTS[second]][both].iloc[0]
@@ -142,16 +164,19 @@ def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Path]) -> None:
 
 
 def _labels(path: Path, n: int) -> np.ndarray:
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            labels = arrays[arrays.files[0]]
-    elif path.suffix == ".npy":
-        labels = np.load(path)
-    else:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else open(path) as file:
-            labels = np.loadtxt(file, dtype=np.int64, ndmin=1)
+    try:
+        if path.suffix == ".npz":
+            with np.load(path) as arrays:
+                labels = arrays[arrays.files[0]]
+        elif path.suffix == ".npy":
+            labels = np.load(path)
+        else:
+            labels = np.loadtxt(io.StringIO(read_bytes(path).decode()), dtype=np.int64, ndmin=1)
+    except (ValueError, OSError, EOFError, IndexError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as one number for each line of the ratings ({error}).") from error
     if len(labels) != n:
         raise DataError(f"{path} has {len(labels):,} labels, and there are {n:,} interactions.")
-    if wrong := sorted(set(np.unique(labels)) - {TRAIN, VALIDATION, TEST}):
-        raise DataError(f"{path} has the label {wrong[0]}; labels are 0 train, 1 validation, 2 test.")
+    if wrong := sorted(set(np.unique(labels)) - {*PARTS.values(), LEFT_OUT}):
+        known = ", ".join(f"{code} {name}" for name, code in PARTS.items())
+        raise DataError(f"{path} has the label {wrong[0]}; labels are {known}, {LEFT_OUT} left out.")
     return labels.astype(np.int8)

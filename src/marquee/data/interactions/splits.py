@@ -101,7 +101,9 @@ class InteractionSplit(Split):
             raise DataError(f"The split leaks: user {user} has a target before a row of its own history.")
 
     def _describe(self, store: "Interactions", assigned: np.ndarray) -> dict[str, Any]:
-        targets = np.bincount(store.users[assigned == TEST], minlength=store.n_users)
+        test = store.users[assigned == TEST]
+        targets = np.bincount(test, minlength=store.n_users)
+        trained = np.bincount(store.users[assigned == TRAIN], minlength=store.n_users) > 0
         folded = assigned == HISTORY
         known = np.zeros(store.n_items, dtype=bool)
         known[store.items[assigned == TRAIN]] = True
@@ -109,6 +111,7 @@ class InteractionSplit(Split):
             "left_out": int((assigned == LEFT_OUT).sum()),
             **({"history_only": int(folded.sum())} if folded.any() else {}),
             "users_without_targets": int((targets == 0).sum()),
+            "targets_of_unseen_users": int((~trained[test]).sum()),
             "targets_of_unseen_items": int((~known[store.items[assigned == TEST]]).sum()),
             "targets_repeated": _targets_repeated(store, assigned),
             "targets_seen_before": _targets_seen_before(store, assigned),
