@@ -54,11 +54,28 @@ def test_sampled_softmax_with_all_items_many_times_tends_to_the_full_one(problem
     assert float(sampled) == pytest.approx(float(expected), rel=0.01)
 
 
+def test_sampled_softmax_leaves_the_target_out_of_its_negatives():
+    # One item alone: each negative is the target, so that nothing competes with it and the loss is 0, not log(1 + n).
+    loss = losses.sampled_softmax(torch.ones(2, 1), torch.ones(1, 1), torch.tensor([0, 0]), 5)
+    assert float(loss) == pytest.approx(0, abs=1e-6)
+
+
+def test_bce_is_the_mean_over_target_and_negatives():
+    # Two items, so the negatives are known: three times the other one. Petrov & Macdonald 2023: 1 / (3 + 1) of the sum.
+    hidden, weight = torch.tensor([[1.0]]), torch.tensor([[0.5], [-2.0]])
+    loss = losses.binary_cross_entropy(hidden, weight, torch.tensor([0]), 3)
+    logits, wanted = torch.tensor([0.5, -2.0, -2.0, -2.0]), torch.tensor([1.0, 0.0, 0.0, 0.0])
+    assert float(loss) == pytest.approx(float(F.binary_cross_entropy_with_logits(logits, wanted)))
+    # More negatives than there are other items: the sampling rate is 1, and so is beta, whatever t.
+    calibrated = losses.binary_cross_entropy(hidden, weight, torch.tensor([0]), 3, calibration=1.0)
+    assert float(calibrated) == pytest.approx(float(loss))
+
+
 def test_bce_negatives_never_equal_the_target():
     # Two items: the one negative is always the other item, so the loss is known.
     hidden, weight = torch.tensor([[1.0]]), torch.tensor([[0.5], [-2.0]])
     loss = losses.binary_cross_entropy(hidden, weight, torch.tensor([0]), 1)
-    expected = -(F.logsigmoid(torch.tensor(0.5)) + F.logsigmoid(torch.tensor(2.0)))
+    expected = -(F.logsigmoid(torch.tensor(0.5)) + F.logsigmoid(torch.tensor(2.0))) / 2
     assert float(loss) == pytest.approx(float(expected))
 
 
@@ -66,7 +83,7 @@ def test_gbce_raises_the_positive_to_beta():
     # gSASRec eq. 13: n_items=3, one negative: alpha=1/2; t=1: beta = 1/2 (1 (1 - 2) + 2) = 1/2.
     hidden, weight = torch.tensor([[1.0]]), torch.tensor([[0.5], [-2.0], [-2.0]])
     loss = losses.binary_cross_entropy(hidden, weight, torch.tensor([0]), 1, calibration=1.0)
-    expected = -(0.5 * F.logsigmoid(torch.tensor(0.5)) + F.logsigmoid(torch.tensor(2.0)))
+    expected = -(0.5 * F.logsigmoid(torch.tensor(0.5)) + F.logsigmoid(torch.tensor(2.0))) / 2
     assert float(loss) == pytest.approx(float(expected))
 
 

@@ -131,9 +131,18 @@ def test_lists_longer_than_the_catalogue_and_exhausted_candidates():
     assert metrics["precision@10"] == pytest.approx(1 / 10)
 
 
-def test_nan_fails_instead_of_ranking():
+def test_nan_and_infinity_fail_instead_of_ranking():
     with pytest.raises(JobError, match="NaN"):
         evaluate([[0.1, float("nan")]], [[0]], ks=[1])
+    with pytest.raises(JobError, match="infinity"):
+        evaluate([[float("inf"), float("inf"), 0.1]], [[0]], ks=[1])
+    with pytest.raises(JobError, match="infinity"):  # beyond float32, in which is ranked
+        evaluate(torch.tensor([[1e300, 1.0]], dtype=torch.float64), [[0]], ks=[1])
+
+
+def test_an_item_scored_with_minus_infinity_is_left_out():
+    metrics, _ = evaluate([[float("-inf"), 0.1, float("-inf")]], [[0]], ks=[3])
+    assert metrics["hit_rate@3"] == 0 and metrics["coverage@3"] == pytest.approx(1 / 3)
 
 
 def test_the_scores_given_are_left_as_they_were():

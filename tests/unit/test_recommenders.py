@@ -60,6 +60,18 @@ def test_item_knn_sums_the_similarities_of_the_nearest():
     assert jaccard.score(None, histories([1]))[0, 2] == pytest.approx(2 / 4)
 
 
+def test_item_knn_asks_whose_neighbour_is_whose():
+    """An item is scored by its own nearest, not by those whose nearest it is: neighbourhoods are not symmetric."""
+    data = SmallData([[0, 1], [0, 1], [0, 1, 2], [0, 3]], [[]] * 4, [[]] * 4, n_items=4)
+    model = ItemKNN(data.spec, view=Matrix(), neighbours=1)
+    model.fit(next(iter(Matrix().train_batches(data, 0, 0))))
+    # Counts 4, 3, 1, 1; cosines (0,1) 3/sqrt12, (0,2) 1/2, (0,3) 1/2, (1,2) 1/sqrt3. The nearest of 0 is 1, of 1 is 0,
+    # of 2 is 1, of 3 is 0. History [0] speaks for 1 and 3, history [1] for 0 and 2, history [2] for nobody.
+    scores = model.score(None, histories([0], [1], [2])).tolist()
+    a, b = 3 / math.sqrt(12), 1 / math.sqrt(3)
+    assert scores == [pytest.approx(row, abs=1e-6) for row in ([0, a, 0, 0.5], [a, 0, b, 0], [0, 0, 0, 0])]
+
+
 def test_popular_counts_and_random_is_a_function_of_user_and_item():
     assert learnt(Popular(DATA.spec, view=Matrix())).score(None, histories([], []))[1].tolist() == [2, 2, 3, 2]
     spec = InteractionSpec(100, 500)

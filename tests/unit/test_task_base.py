@@ -92,7 +92,7 @@ def sgd(parameters):
 
 
 def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropout=0.0, metrics=(), resume=False,
-          inputs=None, **settings):  # fmt: skip
+          inputs=None, mode="max", **settings):  # fmt: skip
     """Fit the small task as a run does; returns the task, its learning rates at each epoch's start and its losses."""
     if inputs is None:
         inputs = torch.linspace(-1, 2, 2 * N).reshape(N, 2)
@@ -107,7 +107,7 @@ def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropou
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     folder.mkdir(exist_ok=True)
-    checkpoint = Checkpoint(folder, "validation/score", "max")
+    checkpoint = Checkpoint(folder, "validation/score", mode)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[checkpoint, Rates()],
@@ -224,6 +224,17 @@ def test_the_logged_loss_is_the_mean_over_the_epochs_steps(tmp_path):
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
+def test_the_best_checkpoint_is_the_highest_or_the_lowest_as_the_task_says(tmp_path, mode, best):
+    """An error (RMSE, perplexity) is best where it is lowest. Of equal epochs the first is kept, NaN is never best."""
+    train(tmp_path, epochs=6, mode=mode, metrics=[0.5, 0.9, 0.1, 0.9, 0.1, float("nan")])
+    content = torch.load(tmp_path / "best.ckpt", weights_only=True)
+    assert content["epoch"] + 1 == best
+    (state,) = [kept for name, kept in content["callbacks"].items() if "best_epoch" in kept]
+    assert state["best_epoch"] == best and state["best"] == pytest.approx(0.9 if mode == "max" else 0.1)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] + 1 == 6
 
 
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Batches of interactions: complete, unseen negatives, shifted targets, and the same for the same (seed, epoch)."""
 
 import numpy as np
+import pytest
 import torch
 
 from marquee.data.interactions.histories import EVALUATION_CELLS
@@ -55,6 +56,23 @@ def test_a_user_who_has_seen_everything_does_not_hang_the_sampler():
     data = small.SmallData([[0, 1]], [[]], [[]], n_items=2)
     drawn = _Seen(data.parts["train"], 2).sample_unseen(torch.tensor([0, 0]), 3, torch_generator(0, "test"))
     assert drawn.shape == (2, 3)
+
+
+@pytest.mark.parametrize("cells", [0, 10**6])
+def test_negatives_of_users_who_have_seen_nearly_everything_are_unseen_and_uniform(monkeypatch, cells):
+    """20 rounds of rejection leave 0.99^21 = 81 % of the draws at 396 seen items of 400."""
+    monkeypatch.setattr("marquee.data.interactions.views.BITMAP_CELLS", cells)
+    unseen = [{0, 17, 200, 399}, set(range(400)) - {3}, {1, 2, 398, 399}, {250}]
+    train = [[item for item in range(400) if item not in row] for row in unseen]
+    seen = _Seen(small.SmallData(train, [[]] * 4, [[]] * 4, n_items=400).parts["train"], 400)
+    users = torch.tensor([0, 1, 2, 3, 0, 2]).repeat(500)
+    drawn = seen.sample_unseen(users, 2, torch_generator(0, "test"))
+    assert drawn.shape == (3000, 2) and not seen.contains(users[:, None].expand(-1, 2), drawn).any()
+    for user in (0, 2):
+        items, counts = drawn[users == user].unique(return_counts=True)
+        assert set(items.tolist()) == unseen[user]
+        assert counts.tolist() == pytest.approx([500] * 4, abs=5 * (2000 * 0.25 * 0.75) ** 0.5)
+    assert len(drawn[users == 1].unique()) > 350
 
 
 def test_sequences_shift_by_one_with_padding_at_the_end():

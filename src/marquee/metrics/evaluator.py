@@ -19,7 +19,7 @@ class Evaluator(ABC):
 
     @abstractmethod
     def update(self, scores: "torch.Tensor", batch: Any) -> None:
-        """Take the scores of one evaluation batch. Raises JobError on NaN."""
+        """Take the scores of one evaluation batch. Raises JobError where nothing can be made of them, as of NaN."""
 
     @abstractmethod
     def state(self) -> "dict[str, numpy.ndarray]":

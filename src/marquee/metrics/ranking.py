@@ -68,14 +68,18 @@ class Ranking(Evaluator):
         return ["n_relevant", *names, *(f"mean_popularity@{k}" for k in self.ks)]
 
     def update(self, scores: Tensor, batch) -> None:
-        """Rank scores [batch, n_items] against the batch's targets (see `data.interactions.views.RankingBatch`)."""
-        if bool(scores.isnan().any()):
-            raise JobError(
-                "The model scored an item with NaN, so nothing can be ranked. The weights have diverged: lower the "
-                "learning rate (optimizer.lr=...) or clip gradients (trainer.gradient_clip_val=1)."
-            )
+        """Rank scores [batch, n_items] against the batch's targets (see `data.interactions.views.RankingBatch`).
+
+        An item scored with -inf is left out. Raises JobError for NaN and for +inf, which would hide an order.
+        """
         # A scorer may return a view of what it keeps, or one row for the whole batch; masking needs memory of its own.
         scores = scores.float().clone(memory_format=torch.contiguous_format)
+        if not bool((scores < torch.inf).all()):  # nor is NaN below it
+            found = "NaN" if bool(scores.isnan().any()) else "infinity"
+            raise JobError(
+                f"The model scored an item with {found}, so nothing can be ranked. The weights have diverged: lower "
+                "the learning rate (optimizer.lr=...) or clip gradients (trainer.gradient_clip_val=1)."
+            )
         n_users, n_items = scores.shape
         relevant = torch.zeros(n_users, n_items, dtype=torch.bool, device=scores.device)
         relevant[batch.targets.rows(), batch.targets.items] = True

@@ -79,9 +79,11 @@ def binary_cross_entropy(
 ) -> Tensor:
     """BCE with `n_negatives` uniform negatives a position; with `calibration` t > 0 the gBCE of gSASRec.
 
-    gBCE raises the positive's probability to the power beta = alpha (t (1 - 1/alpha) + 1/alpha), where alpha is the
-    sampling rate n_negatives / (n_items - 1). Petrov & Macdonald 2023, "gSASRec: reducing overconfidence in sequential
-    recommendation trained with negative sampling", eq. 12-14. t = 0 is plain BCE (Kang & McAuley 2018, eq. 7).
+    A position's loss is the mean over its target and its negatives: 1 / (n_negatives + 1) of their sum. gBCE raises the
+    positive's probability to the power beta = alpha (t (1 - 1/alpha) + 1/alpha), where alpha is the sampling rate
+    n_negatives / (n_items - 1), at most 1. Petrov & Macdonald 2023, "gSASRec: reducing overconfidence in sequential
+    recommendation trained with negative sampling", eq. 12-14. t = 0 is plain BCE; Kang & McAuley 2018, eq. 7, add up
+    one target and one negative, which is twice their mean (and the same to Adam).
     """
     n_items = len(weight)
     # Shifting past the target keeps draws uniform over all the other items.
@@ -89,9 +91,9 @@ def binary_cross_entropy(
     negatives = negatives + (negatives >= targets[:, None])
     positive = (hidden * weight[targets]).sum(1)
     negative = torch.einsum("nd,nkd->nk", hidden, weight[negatives])
-    alpha = n_negatives / (n_items - 1)
+    alpha = min(1.0, n_negatives / (n_items - 1))
     beta = alpha * (calibration * (1 - 1 / alpha) + 1 / alpha)
-    return -(beta * F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean()
+    return -(beta * F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean() / (n_negatives + 1)
 
 
 class NextItemLoss:

@@ -5,6 +5,7 @@ per-sample objects. Negatives and order are functions of (seed, epoch).
 """
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -212,7 +213,8 @@ class _Seen:
         self.n_items = n_items
         users, items = _columns(train)
         keys = users * n_items + items
-        n_cells = (len(train.offsets) - 1) * n_items
+        self.n_users = len(train.offsets) - 1
+        n_cells = self.n_users * n_items
         self.bitmap = self.keys = None
         if n_cells <= BITMAP_CELLS:
             self.bitmap = torch.zeros(n_cells, dtype=torch.bool)
@@ -231,7 +233,8 @@ class _Seen:
     def sample_unseen(self, users: Tensor, n: int, generator: torch.Generator) -> Tensor:
         """Uniform over the items that each user has not seen: int64 [len(users), n].
 
-        Seen items are drawn again, a few times; a user who has seen nearly everything keeps the last draw.
+        Seen items are drawn again, a few times; what is then left, of users who have seen nearly everything, is drawn
+        from their unseen items at once. A user who has seen all items keeps the last draw.
         """
         drawn = torch.randint(self.n_items, (len(users), n), generator=generator).view(-1)
         owners = users.repeat_interleave(n) if n > 1 else users
@@ -241,4 +244,28 @@ class _Seen:
                 break
             drawn[pending] = torch.randint(self.n_items, (len(pending),), generator=generator)
             pending = pending[self.contains(owners[pending], drawn[pending])]
+        if len(pending):
+            drawn[pending] = self._unseen(owners[pending], drawn[pending], generator)
         return drawn.view(len(users), n)
+
+    def _unseen(self, users: Tensor, drawn: Tensor, generator: torch.Generator) -> Tensor:
+        """One unseen item for each of `users`, without rejection, int64 [n]; `drawn` where there is none.
+
+        The r-th unseen item of a user is r plus the number of the user's seen items below it: of those s_0 < s_1 < ...
+        for which s_j - j <= r.
+        """
+        starts, n_seen, shifted = self._shifted
+        n_unseen = self.n_items - n_seen[users]
+        rank = (torch.rand(len(users), generator=generator, dtype=torch.float64) * n_unseen).long()
+        below = torch.searchsorted(shifted, users * self.n_items + rank, right=True) - starts[users]
+        return torch.where(n_unseen > 0, rank + below, drawn)
+
+    @cached_property
+    def _shifted(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Where each user's seen items begin, how many they are, and s_j - j of all of them, ascending: users stay
+        apart, because s_j - j lies between 0 and n_items - 1."""
+        keys = self.keys if self.keys is not None else self.bitmap.nonzero()[:, 0]
+        owners = keys // self.n_items
+        n_seen = torch.bincount(owners, minlength=self.n_users)
+        starts = n_seen.cumsum(0) - n_seen
+        return starts, n_seen, keys - (torch.arange(len(keys)) - starts[owners])
