@@ -89,7 +89,7 @@ def test_arrays_from_the_cache_are_plain_and_writable_in_memory_only(paths):
 
 def test_ids_stay_as_given(paths):
     text = "user,item,rating,time\n007,b,1,1\nann,a,1,2\nann,10,1,3\n"
-    store = ready(paths, text, split=Ratio()).store
+    store = ready(paths, text, split=Ratio(validation=0)).store
     assert store.user_ids.tolist() == ["007", "ann"] and store.item_ids.tolist() == ["10", "a", "b"]
 
 
@@ -132,7 +132,7 @@ def test_k_core_goes_on_until_nothing_starves():
 
 def test_everything_dropped_is_counted(paths):
     text = CSV + "8,10,5,10\n7,30,5,101\n9,40,1,80\n"
-    data = ready(paths, text, split=Ratio(), min_rating=2, k_core=2)
+    data = ready(paths, text, split=Ratio(validation=0), min_rating=2, k_core=2)
     wanted = {
         "read": 9,
         "dropped_duplicates": 1,  # 7,30
