@@ -247,3 +247,10 @@ def test_the_suggested_command_can_be_pasted_whatever_the_ids_are(shell, tmp_pat
     assert shell(*shlex.split(command)[1:]).code == 0
     (rivals,) = [line.strip() for line in trained.out.splitlines() if line.strip().startswith("marquee train -m")]
     assert shlex.split(rivals)[3:6] == words[:3]
+
+
+def test_a_run_that_was_judged_with_repeats_recommends_them(shell, tmp_path):
+    assert shell("train", "model=linear/ease", "tracker=none", "task.mask_seen=false").code == 0
+    predictor = package.load(tmp_path / "outputs" / "latest")
+    assert len(predictor.recommend(users=[1], k=1000)) == len(predictor.items)
+    assert "unless the run was judged with them" in " ".join(shell("recommend", "--help").out.split())

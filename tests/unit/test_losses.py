@@ -87,6 +87,18 @@ def test_gbce_raises_the_positive_to_beta():
     assert float(loss) == pytest.approx(float(expected))
 
 
+def test_only_gbce_is_calibrated(problem):
+    values = {}
+    for kind in ("bce", "gbce"):
+        torch.manual_seed(0)
+        values[kind] = float(losses.NextItemLoss(kind=kind, n_negatives=4, calibration=0.9)(*problem))
+    torch.manual_seed(0)
+    assert values["bce"] == pytest.approx(float(losses.binary_cross_entropy(*problem, 4)))
+    torch.manual_seed(0)
+    assert values["gbce"] == pytest.approx(float(losses.binary_cross_entropy(*problem, 4, calibration=0.9)))
+    assert values["gbce"] < values["bce"]
+
+
 @pytest.mark.parametrize("kind", ["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce"])
 def test_every_kind_can_be_trained_with(problem, kind):
     hidden, weight, targets = problem

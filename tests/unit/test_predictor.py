@@ -1,6 +1,7 @@
 """Predictors built from the files of a run, without the run: who is served, with what, and what is refused."""
 
 import json
+from difflib import SequenceMatcher
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from marquee.data.interactions.table import InteractionTable
 from marquee.data.interactions.views import Matrix, Pairs
 from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import load_model, save_model
+from marquee.inference.names import ItemNames
 from marquee.inference.recommender import RecommendPredictor
 from marquee.models.linear.ease import EASE
 from marquee.models.mf.bpr import BPR
@@ -36,7 +38,7 @@ def data(tmp_path_factory):
     return table
 
 
-def saved(folder, data, kind):
+def saved(folder, data, kind, serves=None):
     """The run of a model that was fitted (EASE) or only initialised (BPR)."""
     torch.manual_seed(0)
     if kind == "ease":
@@ -48,7 +50,7 @@ def saved(folder, data, kind):
         node = {"_target_": "marquee.models.mf.bpr.BPR", "view": {"_target_": view, "batch_size": 4}, "dim": 2}
     content = {"config": {}, "data": {"spec": data.spec.to_json()}}
     run = Run.create(folder, "a" * 64, kind, content)
-    save_model(run.folder / "inference", node, model, data, RecommendPredictor)
+    save_model(run.folder / "inference", node, model, data, RecommendPredictor, serves)
     run.finish("finished")
     return run.folder
 
@@ -103,6 +105,57 @@ def test_large_requests_are_cut_into_pieces_with_the_same_result(ease, monkeypat
 
 def test_titles_are_found_whatever_their_case(ease):
     assert ease.find_items(["HEAT (1995)", "toy story (1995)", "e"]).tolist() == [0, 1, 4]
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """A run whose ids are numbers: a film is called 300 and another has that id; a user has the id -1."""
+    folder = tmp_path_factory.mktemp("numbered")
+    rows = [(user, item) for user in (-1, 7, 8) for item in (7, 300, 301, 9)]
+    pd.DataFrame(rows, columns=["user_id", "item_id"]).to_csv(folder / "plays.csv", index=False)
+    titles = {7: "300", 300: "Heat", 301: " ", 9: "1917"}
+    pd.DataFrame(titles.items(), columns=["item_id", "title"]).to_csv(folder / "items.csv", index=False)
+    columns = {"user": "user_id", "item": "item_id"}
+    table = InteractionTable(path="plays.csv", columns=columns, items_path="items.csv")
+    table.setup(Ratio(seed=1), Paths(folder, folder / "cache"))
+    return RecommendPredictor(saved(folder, table, "ease", {"filter_seen": False}) / "inference")
+
+
+def test_an_id_is_found_before_a_title_and_a_number_is_never_a_title(numbered):
+    ids = numbered.known.item_ids
+    assert ids[numbered.find_items([300, "300", np.int64(300), 300.0, "Heat", "heat", 7])].tolist() == [300] * 6 + [7]
+    assert ids[numbered.find_items(["1917"])].tolist() == [9]
+    for unknown in (1917, 300.5, "300.5", "0300", None, float("nan")):
+        with pytest.raises(ConfigError, match="is neither a title nor an item id"):
+            numbered.find_items([unknown])
+
+
+def test_what_is_no_user_is_nobody_and_not_the_user_with_the_id_minus_1(numbered):
+    assert numbered.recommend(users=[-1, "7"], k=1)["user"].tolist() == [-1, 7]
+    for unknown in ("foo", 7.5, None, "07"):
+        with pytest.raises(ConfigError, match="is not in this run"):
+            numbered.recommend(users=[unknown])
+
+
+def test_an_item_with_a_blank_title_is_called_by_its_id(numbered):
+    assert numbered.items.set_index("item_id")["title"].to_dict() == {7: "300", 9: "1917", 300: "Heat", 301: "301"}
+
+
+def test_a_run_that_was_judged_with_repeats_serves_repeats(numbered, ease):
+    assert len(numbered.recommend(users=[7])) == 4 and len(numbered.recommend(users=[7], filter_seen=True)) == 0
+    assert ease.filter_seen and not numbered.filter_seen
+
+
+def test_similar_titles_are_those_that_difflib_finds():
+    random = np.random.default_rng(0)
+    words = ["night", "day", "the", "return", "of", "king", "queen", "ring", "star", "love", "house", "last"]
+    titles = list(dict.fromkeys(f"{' '.join(random.choice(words, 3))} ({year})" for year in range(1500, 2000)))
+    names = ItemNames(np.arange(len(titles)), titles)
+    for name in ("the nigth staar (1804)", "lst house quen", "retunr of dya 1999"):
+        ratios = {title: SequenceMatcher(None, title, name).ratio() for title in titles}
+        best = sorted(ratios.values(), reverse=True)[:3]
+        assert [ratios[title] for title in names.close(name)] == best
+    assert names.close("xxxxxxxx") == [] and names.close("") == []
 
 
 def test_what_is_asked_for_must_make_sense(ease):

@@ -125,6 +125,24 @@ def test_metrics_do_not_depend_on_batches_or_processes():
     assert split_table.equals(table)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_each_cut_off_is_measured_for_itself(seed):
+    """Several at once, where users have more targets than the shorter lists have places: by brute force."""
+    generator = torch.Generator().manual_seed(seed)
+    scores, relevant = torch.rand(7, generator=generator), torch.rand(7, generator=generator) < 0.7
+    relevant[seed] = True
+    _, table = evaluate(scores[None], [relevant.nonzero()[:, 0].tolist()], ks=[5, 1, 3])
+    for k in (1, 3, 5):
+        expected = expectation(scores.tolist(), relevant.int().tolist(), k)
+        np.testing.assert_allclose(table[[f"{name}@{k}" for name in PER_USER]].iloc[0], expected, atol=1e-9)
+
+
+def test_popularity_is_the_mean_over_what_can_be_recommended():
+    # Items 1 and 2 were seen, so the list of three has one item.
+    metrics, _ = evaluate([[0.1, 0.2, 0.3]], [[0]], ks=[3], seen=[[1, 2]], popularity=[6.0, 1.0, 1.0])
+    assert metrics["mean_popularity@3"] == 6
+
+
 def test_lists_longer_than_the_catalogue_and_exhausted_candidates():
     metrics, _ = evaluate([[0.1, 0.2, 0.3]], [[0]], ks=[10], seen=[[1, 2]])
     assert metrics["mrr@10"] == 1

@@ -23,7 +23,7 @@ def add_verbs(verb: Verb) -> None:
         "recommend", _recommend, "marquee recommend latest --user 1",
         'marquee recommend latest --history "Heat (1995)" "Toy Story (1995)" -k 5',
         "marquee recommend 3fa9c1d2 --like favourites.txt --output recommended.csv",
-        note="Items that the user has seen are left out.",
+        note="Items that the user has seen are left out, unless the run was judged with them (task.mask_seen=false).",
     ))  # fmt: skip
     parser.add_argument("run", metavar="RUN")
     who = parser.add_mutually_exclusive_group(required=True)

@@ -1,6 +1,7 @@
 """What travels in a run's `inference/` folder: the model as JSON and safetensors beside what the data set wrote."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,19 @@ FORMAT = 2
 MODEL, WEIGHTS = "model.json", "model.safetensors"
 
 
-def save_model(folder: Path, node: dict[str, Any], model: Model, data: DataSet, predictor: type | None = None) -> None:
+def save_model(
+    folder: Path,
+    node: dict[str, Any],
+    model: Model,
+    data: DataSet,
+    predictor: type | None = None,
+    serves: Mapping[str, Any] | None = None,
+) -> None:
     """Write `model.json`, `model.safetensors` and the data set's own artefacts into a new folder.
 
     node       the model's configuration
     predictor  the class that answers with the folder; its dotted name is kept
+    serves     what it does where nothing else is asked for, as JSON values (see `Task.serves`)
     """
     folder.mkdir(exist_ok=True)
     data.save_inference(folder)
@@ -30,6 +39,7 @@ def save_model(folder: Path, node: dict[str, Any], model: Model, data: DataSet, 
     save_file(tensors, folder / WEIGHTS)
     name = f"{predictor.__module__}.{predictor.__qualname__}" if predictor else None
     content = {"format": FORMAT, "model": node, "spec": data.spec.to_json(), "predictor": name}
+    content["serves"] = dict(serves or {})
     (folder / MODEL).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
@@ -51,7 +61,7 @@ def load_model(folder: Path) -> tuple[Model, Spec]:
 
 
 def read_model(folder: Path) -> dict[str, Any]:
-    """The content of `model.json` in today's words: format, model, spec, predictor (a dotted name, or None)."""
+    """The content of `model.json` in today's words: format, model, spec, predictor (a dotted name, or None), serves."""
     content = json.loads((folder / MODEL).read_text(encoding="utf-8"))
     if content["format"] > FORMAT:
         raise DataError(f"{folder / MODEL} has format {content['format']}; this Marquee reads up to {FORMAT}. Upgrade.")

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,8 @@ from marquee.data.interactions.features import Features
 from marquee.data.interactions.histories import EVALUATION_CELLS, Histories, gather_rows
 from marquee.data.interactions.known import from_inference
 from marquee.errors import ConfigError
+from marquee.inference.artefacts import read_model
+from marquee.inference.names import Ids, ItemNames
 from marquee.inference.predictor import Predictor
 from marquee.models.base import READ_HISTORIES
 
@@ -20,9 +21,10 @@ from marquee.models.base import READ_HISTORIES
 class RecommendPredictor(Predictor):
     """The trained recommender with its id maps, titles and the histories it may mask.
 
-    items     DataFrame: item_id, title, one row an item
-    users     the known user ids
-    features  how further users and items are encoded ("user", "item"), where the model reads features
+    items        DataFrame: item_id, title, one row an item
+    users        the known user ids
+    features     how further users and items are encoded ("user", "item"), where the model reads features
+    filter_seen  whether items of the history are left out where nothing else is asked for: as the run was judged
     """
 
     does, verb = "recommends items", "recommend"
@@ -33,9 +35,10 @@ class RecommendPredictor(Predictor):
         self.known = from_inference(folder)
         self.items = pd.DataFrame({"item_id": self.known.item_ids, "title": self.known.titles})
         self.users = self.known.user_ids
-        self._user_index = pd.Index(self.known.user_ids)
-        self._item_index = pd.Index(self.known.item_ids)
+        self._user_ids = Ids(self.known.user_ids)
+        self._names = ItemNames(self.known.item_ids, self.known.titles)
         self._titles = np.asarray(self.known.titles, dtype=object)
+        self.filter_seen: bool = read_model(folder).get("serves", {}).get("filter_seen", True)
         file = folder / "features.json"
         learnt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         self.features = {name: Features.from_json(content) for name, content in learnt.items()}
@@ -47,14 +50,15 @@ class RecommendPredictor(Predictor):
         *,
         k: int = 10,
         candidates: Sequence[int | str] | None = None,
-        filter_seen: bool = True,
+        filter_seen: bool | None = None,
     ) -> pd.DataFrame:
-        """The `k` best items for each of `users` (original ids) or for each of `histories` (titles or item ids).
+        """The `k` best items for each of `users` (original ids) or for each of `histories` (item ids or titles; what is
+        both is the id, and a number is never a title).
 
         Without either, for all known users. `candidates` limits the catalogue; `filter_seen` leaves out the items of
-        the history. Columns: user (for histories their number), rank (from 1), item_id, title, score; a user for whom
-        fewer than `k` items are left gets fewer rows. Raises ConfigError for unknown ids or titles, and where the
-        model cannot serve users it never saw.
+        the history (None: where the run was judged so, `task.mask_seen`). Columns: user (for histories their number),
+        rank (from 1), item_id, title, score; a user for whom fewer than `k` items are left gets fewer rows. Raises
+        ConfigError for unknown ids or titles, and where the model cannot serve users it never saw.
         """
         if k < 1:
             raise ConfigError(f"k={k}: at least one item must be asked for.")
@@ -74,7 +78,8 @@ class RecommendPredictor(Predictor):
         if candidates is not None:
             allowed = torch.ones(len(self.items), dtype=torch.bool)
             allowed[torch.from_numpy(self.find_items(candidates))] = False
-        items, scores = self._top(known, rows, histories is None, k, allowed, filter_seen)
+        masked = self.filter_seen if filter_seen is None else filter_seen
+        items, scores = self._top(known, rows, histories is None, k, allowed, masked)
         keep = np.isfinite(scores).ravel()
         width = items.shape[1]
         flat = items.ravel()[keep]
@@ -89,33 +94,21 @@ class RecommendPredictor(Predictor):
         )
 
     def find_items(self, names: Iterable[int | str]) -> np.ndarray:
-        """Positions of items given by title or id. Raises ConfigError that names the closest titles."""
+        """Positions of items given by id or title. Raises ConfigError that names the closest titles."""
         found = []
         for name in names:
-            position = self._position(name)
-            if position < 0:
-                part = str(name).casefold()
-                close = [title for title in self.known.titles if part and part in title.casefold()][:3]
-                close = close or get_close_matches(str(name), self.known.titles, n=3, cutoff=0.4)
+            position = self._names.position(name)
+            if position is None:
+                close = self._names.close(str(name))
                 hint = f" Close titles: {'; '.join(close)}." if close else ""
                 raise ConfigError(f"{name!r} is neither a title nor an item id of this run.{hint}")
             found.append(position)
         return np.asarray(found, dtype=np.int64)
 
-    def _position(self, name: int | str) -> int:
-        by_title = np.flatnonzero(self._titles == str(name))
-        if not len(by_title):
-            folded = str(name).casefold()
-            by_title = np.asarray([i for i, title in enumerate(self.known.titles) if title.casefold() == folded])
-        if len(by_title):
-            return int(by_title[0])
-        return int(self._item_index.get_indexer([_same_kind(name, self.known.item_ids)])[0])
-
     def _find_users(self, users: Sequence[int | str]) -> np.ndarray:
-        wanted = [_same_kind(user, self.users) for user in users]
-        rows = self._user_index.get_indexer(wanted)
-        if (rows < 0).any():
-            unknown = users[int(np.flatnonzero(rows < 0)[0])]
+        rows = [self._user_ids.position(user) for user in users]
+        if None in rows:
+            unknown = users[rows.index(None)]
             serve = (
                 "Give a history instead (--history)."
                 if self.model.scores_unseen_users
@@ -125,7 +118,7 @@ class RecommendPredictor(Predictor):
                 f"User {unknown!r} is not in this run, which knows {len(self.users):,} users "
                 f"such as {', '.join(map(str, self.users[:3]))}. {serve}"
             )
-        return rows
+        return np.asarray(rows, dtype=np.int64)
 
     def _histories(
         self, histories: Sequence[Sequence[int | str]]
@@ -157,13 +150,3 @@ class RecommendPredictor(Predictor):
         width = min(k, len(self.items))
         empty = np.zeros((0, width))
         return np.concatenate([empty.astype(np.int64), *items]), np.concatenate([empty, *scores])
-
-
-def _same_kind(value: int | str, ids: np.ndarray) -> int | str:
-    """A value typed on a command line, as the ids are: whole numbers where they are."""
-    if ids.dtype.kind == "i":
-        try:
-            return int(value)
-        except ValueError:
-            return -1
-    return str(value)

@@ -333,7 +333,7 @@ def record(
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
         units.to_parquet(file)
-    save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor())
+    save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
     sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:

@@ -125,6 +125,10 @@ class Task(pl.LightningModule):
         """What answers with a finished run's `inference/` folder, or None where it cannot be used."""
         return None
 
+    def serves(self) -> dict[str, Any]:
+        """What the predictor does where nothing else is asked for, as the run was judged: JSON values by name."""
+        return {}
+
     def requests(self, predictor: Predictor, n: int) -> Sequence[Callable[[], Any]]:
         """The first `n` units of the test part (or fewer) as a user would ask for them, one call each."""
         return []

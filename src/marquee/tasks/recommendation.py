@@ -156,6 +156,9 @@ class Recommendation(Task):
     def predictor(self) -> type[RecommendPredictor]:
         return RecommendPredictor
 
+    def serves(self) -> dict[str, bool]:
+        return {"filter_seen": self.mask_seen}
+
     def requests(self, predictor: RecommendPredictor, n: int) -> Sequence[Callable[[], Any]]:
         users = predictor.users[self.results["test"][1][self.unit].to_numpy()[:n]]
         return [lambda user=user: predictor.recommend(users=[user], k=10) for user in users]

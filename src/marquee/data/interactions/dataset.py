@@ -197,13 +197,14 @@ class InteractionData(DataSet):
             min_interactions=self.k_core,
             ordered=self.ordered,
         )
-        items, without = _aligned(tables.items, "item_id", store.item_ids)
-        users, _ = _aligned(tables.users, "user_id", store.user_ids)
+        items = _aligned(tables.items, "item_id", store.item_ids)
+        users = _aligned(tables.users, "user_id", store.user_ids)
         if "title" not in items:
             items["title"] = items["item_id"].astype(str)
         else:
-            report["items_without_title"] = without
-            items["title"] = items["title"].where(items["title"].notna(), items["item_id"].astype(str))
+            blank = items["title"].isna() | (items["title"].str.strip() == "")
+            report["items_without_title"] = int(blank.sum())
+            items["title"] = items["title"].where(~blank, items["item_id"].astype(str))
         for name in COLUMNS:
             if (column := getattr(store, name)) is not None:
                 np.save(folder / f"{name}.npy", column)
@@ -236,14 +237,14 @@ def _ids(column: pd.Series) -> np.ndarray:
     return column.to_numpy() if column.dtype.kind == "i" else column.to_numpy(dtype=object)
 
 
-def _aligned(table: pd.DataFrame | None, key: str, ids: np.ndarray) -> tuple[pd.DataFrame, int]:
-    """The table with one row for each id, in their order, and how many of them it does not know."""
+def _aligned(table: pd.DataFrame | None, key: str, ids: np.ndarray) -> pd.DataFrame:
+    """The table with one row for each id, in their order; nothing is known of ids that it does not hold."""
     if table is None:
-        return pd.DataFrame({key: ids}), len(ids)
+        return pd.DataFrame({key: ids})
     keys = table[key].astype(str)
     if (twice := keys.duplicated()).any():
         raise DataError(f"The table of {key.removesuffix('_id')}s has {key} {keys[twice].iloc[0]!r} more than once.")
     wanted = ids.astype(str)
     aligned = table.drop(columns=key).set_index(keys).reindex(wanted).reset_index(drop=True)
     aligned.insert(0, key, ids)
-    return aligned, int((~np.isin(wanted, keys.to_numpy(dtype=str))).sum())
+    return aligned
