@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.columns import read_interactions
 from marquee.data.interactions.filters import k_core, without_duplicates
 from marquee.data.interactions.known import from_inference
 from marquee.data.interactions.splits import LeaveOneOut, Ratio
@@ -96,6 +97,37 @@ def test_ids_stay_as_given(paths):
 def test_ids_that_are_all_numbers_sort_as_numbers(paths):
     text = "user,item,rating,time\n1,100,1,1\n1,20,1,2\n1,3,1,3\n"
     assert ready(paths, text).store.item_ids.tolist() == [3, 20, 100]
+
+
+def stored(values, path, kind):
+    """The ids of a file with one user a row, who has met items 1 to 3."""
+    frame = pd.DataFrame({"user": values, "item": [1, 2, 3] * (len(values) // 3)})
+    frame.to_parquet(path) if kind == "parquet" else frame.to_csv(path, index=False)
+    return Interactions.from_frame(read_interactions(path, {"user": "user", "item": "item"}))[0].user_ids.tolist()
+
+
+IDS = {
+    "floats": ([1.0, 2.0, 10.0], [1, 2, 10]),
+    "fractions": ([1.0, 1.5, 10.0], ["1", "1.5", "10"]),
+    "minus zero": ([-0.0, 0.0, 3.0], [0, 3]),
+    "beyond int64": (np.array([2**64 - 1, 2**63, 5], dtype=np.uint64), [str(2**63), str(2**64 - 1), "5"]),
+    "unsigned": (np.array([7, 5, 5], dtype=np.uint64), [5, 7]),
+    "two ways": (["1", "1.0", "01"], ["01", "1"]),
+}
+
+
+@pytest.mark.parametrize(("values", "ids"), IDS.values(), ids=IDS.keys())
+def test_an_id_is_the_same_in_csv_in_parquet_and_in_a_frame(tmp_path, values, ids):
+    assert stored(values, tmp_path / "plays.csv", "csv") == sorted(ids)
+    assert stored(values, tmp_path / "plays.parquet", "parquet") == sorted(ids)
+    frame = pd.DataFrame({"user": values, "item": [1, 2, 3]})
+    assert Interactions.from_frame(frame)[0].user_ids.tolist() == sorted(ids)
+
+
+def test_a_table_of_items_knows_ids_that_are_written_as_floats(paths):
+    (paths.data / "items.csv").write_text("item_id,title\n10.0,Heat\n20,\n30.0, \n")
+    data = ready(paths, items_path="items.csv")
+    assert data.items["title"].tolist() == ["Heat", "20", "30"] and data.report["items_without_title"] == 2
 
 
 # Filters ------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from annotated_types import Ge
 
 from marquee.data.cache import cached, file_sha256
 from marquee.data.dataset import DataSet, Part, Paths
+from marquee.data.interactions.columns import canonical
 from marquee.data.interactions.features import FeatureKind, Features
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.known import Known
@@ -241,7 +242,7 @@ def _aligned(table: pd.DataFrame | None, key: str, ids: np.ndarray) -> pd.DataFr
     """The table with one row for each id, in their order; nothing is known of ids that it does not hold."""
     if table is None:
         return pd.DataFrame({key: ids})
-    keys = table[key].astype(str)
+    keys = pd.Series(canonical(table[key].astype(str)), index=table.index)
     if (twice := keys.duplicated()).any():
         raise DataError(f"The table of {key.removesuffix('_id')}s has {key} {keys[twice].iloc[0]!r} more than once.")
     wanted = ids.astype(str)

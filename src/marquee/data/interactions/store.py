@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from marquee.data.interactions.columns import identifiers
+from marquee.data.interactions.columns import canonical, identifiers
 from marquee.data.interactions.filters import Duplicates, k_core, without_duplicates
 from marquee.errors import DataError
 
@@ -123,7 +123,12 @@ def _codes(column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Codes int32 [n] and the ids they stand for, in any order."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(np.int32), column.cat.categories.to_numpy()
-    codes, ids = pd.factorize(column.to_numpy() if column.dtype.kind in "iu" else column.astype(str).to_numpy(object))
+    if column.dtype.kind == "i":
+        codes, ids = pd.factorize(column.to_numpy())
+    else:  # among them unsigned numbers, which may be beyond int64
+        codes, texts = pd.factorize(column.astype(str).to_numpy(object))
+        same, ids = pd.factorize(canonical(texts))
+        codes = same[codes]
     return codes.astype(np.int32), ids
 
 
