@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
@@ -155,6 +155,53 @@ def test_a_folder_without_images_and_no_folder(tmp_path, paths):
         prepared(paths, tmp_path / "empty")
     with pytest.raises(DataError, match=r"data\.path=.*none is not a folder"):
         prepared(paths, tmp_path / "none")
+
+
+SPEC = {"channels": 1, "height": 2, "width": 3}
+
+
+def test_grey_of_16_bits_is_scaled_and_not_cut_off(tmp_path):
+    # 257 steps of 16 bits are one of 8: by hand 0, 1, 64, 128 (32,896 / 257), 255 and 254 (65,534 / 257, rounded down).
+    pixels = np.array([[0, 257, 16448], [32896, 65535, 65534]], dtype=np.uint16)
+    Image.fromarray(pixels).save(tmp_path / "grey.png")
+    wanted = [[0, 1, 64], [128, 255, 254]]
+    assert decode_image(tmp_path / "grey.png", SPEC)[0].tolist() == wanted
+    assert decode_image(Image.fromarray(pixels), SPEC)[0].tolist() == wanted
+    assert decode_image(tmp_path / "grey.png", {**SPEC, "channels": 3})[2].tolist() == wanted
+    Image.fromarray(np.zeros((2, 3), dtype=np.float32)).save(tmp_path / "float.tif")
+    with pytest.raises(DataError, match=r"32 bits \(mode F\) have no known range"):
+        decode_image(tmp_path / "float.tif", SPEC)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_image_is_turned_as_its_exif_says(tmp_path, orientation):
+    """Pillow's own exif_transpose is the second implementation."""
+    upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    image = Image.fromarray(upright)
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    for name in ("photo.png", "photo.tif"):
+        image.save(tmp_path / name, exif=exif)
+        with Image.open(tmp_path / name) as opened:
+            wanted = np.asarray(ImageOps.exif_transpose(opened))
+        shape = {"channels": 1, "height": wanted.shape[0], "width": wanted.shape[1]}
+        assert decode_image(tmp_path / name, shape)[0].tolist() == wanted.tolist()
+        assert (wanted.shape == (3, 2)) == (orientation >= 5)
+
+
+def test_a_large_photo_on_its_side_keeps_its_detail(tmp_path):
+    """JPEG files are decoded smaller than they are, for which the sides must not be mixed up."""
+    image = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (64, 1)))
+    exif = image.getexif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    pixels = decode_image(tmp_path / "photo.jpg", {"channels": 1, "height": 256, "width": 64})[0]
+    assert pixels[:, 0].astype(int).tolist() == pytest.approx(list(range(256)), abs=4)
+
+
+def test_damaged_exif_does_not_make_an_image_corrupt(tmp_path):
+    Image.fromarray(np.zeros((2, 3), dtype=np.uint8)).save(tmp_path / "photo.jpg", exif=b"Exif\0\0II*\0\xff\xff")
+    assert decode_image(tmp_path / "photo.jpg", SPEC).shape == (1, 2, 3)
 
 
 def test_a_new_image_that_is_none_is_named(tmp_path):

@@ -16,7 +16,7 @@ from annotated_types import Ge, Interval
 from marquee.data.cache import cached
 from marquee.data.dataset import DataSet, Part, Paths
 from marquee.data.holdout import ExampleSplit
-from marquee.data.images.decoding import decode_all
+from marquee.data.images.decoding import DECODING, decode_all
 from marquee.data.labels import check_labels, encode_labels, label_counts, label_names, strata
 from marquee.data.spec import ImageSpec
 from marquee.errors import DataError
@@ -85,6 +85,8 @@ class ImageData(DataSet):
         source = self.source(paths)
         shape = (self.channels, self.height, self.width)
         key = {**source.key, "shape": shape, "version": VERSION}
+        if source.pixels is None:
+            key["decoding"] = DECODING
         folder = cached(paths, source.name, key, lambda folder: self._prepare(folder, source, shape))
         images = np.asarray(np.load(folder / "images.npy", mmap_mode="r"))
         arrays = np.load(folder / "rows.npz")

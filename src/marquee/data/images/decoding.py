@@ -22,14 +22,22 @@ log = logging.getLogger(__name__)
 # What Pillow raises on damaged bytes, depending on the format and on where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 MODES = {1: "L", 3: "RGB"}
+DECODING = 2  # raised whenever the same bytes become other pixels: 2 turns images as EXIF says and scales 16-bit greys
+# EXIF 2.3, tag 0x0112: what to do to a picture that a camera held on its side has taken.
+ORIENTATION = 0x0112
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 CHUNK = 32  # images a task of the pool: enough to hide its cost, few enough to share the work evenly
 
 
 def decode_image(image: Any, spec: dict[str, Any]) -> np.ndarray:
     """A path, encoded bytes or a Pillow image as uint8 [channels, height, width].
 
-    `spec` has "channels" (1 or 3), "height" and "width"; the image is stretched to that size, not cropped.
-    Raises DataError where the bytes are no image.
+    `spec` has "channels" (1 or 3), "height" and "width"; the image is turned as its EXIF says and stretched to that
+    size, not cropped. 16-bit greys are scaled to 8 bits. Raises DataError where the bytes are no such image.
     """
     try:
         return _pixels(image, spec["channels"], spec["height"], spec["width"])
@@ -113,14 +121,34 @@ def _pixels(source: Any, channels: int, height: int, width: int) -> np.ndarray:
         return _resized(source, channels, height, width)
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         # A JPEG much larger than needed is decoded at a fraction of its size, at a fraction of the cost.
-        image.draft(MODES[channels], (width, height))
+        sideways = _orientation(image) >= 5
+        image.draft(MODES[channels], (height, width) if sideways else (width, height))
         return _resized(image, channels, height, width)
 
 
 def _resized(image: Image.Image, channels: int, height: int, width: int) -> np.ndarray:
+    image.load()  # which turns a TIFF file by itself
+    orientation = _orientation(image)
+    # Early versions of Pillow open 16-bit PNG files in mode I.
+    wide = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
+    if wide:
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) * 255 // 65535).astype(np.uint8))
+    elif image.mode in ("I", "F"):
+        raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no known range; save them with 8 or 16 bits")
+    if orientation in TURNS:
+        image = image.transpose(TURNS[orientation])
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
     return pixels[None] if channels == 1 else np.moveaxis(pixels, 2, 0)
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 ... 8, where 1 is upright and from 5 on width and height are swapped; 1 where EXIF does not say."""
+    try:
+        value = image.getexif().get(ORIENTATION, 1)
+    except (SyntaxError, ValueError, TypeError, KeyError, struct.error):  # the EXIF is damaged, not the image
+        return 1
+    return value if value in TURNS else 1
