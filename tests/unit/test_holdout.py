@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from marquee.data.holdout import Holdout
+from marquee.data.labels import strata
 from marquee.errors import DataError
 
 
@@ -92,3 +93,9 @@ def test_an_empty_part_is_refused_with_the_key():
 def test_shares_that_leave_nothing_to_train_on_are_refused():
     with pytest.raises(DataError, match=r"split\.validation=0\.5 and split\.test=0\.5"):
         cut(split=Holdout(validation=0.5, test=0.5))
+
+
+def test_of_several_labels_the_rarest_is_kept_in_proportion():
+    # By hand: label 0 stands in three rows, 1 in two, 2 in one; the last row has none and is a stratum of its own.
+    labels = np.array([[1, 1, 0], [1, 0, 1], [1, 0, 0], [0, 1, 0], [0, 0, 0]], dtype=np.float32)
+    assert strata(labels).tolist() == [1, 2, 0, 1, 3]

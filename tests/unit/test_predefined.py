@@ -146,6 +146,8 @@ def test_what_is_known_of_held_out_users_is_their_history_and_no_training_row(pa
     assert data.store.item_ids[known].tolist() == [10, 11]
     assert not np.isin(data.parts["train"].users, [user]).any()
     assert data.report["history_only"] == 2 and data.report["targets_of_unseen_users"] == 2
+    known = data.history("validation")
+    assert known.offsets[user + 1] - known.offsets[user] == 2  # as when validating
     # The same as labels, one for each line.
     lines = [
         *((user, item, 0) for user, item in TRAIN_ROWS),

@@ -139,6 +139,15 @@ def test_training_loss_of_a_row_is_the_mean_over_its_prefixes(model):
         assert float(model.loss(batch)) == pytest.approx(np.mean(losses), rel=1e-5)
 
 
+def test_sasrec_counts_positions_back_from_the_newest_item():
+    model = SASRec(InteractionSpec(1, 10), view=Sequences(max_length=5), loss=NextItemLoss(), dim=8).eval()
+    model.blocks, model.norm = torch.nn.ModuleList(), torch.nn.Identity()
+    states = model._encode(torch.tensor([[1, 2, 3], [4, 10, 10]]), torch.tensor([3, 1]))
+    places = states - model.items(torch.tensor([[1, 2, 3], [4, 10, 10]])) * 8**0.5
+    torch.testing.assert_close(places[0], model.positions.weight[[2, 1, 0]])
+    torch.testing.assert_close(places[1, 0], model.positions.weight[0])
+
+
 @pytest.mark.parametrize("norm_first", [True, False])
 def test_sasrec_cannot_see_the_future(norm_first):
     model = SASRec(

@@ -1,6 +1,7 @@
 """Each protocol against a table worked out by hand; what leaks is refused, what is lost is counted."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -153,6 +154,18 @@ class LeakyTime(GlobalTime):
         assigned = super().assign(store)
         assigned[-1] = TRAIN
         return assigned
+
+
+class Unsorted(LeaveOneOut):
+    """What a store that is sorted by row and not by time would be."""
+
+    def cut(self, data, fingerprint):
+        return super().cut(replace(data, timestamps=data.timestamps[::-1].copy()), fingerprint)
+
+
+def test_a_target_that_is_older_than_its_history_is_refused_whatever_the_rows_order():
+    with pytest.raises(DataError, match="leaks: user 1 has a target before"):
+        Unsorted().cut(store([(1, 10, 1), (1, 11, 2), (1, 12, 3)]), "data")
 
 
 def test_a_protocol_that_leaks_is_refused():

@@ -16,7 +16,7 @@ from marquee.metrics.evaluator import Evaluator
 from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint
 from marquee.runs.train import fit
-from marquee.tasks.base import Task
+from marquee.tasks.base import Schedule, Task
 
 N = 8
 
@@ -92,7 +92,7 @@ def sgd(parameters):
 
 
 def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropout=0.0, metrics=(), resume=False,
-          inputs=None, mode="max", **settings):  # fmt: skip
+          inputs=None, mode="max", every_n_epochs=1, **settings):  # fmt: skip
     """Fit the small task as a run does; returns the task, its learning rates at each epoch's start and its losses."""
     if inputs is None:
         inputs = torch.linspace(-1, 2, 2 * N).reshape(N, 2)
@@ -107,7 +107,7 @@ def train(folder, *, epochs=3, optimizer=adam, scheduler=None, view=None, dropou
             rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     folder.mkdir(exist_ok=True)
-    checkpoint = Checkpoint(folder, "validation/score", mode)
+    checkpoint = Checkpoint(folder, "validation/score", mode, every_n_epochs=every_n_epochs)
     trainer = pl.Trainer(
         max_epochs=epochs, accelerator="cpu", devices=1, logger=False, num_sanity_val_steps=0,
         enable_progress_bar=False, enable_model_summary=False, callbacks=[checkpoint, Rates()],
@@ -149,6 +149,16 @@ def test_a_plateau_counts_validations_and_not_the_epochs_between_them(tmp_path):
 def test_without_a_schedule_the_rate_stays(tmp_path):
     _, rates = train(tmp_path, scheduler=None)
     assert rates == [0.1, 0.1, 0.1]
+
+
+def test_a_schedule_by_the_step_steps_with_the_optimiser_and_not_with_the_batch(tmp_path):
+    def halved(optimizer):
+        return Schedule(torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5), every="step")
+
+    _, rates = train(tmp_path / "each", epochs=2, scheduler=halved)
+    assert rates == pytest.approx([0.1, 0.1 / 2**4])  # four batches an epoch
+    _, rates = train(tmp_path / "gathered", epochs=2, scheduler=halved, accumulate_grad_batches=2)
+    assert rates == pytest.approx([0.1, 0.1 / 2**2])
 
 
 SCHEDULES = {
@@ -217,24 +227,75 @@ def test_a_loss_that_overflows_later_names_the_epoch(tmp_path):
 
 def test_the_logged_loss_is_the_mean_over_the_epochs_steps(tmp_path):
     """By hand: with a rate of 0 the weights stay, and the epoch's loss is the mean of the batches' mean squares."""
-    task, _ = train(tmp_path, epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0))
-    inputs = task.data.inputs
+    inputs = torch.linspace(-1, 2, 2 * N).reshape(N, 2) ** 2  # squared, so that no two batches have the same loss
+    task, _ = train(tmp_path, epochs=1, optimizer=lambda p: torch.optim.SGD(p, lr=0.0), inputs=inputs)
     expected = np.mean([float(((batch[:, 0] - batch[:, 1]) ** 2).mean()) for batch in inputs.split(2)])
     assert float(task.trainer.callback_metrics["train/loss"]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_dropout_draws_anew_in_each_epoch_and_alike_in_each_run(tmp_path):
+    """With a rate of 0 only dropout moves the loss from one epoch to the next."""
+    seen = {}
+    for name in ("one", "two"):
+        seen[name] = []
+
+        def watched(parameters, losses=seen[name]):
+            optimizer = torch.optim.SGD(parameters, lr=0.0)
+            optimizer.register_step_post_hook(lambda *_: losses.append(parameters_of(optimizer).grad.tolist()))
+            return optimizer
+
+        train(tmp_path / name, epochs=2, optimizer=watched, dropout=0.5)
+    assert seen["one"] == seen["two"] and seen["one"][:4] != seen["one"][4:]
+
+
+def parameters_of(optimizer):
+    (parameter,) = optimizer.param_groups[0]["params"]
+    return parameter
 
 
 # Checkpoints ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("mode", "best"), [("max", 2), ("min", 3)])
+@pytest.mark.parametrize(("mode", "best"), [("max", 3), ("min", 4)])
 def test_the_best_checkpoint_is_the_highest_or_the_lowest_as_the_task_says(tmp_path, mode, best):
     """An error (RMSE, perplexity) is best where it is lowest. Of equal epochs the first is kept, NaN is never best."""
-    train(tmp_path, epochs=6, mode=mode, metrics=[0.5, 0.9, 0.1, 0.9, 0.1, float("nan")])
+    nan = float("nan")
+    train(tmp_path, epochs=7, mode=mode, metrics=[nan, 0.5, 0.9, 0.1, 0.9, 0.1, nan])
     content = torch.load(tmp_path / "best.ckpt", weights_only=True)
     assert content["epoch"] + 1 == best
     (state,) = [kept for name, kept in content["callbacks"].items() if "best_epoch" in kept]
     assert state["best_epoch"] == best and state["best"] == pytest.approx(0.9 if mode == "max" else 0.1)
-    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] + 1 == 6
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["epoch"] + 1 == 7
+
+
+def test_a_resumed_run_remembers_which_epoch_was_the_best(tmp_path):
+    train(tmp_path, epochs=2, metrics=[0.9, 0.2])
+    train(tmp_path, epochs=4, metrics=[0.5, 0.8], resume=True)
+    assert torch.load(tmp_path / "best.ckpt", weights_only=True)["epoch"] + 1 == 1
+
+
+def test_a_run_that_had_decided_to_stop_does_not_go_on_when_resumed(tmp_path):
+    train(tmp_path, epochs=2)
+    content = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    (state,) = [kept for kept in content["callbacks"].values() if "stopped" in kept]
+    state["stopped"] = True
+    torch.save(content, tmp_path / "last.ckpt")
+    task, _ = train(tmp_path, epochs=6, resume=True)
+    assert task.trainer.current_epoch < 6
+
+
+def test_the_last_checkpoint_is_written_as_often_as_asked_and_at_the_end(tmp_path, monkeypatch):
+    written = []
+    save = pl.Trainer.save_checkpoint
+
+    def watched(self, path):
+        written.append((path.name.split(".")[1], self.current_epoch + 1))
+        save(self, path)
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", watched)
+    train(tmp_path, epochs=5, every_n_epochs=2, metrics=[0.5, 0.4, 0.3, 0.2, 0.1])
+    assert [epoch for name, epoch in written if name == "last"] == [2, 4, 5]
+    assert [epoch for name, epoch in written if name == "best"] == [1]
 
 
 def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_before(tmp_path, monkeypatch):

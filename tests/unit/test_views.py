@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from marquee.data.interactions.histories import EVALUATION_CELLS
-from marquee.data.interactions.views import Matrix, Pairs, Sequences, _Seen
+from marquee.data.interactions.views import MaskedSequences, Matrix, Pairs, Rows, Sequences, _Seen
 from marquee.models.baseline.popular import Popular
 from marquee.seeding import torch_generator
 from marquee.tasks.recommendation import Recommendation
@@ -17,6 +17,9 @@ DATA = small.SmallData(
     validation=[[4], [], [1], [0]],
     test=[[5], [3], [5, 4], []],
     n_items=6,
+)
+LARGER = small.SmallData(
+    [[(7 * u + i * i) % 30 for i in range(12)] for u in range(40)], [[]] * 40, [[]] * 40, n_items=30
 )
 
 
@@ -40,6 +43,42 @@ def test_the_same_seed_and_epoch_give_the_same_batches_and_another_epoch_others(
     assert torch.equal(flat(1, 0), flat(1, 0))
     assert not torch.equal(flat(1, 0), flat(1, 1))
     assert not torch.equal(flat(1, 0), flat(2, 0))
+
+
+def test_order_negatives_and_masks_are_drawn_anew_in_each_epoch():
+    def drawn(view, epoch, field):
+        return torch.cat([getattr(batch, field).flatten() for batch in view.train_batches(LARGER, 1, epoch)]).tolist()
+
+    pairs, sequences, rows = Pairs(batch_size=64), Sequences(batch_size=64), Rows(batch_size=64)
+    for view, field in ((pairs, "items"), (pairs, "negatives"), (sequences, "items"), (rows, "users")):
+        assert drawn(view, 0, field) == drawn(view, 0, field) != drawn(view, 1, field), field
+        if field != "negatives":
+            assert sorted(drawn(view, 0, field)) == sorted(drawn(view, 1, field)), field
+    # Drawn from a stream of the epoch's own, and not only for pairs in another order.
+    one, two = (np.array(drawn(pairs, epoch, "negatives")) for epoch in (0, 1))
+    assert (one == two).mean() < 0.2
+
+
+def test_masked_sequences_hide_the_share_asked_for_and_one_at_least():
+    # 40 users with 12 items each. Of a share of next to nothing one of each row is still hidden.
+    view = MaskedSequences(batch_size=64, max_length=12, masked_share=0.25)
+    batches = [batch for epoch in range(8) for batch in view.train_batches(LARGER, 0, epoch)]
+    assert np.mean([(batch.targets != 30).float().mean() for batch in batches]) == pytest.approx(0.25, abs=0.03)
+    (batch,) = MaskedSequences(batch_size=64, max_length=12, masked_share=1e-9).train_batches(LARGER, 0, 0)
+    assert (batch.targets != 30).sum(1).tolist() == [1] * 40
+    assert ((batch.items == 31) == (batch.targets != 30)).all()
+
+
+def test_rows_hold_users_with_a_history_and_are_shared_out_whole():
+    batches = list(Rows(batch_size=2).train_batches(DATA, 0, 0))
+    assert len(batches) == Rows(batch_size=2).steps(DATA) == 2
+    found = {}
+    for batch in batches:
+        for rank in range(2):
+            part = Rows().shard(batch, rank, 2)
+            rows = part.histories.items.split((part.histories.offsets.diff()).tolist())
+            found.update({user: row.tolist() for user, row in zip(part.users.tolist(), rows, strict=True)})
+    assert found == {0: [0, 1, 2, 3], 1: [4], 2: [2, 0]}
 
 
 def test_bitmap_and_search_agree_on_what_was_seen(monkeypatch):
