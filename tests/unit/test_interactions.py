@@ -130,6 +130,21 @@ def test_a_table_of_items_knows_ids_that_are_written_as_floats(paths):
     assert data.items["title"].tolist() == ["Heat", "20", "30"] and data.report["items_without_title"] == 2
 
 
+def test_rows_may_be_the_order_in_time(paths):
+    """SASRec's own files: pairs, oldest first within a user, no header, no times; users may be mixed."""
+    text = "1 30\n2 10\n1 10\n1 20\n2 30\n2 20\n"
+    options = {"columns": {"user": 0, "item": 1}, "separator": " "}
+    with pytest.raises(ConfigError, match=r"split=leave_one_out.*data\.ordered=true"):
+        ready(paths, text, **options)
+    data = ready(paths, text, **options, ordered=True)
+    assert data.store.item_ids[data.parts["test"].items].tolist() == [20, 20]
+    assert data.store.item_ids[data.parts["validation"].items].tolist() == [10, 30]
+    unordered = ready(paths, text, split=Ratio(), **options)
+    assert unordered.fingerprint != data.fingerprint and "ordered" not in unordered._parameters()
+    with pytest.raises(ConfigError, match=r"data\.ordered=true: .*data\.columns\.timestamp=time"):
+        module(paths, ordered=True)
+
+
 # Filters ------------------------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ import torch
 
 from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
+from marquee.data.records import read_labelled_lines
 from marquee.data.text.files import Texts
 from marquee.data.text.store import TextStore
 from marquee.data.text.tokenizer import Tokenizer, build_vocabulary, encode, index_corpus, word_numbers
@@ -50,6 +51,42 @@ def words_of(data, row):
 
 
 # Reading ------------------------------------------------------------------------------------------------------------
+
+
+def test_lines_that_begin_with_a_label_are_read_too(tmp_path, paths):
+    records = rows()
+    write(tmp_path / "a.csv", records)
+    (tmp_path / "sst.txt").write_text("\n".join(f"{label} {text}" for text, label in records) + "\n\n")
+    (tmp_path / "tabs.txt").write_text("\n".join(f"{label}\t{text}" for text, label in records))
+    (tmp_path / "fast.train").write_text("\n".join(f"__label__{label} {text}" for text, label in records))
+    wanted = prepared(paths, path=str(tmp_path / "a.csv"))
+    for name in ("sst.txt", "tabs.txt", "fast.train"):
+        data = prepared(paths, path=str(tmp_path / name), label_first=True)
+        assert data.spec == wanted.spec and (data.labels == wanted.labels).all(), name
+        assert data.store.tokens.tolist() == wanted.store.tokens.tolist(), name
+        with pytest.raises(DataError, match=r"no column 'text'.*data\.label_first=true"):
+            prepared(paths, path=str(tmp_path / name))
+
+
+def test_several_fasttext_labels_are_labels_that_go_together(tmp_path):
+    path = tmp_path / "cooking.txt"
+    path.write_text("__label__sauce __label__cheese How much?\n__label__food-safety   \n  __label__a\tb c \n")
+    assert read_labelled_lines(path) == (["How much?", "", "b c"], [["sauce", "cheese"], ["food-safety"], ["a"]])
+    with pytest.raises(DataError, match=r"1 texts have several labels.*sauce cheese.*data\.label_separator"):
+        Texts(path=str(path), label_first=True)._records(path)
+    assert Texts(path=str(path), label_first=True, label_separator="|")._records(path)[1][0] == ["sauce", "cheese"]
+    path.write_text("__label__a b\nc d\n")
+    with pytest.raises(DataError, match=r"line 2 does not begin with __label__"):
+        read_labelled_lines(path)
+    path.write_text("\n \n")
+    with pytest.raises(DataError, match="is empty"):
+        read_labelled_lines(path)
+
+
+def test_a_list_in_json_lines_is_not_taken_for_a_label(tmp_path, paths):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a film", "label": ["a", "b"]}))
+    with pytest.raises(DataError, match=r"line 1: 'label' holds .*data\.label_separator"):
+        prepared(paths, path=str(tmp_path / "a.jsonl"))
 
 
 def test_csv_tsv_jsonl_gzip_and_files_by_class_read_the_same(tmp_path, paths):

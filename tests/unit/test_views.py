@@ -152,6 +152,11 @@ def test_padded_histories_keep_the_newest_and_allow_none():
     assert lengths.tolist() == [2, 0, 1]
 
 
+def test_histories_are_taken_in_the_order_asked_for():
+    taken = small.histories([1, 2], [3], [], [4, 5, 6]).take(torch.tensor([3, 2, 0, 3]))
+    assert taken.items.tolist() == [4, 5, 6, 1, 2, 4, 5, 6] and taken.offsets.tolist() == [0, 3, 3, 5, 8]
+
+
 def test_a_batch_is_shared_out_among_processes_without_loss():
     (batch,) = Sequences(batch_size=4, max_length=3).train_batches(DATA, seed=0, epoch=0)
     view = Sequences(batch_size=4, max_length=3)

@@ -11,6 +11,8 @@ from typing import Any
 
 from marquee.errors import DataError
 
+FASTTEXT = "__label__"
+
 
 def read_text(path: Path, encoding: str) -> str:
     """The whole file, unpacked where it ends in .gz, without a byte-order mark."""
@@ -40,16 +42,52 @@ def read_lines(path: Path, encoding: str) -> list[str]:
     return [line.rstrip("\r") for line in lines]
 
 
+def read_labelled_lines(path: Path, encoding: str = "utf-8") -> tuple[list[str], list[list[str]]]:
+    """Texts and their labels from lines that begin with a label: `2 a slow start`, or one or more `__label__name` as
+    fastText writes them. Spaces or tabs stand between; empty lines are skipped, a text may be empty.
+
+    Raises DataError for a file without lines, and for one in which only some lines begin with `__label__`.
+    """
+    texts, labels, plain = [], [], []
+    for number, line in enumerate(read_lines(path, encoding), start=1):
+        words, given = line.strip(), []
+        if not words:
+            continue
+        while words.startswith(FASTTEXT):
+            first, *rest = words.split(maxsplit=1)
+            given.append(first.removeprefix(FASTTEXT))
+            words = rest[0] if rest else ""
+        if not given:
+            plain.append(number)
+            first, *rest = words.split(maxsplit=1)
+            given, words = [first], rest[0] if rest else ""
+        texts.append(words)
+        labels.append(given)
+    if not texts:
+        raise DataError(f"{path} has no lines with a label and a text.")
+    if 0 < len(plain) < len(texts):
+        raise DataError(f"{path} line {plain[0]} does not begin with {FASTTEXT}, as other lines do.")
+    return texts, labels
+
+
 def read_records(
-    path: Path, columns: Mapping[str, str], delimiter: str | None = None, quoting: bool = True, encoding: str = "utf-8"
+    path: Path,
+    columns: Mapping[str, str],
+    delimiter: str | None = None,
+    quoting: bool = True,
+    encoding: str = "utf-8",
+    hint: str = "",
 ) -> list[list[str]]:
-    """The wanted columns, each as a list of strings. `columns` maps the configuration key to the column's name."""
+    """The wanted columns, each as a list of strings. `columns` maps the configuration key to the column's name.
+
+    `hint` is what else may be typed where one of them is not there.
+    """
     name = path.name.removesuffix(".gz")
     text = read_text(path, encoding)
     if name.endswith((".jsonl", ".ndjson")):
         rows = _json_rows(path, text, columns)
     else:
-        rows = _table_rows(path, text, columns, delimiter or ("\t" if name.endswith(".tsv") else ","), quoting)
+        rows = _table_rows(path, text, columns, delimiter or ("\t" if name.endswith(".tsv") else ","), quoting, hint)
     values = [list(column) for column in zip(*rows, strict=True)]
     if not values:
         raise DataError(f"{path} has no records.")
@@ -57,7 +95,7 @@ def read_records(
 
 
 def _table_rows(
-    path: Path, text: str, columns: Mapping[str, str], delimiter: str, quoting: bool
+    path: Path, text: str, columns: Mapping[str, str], delimiter: str, quoting: bool, hint: str
 ) -> Iterator[tuple[str, ...]]:
     csv.field_size_limit(sys.maxsize)
     mode = csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE
@@ -65,7 +103,7 @@ def _table_rows(
     header = next(reader)
     if repeated := {name for name in header if header.count(name) > 1}:
         raise DataError(f"{path} line 1: the column {min(repeated)!r} is there twice.")
-    wanted = [_column(path, header, key, name) for key, name in columns.items()]
+    wanted = [_column(path, header, key, name, hint=hint) for key, name in columns.items()]
     width = len(header)
     try:
         for row in reader:
@@ -95,16 +133,24 @@ def _json_rows(path: Path, text: str, columns: Mapping[str, str]) -> Iterator[tu
         if not isinstance(record, dict):
             raise DataError(f"{path} line {number}: expected a JSON object, found {type(record).__name__}.")
         names = list(record)
-        yield tuple(_as_string(record[names[_column(path, names, *item, line=number)]]) for item in columns.items())
+        found = [names[_column(path, names, *item, line=number)] for item in columns.items()]
+        for name in found:
+            if isinstance(record[name], (list, dict)):
+                raise DataError(
+                    f"{path} line {number}: {name!r} holds {json.dumps(record[name])[:60]}, expected one value. "
+                    'Several labels are one text such as "a|b", with data.label_separator="|".'
+                )
+        yield tuple(_as_string(record[name]) for name in found)
 
 
 def _as_string(value: Any) -> str:
     return "" if value is None else value if isinstance(value, str) else str(value)
 
 
-def _column(path: Path, header: list[str], key: str, name: str, line: int = 1) -> int:
+def _column(path: Path, header: list[str], key: str, name: str, line: int = 1, hint: str = "") -> int:
     if name not in header:
         raise DataError(
-            f"{path} line {line}: there is no column {name!r}. Columns seen: {', '.join(header)}. Type {key}=COLUMN."
+            f"{path} line {line}: there is no column {name!r}. Columns seen: {', '.join(header)}. "
+            f"Type {key}=COLUMN.{hint}"
         )
     return header.index(name)

@@ -59,7 +59,7 @@ class InteractionData(DataSet):
     split_type = InteractionSplit
 
     name: ClassVar[str]
-    ordered: ClassVar[bool] = False  # rows without timestamps are oldest first
+    ordered: bool = False  # rows without timestamps are oldest first
     preparation: ClassVar[int] = 1  # raised whenever the sub-class reads the same raw bytes differently
     # What fingerprints call this class, where it has moved since runs were first recorded; else its dotted name.
     recorded_as: ClassVar[str | None] = None

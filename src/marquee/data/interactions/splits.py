@@ -284,8 +284,9 @@ def _need_order(store: "Interactions", protocol: str) -> None:
     if not store.ordered:
         raise ConfigError(
             f"split={protocol} needs to know which interaction came last, and this data has neither timestamps nor an "
-            "order. Use split=ratio, or data that has them: data=sequences data.path=FILE (one user a line, oldest "
-            "first), or the ratings file with its timestamp column."
+            "order. Use split=ratio, or data that has them: the ratings file with its timestamp column, data.ordered="
+            "true where the rows of the file stand oldest first, or data=sequences data.path=FILE (one user a line, "
+            "oldest first)."
         )
 
 

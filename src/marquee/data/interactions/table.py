@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pandas as pd
 from annotated_types import Ge
@@ -26,11 +26,13 @@ class InteractionTable(InteractionData):
                 from 0 in a file without header (all names or all positions)
     separator   between fields; None: a tab for .tsv, else a comma
     encoding    of text files
+    ordered     rows stand oldest first, where there are no timestamps
     items_path  a table with an id, a title and whatever else is known of items
     users_path  likewise of users, no title needed
 
     Numeric ids stay numbers, others are strings. Timestamps are whole numbers or ISO 8601 dates.
-    Raises ConfigError where `columns` lacks user or item, or mixes names and positions.
+    Raises ConfigError where `columns` lacks user or item, or mixes names and positions, and where there are timestamps
+    and `ordered`, too.
     """
 
     name = "interactions"
@@ -43,6 +45,7 @@ class InteractionTable(InteractionData):
         columns: Mapping[Role, Column | None],
         separator: str | None = None,
         encoding: str = "utf-8",
+        ordered: bool = False,
         items_path: str | None = None,
         users_path: str | None = None,
         duplicates: Duplicates = "keep_last",
@@ -68,11 +71,21 @@ class InteractionTable(InteractionData):
                 f"data.columns={self.columns} mixes names and positions. Give names where the file has a header, "
                 "else positions, counted from 0."
             )
+        if ordered and "timestamp" in self.columns:
+            raise ConfigError(
+                f"data.ordered=true: the order of the rows or data.columns.timestamp={self.columns['timestamp']} tells "
+                "what came last. Give one of them."
+            )
+        self.ordered = ordered
         self.path = path
         self.separator = separator
         self.encoding = encoding
         self.items_path = items_path
         self.users_path = users_path
+
+    def _parameters(self) -> dict[str, Any]:
+        # Only where it is true, so that fingerprints are what they were before it could be said.
+        return {name: value for name, value in super()._parameters().items() if name != "ordered" or value}
 
     def sources(self, paths: Paths) -> dict[str, Path]:
         found = {"interactions": locate(self.path, paths, "data.path")}

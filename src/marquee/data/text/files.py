@@ -8,7 +8,7 @@ from annotated_types import Ge
 
 from marquee.data.cache import file_sha256
 from marquee.data.dataset import Paths
-from marquee.data.records import read_lines, read_records
+from marquee.data.records import read_labelled_lines, read_lines, read_records
 from marquee.data.text.dataset import Corpus, TextData, TextSource
 from marquee.data.text.tokenizer import Tokenizer
 from marquee.errors import ConfigError, DataError
@@ -17,9 +17,11 @@ from marquee.errors import ConfigError, DataError
 class Texts(TextData):
     """Texts of one's own.
 
-    path              a .csv, .tsv or .jsonl file, also .gz, with a text and a label column
+    path              a .csv, .tsv or .jsonl file, also .gz, with a text and a label column; or lines, as below
     files             instead of `path`: one file a class, one text a line ({positive: pos.txt, negative: neg.txt})
     test_path         an official test part in the same format as `path`; null cuts the test part from `path`
+    label_first       lines without header that begin with a label, `2 a slow start` or `__label__name a slow start`
+                      (SST, fastText)
     text, label       the columns' names
     delimiter         between columns; null goes by the file's name (.tsv: tab, otherwise comma)
     quoting           whether quotation marks enclose fields that hold the delimiter or line breaks
@@ -33,6 +35,7 @@ class Texts(TextData):
         path: str | None = None,
         files: dict[str, str] | None = None,
         test_path: str | None = None,
+        label_first: bool = False,
         text: str = "text",
         label: str = "label",
         delimiter: str | None = None,
@@ -45,7 +48,7 @@ class Texts(TextData):
         min_count: Annotated[int, Ge(1)] = 2,
     ):
         super().__init__(vocabulary_size=vocabulary_size, min_count=min_count)
-        self.path, self.files, self.test_path = path, files, test_path
+        self.path, self.files, self.test_path, self.label_first = path, files, test_path, label_first
         self.text, self.label = text, label
         self.delimiter, self.quoting, self.label_separator = delimiter, quoting, label_separator
         self.encoding = encoding
@@ -73,6 +76,8 @@ class Texts(TextData):
             "by_class": bool(self.files),
             **options,
         }
+        if self.label_first:
+            key["label_first"] = True
         return TextSource("texts", key, lambda: self._read(found), multilabel=self.label_separator is not None)
 
     def _read(self, found: dict[str, Path]) -> Corpus:
@@ -91,8 +96,19 @@ class Texts(TextData):
         return Corpus(texts + test_texts, labels + test_labels, test)
 
     def _records(self, path: Path) -> tuple[list[str], list[Any]]:
+        if self.label_first:
+            texts, labels = read_labelled_lines(path, self.encoding)
+            if self.label_separator is not None:
+                return texts, labels
+            if several := [" ".join(row) for row in labels if len(row) > 1]:
+                raise DataError(
+                    f"{path}: {len(several)} texts have several labels, the first has {several[0]}. "
+                    'Type data.label_separator="|" for labels that go together.'
+                )
+            return texts, [row[0] for row in labels]
         columns = {"data.text": self.text, "data.label": self.label}
-        texts, labels = read_records(path, columns, self.delimiter, self.quoting, self.encoding)
+        hint = " Or type data.label_first=true where each line is a label and then its text."
+        texts, labels = read_records(path, columns, self.delimiter, self.quoting, self.encoding, hint)
         labels = [label.strip() for label in labels]
         missing = [row for row, label in enumerate(labels, start=1) if not label]
         if missing and self.label_separator is None:
