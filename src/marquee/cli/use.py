@@ -170,6 +170,8 @@ def _lines(path: Path) -> list[str]:
         raise DataError(f"{path} does not exist. --like takes a text file with one title or item id a line.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
     if not any(lines):
         raise DataError(f"{path} is empty. --like takes a text file with one title or item id a line.")
     return [line for line in lines if line]

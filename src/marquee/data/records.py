@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ def read_text(path: Path, encoding: str) -> str:
     """The whole file, unpacked where it ends in .gz, without a byte-order mark."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}). It may be truncated; fetch it again.") from error
     if not content.strip():
         raise DataError(f"{path} is empty.")

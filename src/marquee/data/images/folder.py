@@ -57,7 +57,7 @@ class Images(ImageData):
             if table is None:
                 raise DataError(f"data.labels={self.label_file} does not exist; looked there and in {root}.")
             names, labels = read_records(table, {"data.file": self.file, "data.label": self.label})
-            if missing := [name for name in names if not (root / name).is_file()]:
+            if missing := [name for name in names if not _is_file(root / name)]:
                 raise DataError(
                     f"{table}: {len(missing)} of {len(names)} files do not exist below {root}, first {missing[0]}. "
                     f"The column {self.file!r} (data.file) must hold paths relative to data.path."
@@ -82,10 +82,18 @@ class Images(ImageData):
 
 def _by_folder(root: Path) -> tuple[list[str], list[str]]:
     """Names relative to `root` and classes, sorted, so that the order does not depend on the file system."""
-    files = sorted(path.relative_to(root) for path in root.glob("*/**/*") if path.suffix.lower() in SUFFIXES)
+    found = (path for path in root.glob("*/**/*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    files = sorted(path.relative_to(root) for path in found)
     if not files:
         raise DataError(
             f"{root} holds no images in sub-folders. Without data.labels every sub-folder is a class; endings read: "
             f"{', '.join(sorted(SUFFIXES))}."
         )
     return [file.as_posix() for file in files], [file.parts[0] for file in files]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False

@@ -7,6 +7,7 @@ import gzip
 import zipfile
 import zlib
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class Mnist(ImageData):
         packed = next((p for p in (paths.data / "mnist" / "mnist.npz", paths.data / "mnist.npz") if p.is_file()), None)
         if packed:
             key = {"npz": file_sha256(packed)}
-            arrays = _read_npz(packed)
+            arrays = {name: _Npz(packed, name) for name in ORIGINALS}
         else:
             found = {name: find(_raw(*original), paths, "mnist") for name, original in ORIGINALS.items()}
             key = {name: file_sha256(path) for name, path in found.items()}
@@ -87,14 +88,21 @@ class _Idx:
         return read_idx(self.path)
 
 
-def _read_npz(path: Path) -> "np.lib.npyio.NpzFile":
-    try:
-        arrays = np.load(path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is damaged ({error}). Put the whole file there.") from error
-    if missing := [name for name in ORIGINALS if name not in arrays]:
-        raise DataError(f"{path} has no array {missing[0]}; arrays seen: {', '.join(arrays)}.")
-    return arrays
+class _Npz:
+    """An array of a packed file, likewise. Raises DataError where it is damaged or not there."""
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        try:
+            with np.load(self.path) as arrays:
+                seen = list(arrays)
+                if not (missing := [name for name in ORIGINALS if name not in seen]):
+                    return arrays[self.name]
+        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error, TokenError) as error:
+            raise DataError(f"{self.path} is damaged ({error}). Put the whole file there.") from error
+        raise DataError(f"{self.path} has no array {missing[0]}; arrays seen: {', '.join(seen)}.")
 
 
 def _raw(name: str, md5: str) -> RawFile:

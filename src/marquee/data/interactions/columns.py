@@ -9,12 +9,13 @@ import csv
 import difflib
 import gzip
 import io
+import logging
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -25,9 +26,12 @@ import pyarrow.parquet
 from marquee.data.dataset import Paths
 from marquee.errors import DataError
 
+log = logging.getLogger(__name__)
+
 Role = Literal["user", "item", "value", "timestamp"]
 Column = str | int  # a name in the header, or a position (from 0) in a file that has no header
 
+SEPARATOR = "|"  # between the values of one field: Comedy|Drama
 UNIT_SEPARATOR = b"\x1f"  # stands in for separators of several characters, such as the '::' of MovieLens
 INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 WHOLE = re.compile(r"-0|(-?(?:0|[1-9][0-9]{0,17}))\.0+")  # other ways to write a whole number
@@ -76,7 +80,12 @@ def read_interactions(
     else:
         separator = separator or ("\t" if ".tsv" in path.suffixes else ",")
         table = _delimited(path, wanted, separator, encoding, quoted)
-    frame = pd.DataFrame({role: _typed(path, role, table.column(role)) for role in wanted})
+    try:
+        frame = pd.DataFrame({role: _typed(path, role, table.column(role)) for role in wanted})
+    except pa.ArrowInvalid as error:
+        if path.suffix not in (".parquet", ".pq"):
+            _decode(path, read_bytes(path), encoding)  # which names the line
+        raise DataError(f"{path} cannot be read: {error}") from error
     if frame.empty:
         raise DataError(f"{path} holds no interactions.")
     return frame
@@ -85,16 +94,40 @@ def read_interactions(
 def read_table(
     path: Path, names: Sequence[str] | None, separator: str | None, encoding: str = "utf-8", quoted: bool = True
 ) -> pd.DataFrame:
-    """A small table of text columns (items or users). `names` None takes the header."""
+    """A small table of text columns (items or users). `names` None takes the header.
+
+    Of Parquet: a missing value is empty text as in a CSV file, a list is its values with | between, whole numbers stay
+    whole, dates are ISO 8601. Columns that are no text (records, bytes) are left out with a warning.
+    """
     if path.suffix in (".parquet", ".pq"):
         try:
-            return pd.read_parquet(path).astype(str)
+            table = pa.parquet.read_table(path)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path} is not a readable Parquet file ({error}).") from error
+        return _texts(path, table)
     separator = separator or ("\t" if ".tsv" in path.suffixes else ",")
     text = _Text.read(path, separator, encoding, quoted)
     header = list(names) if names else text.header()
     return text.parse(header, header, {name: pa.string() for name in header}, headed=names is None).to_pandas()
+
+
+def _texts(path: Path, table: pa.Table) -> pd.DataFrame:
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        kind = column.type
+        inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+        if pa.types.is_nested(inner) or pa.types.is_binary(inner) or pa.types.is_large_binary(inner):
+            log.warning("%s: the column %r holds %s, which is no text; it is left out", path, name, kind)
+            continue
+        columns[name] = ["" if pd.isna(value) is True else as_text(value) for value in column.to_pylist()]
+    return pd.DataFrame(columns, dtype=object)
+
+
+def as_text(value: Any) -> str:
+    """As a CSV file would have it; a whole number stays one although a missing value has made its column a float's."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return SEPARATOR.join(as_text(part) for part in value if part is not None)
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def identifiers(values: np.ndarray) -> np.ndarray:
@@ -185,7 +218,7 @@ class _Text:
 
     def first_line(self) -> list[str]:
         line = _decode(self.path, self.content[: self.content.find(b"\n") + 1 or None], "utf-8")
-        return next(self._rows(io.StringIO(line)))
+        return next(self._rows(line))[1]
 
     def header(self) -> list[str]:
         names = [name.strip() for name in self.first_line()]
@@ -212,11 +245,10 @@ class _Text:
 
     def _explain(self, names: list[str], numeric: list[str], headed: bool) -> None:
         """Raise DataError for the first wrong line, if one of the known mistakes is there."""
-        rows = self._rows(io.StringIO(_decode(self.path, self.content, "utf-8"), newline=""))
-        for index, row in enumerate(rows):
+        for index, (line, row) in enumerate(self._rows(_decode(self.path, self.content, "utf-8"))):
             if not row or (headed and index == 0):
                 continue
-            place = f"{self.path}, line {rows.line_num}"
+            place = f"{self.path}, line {line}"
             if len(row) != len(names):
                 raise DataError(
                     f"{place}: {len(row)} fields, expected {len(names)} (separator {self.separator!r}). "
@@ -226,9 +258,15 @@ class _Text:
                 if not _is_number(found := row[names.index(name)]):
                     raise DataError(f"{place}: {name if headed else 'value'} is {found!r}, not a number.")
 
-    def _rows(self, lines: io.StringIO):
+    def _rows(self, text: str) -> Iterator[tuple[int, list[str]]]:
+        """The line at which each row ends, and its fields."""
         quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, quoting=quoting)
+        try:
+            for row in reader:
+                yield reader.line_num, row
+        except csv.Error as error:
+            raise DataError(f"{self.path}, line {reader.line_num}: {error}.") from error
 
 
 def _typed(path: Path, role: Role, column: pa.ChunkedArray) -> np.ndarray | pd.Categorical:

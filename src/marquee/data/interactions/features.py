@@ -7,11 +7,11 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from marquee.data.interactions.columns import SEPARATOR, as_text
 from marquee.data.spec import Feature
 from marquee.errors import ConfigError
 
 FeatureKind = Literal["categorical", "multi_hot", "dense"]
-SEPARATOR = "|"  # between the values of one field: Comedy|Drama
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,15 @@ class Features:
 
 def _words(column: pd.Series, kind: FeatureKind) -> list[list[str]]:
     """The values of each row as text; none where a field is empty or missing."""
-    fields = ["" if missing else _text(value) for value, missing in zip(column, column.isna(), strict=True)]
+    fields = ["" if missing else as_text(value) for value, missing in zip(column, column.isna(), strict=True)]
     if kind == "multi_hot":
         return [[part.strip() for part in field.split(SEPARATOR) if part.strip()] for field in fields]
     return [[field.strip()] if field.strip() else [] for field in fields]
-
-
-def _text(value: Any) -> str:
-    """As a file would have it: a whole number stays one although a missing value has made its column a float's."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _numbers(column: pd.Series, key: str) -> np.ndarray:
     """float64 [n], NaN where a field is empty. Raises ConfigError for text."""
     try:
         return pd.to_numeric(column.replace("", np.nan) if column.dtype == object else column).to_numpy(np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ConfigError(f"{key}: a dense feature holds numbers; {error}. Use categorical or multi_hot.") from None

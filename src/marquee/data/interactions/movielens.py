@@ -10,6 +10,7 @@ from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import read_interactions, read_table
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.sources import Archive, RawFile, find
+from marquee.errors import DataError
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 # The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because it may be
@@ -27,6 +28,14 @@ def _file(archive: Archive, name: str, *sha256: str) -> RawFile:
     """A member of an archive, looked for in a folder named as the archive, or bare."""
     member = f"{archive.name.removesuffix('.zip')}/{name}"
     return RawFile((member, name), sha256, archive, member)
+
+
+def _with_ages(path: Path, table: pd.DataFrame) -> pd.DataFrame:
+    ages = pd.to_numeric(table["age"], errors="coerce")
+    if ages.isna().any():
+        row = int(ages.isna().to_numpy().argmax())
+        raise DataError(f"{path}, line {row + 1}: the age {table['age'][row]!r} is no number.")
+    return table.assign(age=ages.astype(int))
 
 
 class MovieLens(InteractionData):
@@ -64,10 +73,8 @@ class MovieLens100K(MovieLens):
         return table[["item_id", "title", "released"]].assign(genres=genres)
 
     def read_users(self, path: Path) -> pd.DataFrame:
-        table = read_table(
-            path, ["user_id", "age", "gender", "occupation", "zip"], "|", encoding="latin-1", quoted=False
-        )
-        return table.assign(age=table["age"].astype(int))
+        names = ["user_id", "age", "gender", "occupation", "zip"]
+        return _with_ages(path, read_table(path, names, "|", encoding="latin-1", quoted=False))
 
 
 class MovieLens1M(MovieLens):
@@ -103,8 +110,7 @@ class MovieLens1M(MovieLens):
 
     def read_users(self, path: Path) -> pd.DataFrame:
         names = ["user_id", "gender", "age", "occupation", "zip"]
-        table = read_table(path, names, "::", encoding="latin-1", quoted=False)
-        return table.assign(age=table["age"].astype(int))
+        return _with_ages(path, read_table(path, names, "::", encoding="latin-1", quoted=False))
 
 
 class MovieLensLatestSmall(MovieLens):

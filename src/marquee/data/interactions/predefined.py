@@ -156,10 +156,10 @@ def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Any]) -> None:
     for first, second in combinations(PARTS, 2):
         both = among(pairs[labels == PARTS[second]], pairs[labels == PARTS[first]])
         if both.any():
-            row = frame[labels == PARTS[second]][both].iloc[0]
+            row = np.flatnonzero(labels == PARTS[second])[both][0]
             raise DataError(
                 f"The split leaks: {both.sum():,} pairs of user and item stand in {sources[first]} as well as in "
-                f"{sources[second]} (first: user {row['user']}, item {row['item']})."
+                f"{sources[second]} (first: user {frame['user'].iloc[row]}, item {frame['item'].iloc[row]})."
             )
 
 
