@@ -10,7 +10,6 @@ import difflib
 import gzip
 import io
 import logging
-import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.ids import categorical
 from marquee.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ Column = str | int  # a name in the header, or a position (from 0) in a file tha
 
 SEPARATOR = "|"  # between the values of one field: Comedy|Drama
 UNIT_SEPARATOR = b"\x1f"  # stands in for separators of several characters, such as the '::' of MovieLens
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-WHOLE = re.compile(r"-0|(-?(?:0|[1-9][0-9]{0,17}))\.0+")  # other ways to write a whole number
 
 
 def locate(path: str, paths: Paths, key: str) -> Path:
@@ -128,34 +126,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, (list, tuple, np.ndarray)):
         return SEPARATOR.join(as_text(part) for part in value if part is not None)
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def identifiers(values: np.ndarray) -> np.ndarray:
-    """Ids as the file gives them: int64 where every one is a plain whole number (no leading zeros), else strings."""
-    if values.dtype.kind == "i":
-        return values.astype(np.int64)
-    if values.dtype.kind != "O":
-        values = values.astype(str).astype(object)
-    if all(map(INTEGER.fullmatch, values)):
-        return values.astype(np.int64)
-    return values
-
-
-def canonical(ids: Sequence[str]) -> np.ndarray:
-    """Ids as text, object [n]. A whole number that a column of floats made 1.0 or -0.0 is 1 or 0, as elsewhere."""
-    found = np.empty(len(ids), dtype=object)
-    found[:] = [(match[1] or "0").replace("-0", "0") if (match := WHOLE.fullmatch(text)) else text for text in ids]
-    return found
-
-
-def categorical(column: pa.ChunkedArray) -> pd.Categorical:
-    """Dictionary-encoded text as a pandas categorical whose categories are ids."""
-    column = column.unify_dictionaries().combine_chunks()
-    if isinstance(column, pa.ChunkedArray):
-        column = column.chunk(0)
-    ids = identifiers(canonical(column.dictionary.to_pylist()))
-    codes, ids = pd.factorize(ids)  # two ways to write one id
-    return pd.Categorical.from_codes(codes[column.indices.to_numpy()], pd.Index(ids))
 
 
 def _delimited(path: Path, wanted: dict[Role, Column], separator: str, encoding: str, quoted: bool) -> pa.Table:

@@ -15,9 +15,9 @@ from annotated_types import Ge
 
 from marquee.data.cache import cached, file_sha256
 from marquee.data.dataset import DataSet, Part, Paths
-from marquee.data.interactions.columns import canonical
 from marquee.data.interactions.features import FeatureKind, Features
 from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.ids import canonical
 from marquee.data.interactions.known import Known
 from marquee.data.interactions.predefined import Files, read_parts
 from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit

@@ -10,10 +10,11 @@ import pyarrow.csv
 from annotated_types import Ge
 
 from marquee.data.dataset import Paths
-from marquee.data.interactions.columns import categorical, locate, read_bytes
+from marquee.data.interactions.columns import locate, read_bytes
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.ids import categorical
 from marquee.data.interactions.table import read_titles
 from marquee.errors import DataError
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from marquee.data.interactions.columns import canonical, identifiers
 from marquee.data.interactions.filters import Duplicates, k_core, without_duplicates
+from marquee.data.interactions.ids import canonical, identifiers
 from marquee.errors import DataError
 
 COLUMNS = ("users", "items", "timestamps", "values", "labels")
