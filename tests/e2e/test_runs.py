@@ -64,15 +64,16 @@ def test_steps_taken_at_once_are_the_same_steps(monkeypatch, output, world_cache
     monkeypatch.setattr(BPR, "steps_at_once", 1)
     single = train(monkeypatch, tmp_path / "single", world_cache, *words)
     assert joined["checkpoint"]["weights_sha256"] == single["checkpoint"]["weights_sha256"]
-    curves = [
-        pd.read_csv(place / "latest" / "metrics.csv").drop(columns="seconds") for place in (output, tmp_path / "single")
-    ]
-    pd.testing.assert_frame_equal(*curves)
+    files = [place / "latest" / "metrics.csv" for place in (output, tmp_path / "single")]
+    one, other = (pd.read_csv(file).drop(columns="seconds") for file in files)
+    pd.testing.assert_frame_equal(one, other)
+    assert one["step"].tolist() == [32, 65, 98]  # 32,045 pairs, counted from 0
 
 
 BETWEEN = [
     ["trainer.gradient_clip_val=1.0"], ["trainer.limit_train_batches=5"], ["trainer.precision=bf16-mixed"],
-    ["trainer.max_steps=3"], ["scheduler=linear_warmup", "scheduler.interval=step"], ["trainer.accumulate_grad_batches=2"],
+    ["trainer.max_steps=3"], ["trainer.accumulate_grad_batches=2"],
+    ["scheduler=linear_warmup", "scheduler.interval=step"],
     ["+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"],
 ]  # fmt: skip
 
@@ -84,6 +85,16 @@ def test_where_something_happens_between_steps_they_are_taken_one_by_one(words):
     assert not nothing_between_steps(config, config["trainer"])
     plain = compose(["data=world_ratings", "model=mf/bpr"]).config
     assert nothing_between_steps(plain, plain["trainer"])
+
+
+@pytest.mark.parametrize("words, told", [
+    (["model.sparse_gradients=true"], "optimizer=adagrad or optimizer=sparse_adam"),
+    (["optimizer=sparse_adam"], "model.sparse_gradients=true"),
+    (["model.sparse_gradients=true", "optimizer=adagrad", "trainer.gradient_clip_val=1"], "cannot be clipped"),
+])  # fmt: skip
+def test_gradients_that_an_optimizer_cannot_take_are_refused_before_there_is_a_run(shell, words, told):
+    done = shell("train", "data=world_ratings", "model=mf/bpr", "tracker=none", *words)
+    assert done.code == 2 and told in done.err and not Path("outputs/runs").exists()
 
 
 def test_a_closed_form_needs_one_epoch_and_beats_the_baselines(monkeypatch, output, world_cache):
