@@ -111,35 +111,45 @@ def plain_loop(task: Any, steps: int | None, channels_first: bool = False) -> Re
 
 
 def plain_bpr(task: Any, steps: int | None) -> Reference:
-    """BPR-MF as one would write it by hand: shuffled pairs, negatives drawn per batch and drawn again where seen."""
+    """BPR-MF as one would write it by hand for speed: no autograd, its gradient is three lines of the paper.
+
+    Shuffled pairs, negatives drawn for each batch and drawn again where seen, the gradients of the tables gathered
+    with index_add_, fused Adam.
+    """
     import torch
-    from torch.nn import functional as F
 
     train, spec = task.data.parts["train"], task.data.spec
     size, l2 = task.model.view.batch_size, task.model.l2
     users, items = (torch.from_numpy(column.astype("int64")) for column in (train.users, train.items))
-    seen = torch.zeros(spec.n_users, spec.n_items, dtype=torch.bool)
-    seen[users, items] = True
+    seen = torch.zeros(spec.n_users * spec.n_items, dtype=torch.bool)
+    seen[users * spec.n_items + items] = True
     p, q = (
-        torch.nn.Embedding.from_pretrained(0.1 * torch.randn(n, 64), freeze=False) for n in (spec.n_users, spec.n_items)
+        torch.nn.Parameter(0.1 * torch.randn(n, task.model.users.embedding_dim)) for n in (spec.n_users, spec.n_items)
     )
-    optimizer = torch.optim.Adam([p.weight, q.weight], lr=1e-3, fused=True)
+    p.grad, q.grad = torch.zeros_like(p), torch.zeros_like(q)
+    optimizer = torch.optim.Adam([p, q], lr=1e-3, fused=True)
 
+    @torch.no_grad()
     def epoch(number: int) -> float:
         start = cpu_seconds()
-        for index in torch.randperm(len(users)).split(size):
+        losses = []
+        for index in torch.randperm(len(users)).split(size)[:steps]:
             user, item = users[index], items[index]
+            base = user * spec.n_items
             negative = torch.randint(spec.n_items, (len(index),))
-            again = seen[user, negative].nonzero()[:, 0]
+            again = seen[base + negative].nonzero()[:, 0]
             while len(again):
                 negative[again] = torch.randint(spec.n_items, (len(again),))
-                again = again[seen[user[again], negative[again]]]
-            optimizer.zero_grad()
-            parts = p(user), q(item), q(negative)
-            loss = -F.logsigmoid((parts[0] * (parts[1] - parts[2])).sum(-1)).mean()
-            if l2:
-                loss = loss + l2 / 2 * sum(part.square().sum() for part in parts) / len(index)
-            loss.backward()
+                again = again[seen[base[again] + negative[again]]]
+            a, b, c = p.index_select(0, user), q.index_select(0, item), q.index_select(0, negative)
+            difference = b - c
+            margin = (a * difference).sum(1)
+            losses.append(-torch.nn.functional.logsigmoid(margin).mean())
+            pull = torch.sigmoid(-margin).div_(-len(index))[:, None]
+            decay = l2 / len(index)
+            p.grad.zero_().index_add_(0, user, (difference * pull).add_(a, alpha=decay))
+            a.mul_(pull)
+            q.grad.zero_().index_add_(0, item, b.mul_(decay).add_(a)).index_add_(0, negative, c.mul_(decay).sub_(a))
             optimizer.step()
         return cpu_seconds() - start
 

@@ -13,7 +13,10 @@ import pytest
 import marquee as package
 from marquee.cli.main import main
 from marquee.config.build import build
+from marquee.config.compose import compose
 from marquee.errors import ConfigError
+from marquee.models.mf.bpr import BPR
+from marquee.runs.train import nothing_between_steps
 
 from .commands import FAST, begin, environment, latest, marquee, spawn, train
 
@@ -52,6 +55,46 @@ def test_every_family_trains_and_leaves_a_run_that_explains_itself(family, monke
     assert [row["epoch"] for row in rows] == ["0", "1"]
     assert all(float(row["train/loss"]) > 0 and float(row[f"validation/{manifest['monitor']}"]) >= 0 for row in rows)
     assert (folder / "log.txt").exists() and (folder / "config.yaml").exists()
+
+
+def test_steps_taken_at_once_are_the_same_steps(monkeypatch, output, world_cache, tmp_path):
+    """BPR takes several steps in one call of the Trainer's: weights, steps and losses are those of single calls."""
+    words = ["data=world_ratings", "model=mf/bpr", "model.dim=8", "model.view.batch_size=1000", "trainer.max_epochs=3"]
+    joined = train(monkeypatch, output, world_cache, *words)
+    monkeypatch.setattr(BPR, "steps_at_once", 1)
+    single = train(monkeypatch, tmp_path / "single", world_cache, *words)
+    assert joined["checkpoint"]["weights_sha256"] == single["checkpoint"]["weights_sha256"]
+    files = [place / "latest" / "metrics.csv" for place in (output, tmp_path / "single")]
+    one, other = (pd.read_csv(file).drop(columns="seconds") for file in files)
+    pd.testing.assert_frame_equal(one, other)
+    assert one["step"].tolist() == [32, 65, 98]  # 32,045 pairs, counted from 0
+
+
+BETWEEN = [
+    ["trainer.gradient_clip_val=1.0"], ["trainer.limit_train_batches=5"], ["trainer.precision=bf16-mixed"],
+    ["trainer.max_steps=3"], ["trainer.accumulate_grad_batches=2"],
+    ["scheduler=linear_warmup", "scheduler.interval=step"],
+    ["+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", BETWEEN, ids=lambda words: words[-1])
+def test_where_something_happens_between_steps_they_are_taken_one_by_one(words):
+    """Each asks the Trainer to act after a certain step, or to make steps otherwise."""
+    config = compose(["data=world_ratings", "model=mf/bpr", *words]).config
+    assert not nothing_between_steps(config, config["trainer"])
+    plain = compose(["data=world_ratings", "model=mf/bpr"]).config
+    assert nothing_between_steps(plain, plain["trainer"])
+
+
+@pytest.mark.parametrize("words, told", [
+    (["model.sparse_gradients=true"], "optimizer=adagrad or optimizer=sparse_adam"),
+    (["optimizer=sparse_adam"], "model.sparse_gradients=true"),
+    (["model.sparse_gradients=true", "optimizer=adagrad", "trainer.gradient_clip_val=1"], "cannot be clipped"),
+])  # fmt: skip
+def test_gradients_that_an_optimizer_cannot_take_are_refused_before_there_is_a_run(shell, words, told):
+    done = shell("train", "data=world_ratings", "model=mf/bpr", "tracker=none", *words)
+    assert done.code == 2 and told in done.err and not Path("outputs/runs").exists()
 
 
 def test_a_closed_form_needs_one_epoch_and_beats_the_baselines(monkeypatch, output, world_cache):

@@ -98,6 +98,31 @@ def test_bpr_loss_by_hand():
     assert float(model.loss(twice)) == pytest.approx(math.log(1 + math.exp(-0.5)))
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("k", [1, 3])
+def test_bprs_gradient_is_what_autograd_makes_of_the_loss_as_it_is_written(k, bias, l2, sparse):
+    """Users and items occur several times in the batch, an item as positive and negative; the oracle is autograd."""
+    torch.manual_seed(0)
+    model = BPR(InteractionSpec(3, 5), view=Pairs(), dim=4, l2=l2, item_bias=bias, sparse_gradients=sparse).double()
+    batch = PairBatch(torch.randint(3, (9,)), torch.randint(5, (9,)), torch.randint(5, (9, k)))
+    p, q, r = model.users.weight[batch.users], model.items.weight[batch.items], model.items.weight[batch.negatives]
+    margin = (p[:, None] * (q[:, None] - r)).sum(-1)
+    if bias:
+        with torch.no_grad():
+            model.item_bias.normal_()
+        margin = margin + model.item_bias[batch.items][:, None] - model.item_bias[batch.negatives]
+    loss = torch.log1p(torch.exp(-margin)).mean()
+    loss = loss + l2 / 2 / 9 * (p.square().sum() + q.square().sum() + r.square().sum())
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    found = model.loss(batch)
+    torch.testing.assert_close(found, loss)
+    for ours, theirs in zip(torch.autograd.grad(found, list(model.parameters())), expected, strict=True):
+        assert ours.is_sparse == sparse
+        torch.testing.assert_close(ours.to_dense(), theirs)
+
+
 def sequence_models():
     view, spec = Sequences(max_length=5), InteractionSpec(3, 10)
     torch.manual_seed(0)

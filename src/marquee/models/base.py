@@ -17,10 +17,12 @@ class Model(nn.Module):
     Most learn by gradient steps on a loss. One that does not (a closed form, alternating least squares) overrides
     `fit`, and gets no optimiser.
 
-    max_epochs  a closed form has learnt all there is after this many epochs; None leaves it to the trainer
+    max_epochs        a closed form has learnt all there is after this many epochs; None leaves it to the trainer
+    sparse_gradients  whether the gradients of tables hold only the rows that a batch touches
     """
 
     view: View
+    sparse_gradients: bool = False
     max_epochs: ClassVar[int | None] = None
 
     def prepare(self, data: DataSet) -> None:
@@ -33,6 +35,11 @@ class Model(nn.Module):
     def fit(self, batch: Any) -> Tensor | None:
         """Learn from one batch of the view without a gradient step; the loss to log (scalar), or None."""
         raise NotImplementedError
+
+    @property
+    def steps_at_once(self) -> int:
+        """How many of its steps are worth one call of the Trainer's, whose own cost is half a millisecond."""
+        return 1
 
     @property
     def learns_in_fit(self) -> bool:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from marquee.data.dataset import Part
@@ -23,12 +24,17 @@ class TrainLoader:
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
-        return self.task.model.view.steps(self.task.data)
+        return -(-self.task.model.view.steps(self.task.data) // self.task.steps_at_once)
 
     def __iter__(self) -> Iterator[Any]:
         view = self.task.model.view
         policy = {"policy": _frozen(self.task.model)} if view.wants_policy else {}
-        for batch in view.train_batches(self.task.data, self.task.seed, self.epoch(), **policy):
+        batches = view.train_batches(self.task.data, self.task.seed, self.epoch(), **policy)
+        if self.task.steps_at_once > 1:
+            while joined := list(islice(batches, self.task.steps_at_once)):
+                yield joined
+            return
+        for batch in batches:
             yield view.shard(batch, self.rank, self.world)
 
 

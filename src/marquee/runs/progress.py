@@ -46,7 +46,7 @@ class Progress(pl.Callback):
         if self._bar is None or now - self._refreshed < 0.2:
             return
         self._refreshed = now
-        speed = (batch_index + 1) / max(now - getattr(self, "_epoch_started", now), 1e-9)
+        speed = (batch_index + 1) * task.steps_at_once / max(now - getattr(self, "_epoch_started", now), 1e-9)
         done = trainer.current_epoch + (batch_index + 1) / self._steps
         self._bar.update(self._task, completed=round(done, 2), speed=f"{speed:.1f} it/s")
 

@@ -19,9 +19,11 @@ from marquee.config.build import build, paths
 from marquee.config.fingerprint import canonical, fingerprint
 from marquee.config.fingerprint import identity as identity_of
 from marquee.config.folders import choice_of
+from marquee.config.targets import resolve
 from marquee.data.dataset import DataSet, Split
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
+from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
@@ -128,6 +130,7 @@ def prepare_task(config: Config, data: DataSet) -> Task:
         model = build(config["model"], data.spec)
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
+    refuse_unfit_gradients(config, model)
     model.prepare(data)
 
     def scheduler(optimizer: torch.optim.Optimizer) -> Schedule:
@@ -144,6 +147,25 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
     refuse_untrainable(config, task)
     return task
+
+
+def refuse_unfit_gradients(config: Config, model: Model) -> None:
+    """Raise ConfigError where an optimiser, or clipping, cannot take the gradients that the model makes."""
+    node = config["optimizer"]
+    if model.sparse_gradients and config["trainer"].get("gradient_clip_val"):
+        raise ConfigError(
+            "trainer.gradient_clip_val: sparse gradients cannot be clipped.\n"
+            "  fix: trainer.gradient_clip_val=null, or model.sparse_gradients=false"
+        )
+    for key, own in ({"optimizer": node} if "_target_" in node else node).items():
+        kind = resolve(own["_target_"])
+        if kind is torch.optim.SparseAdam and not model.sparse_gradients:
+            raise ConfigError(f"{key}: SparseAdam takes sparse gradients only.\n  fix: model.sparse_gradients=true")
+        if model.sparse_gradients and not issubclass(kind, (torch.optim.SparseAdam, torch.optim.Adagrad)):
+            raise ConfigError(
+                f"model.sparse_gradients=true: {kind.__name__} takes dense gradients only.\n"
+                "  fix: optimizer=adagrad or optimizer=sparse_adam"
+            )
 
 
 def take_over(folder: Path) -> None:
@@ -276,7 +298,28 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         "use_distributed_sampler": False,
     }
     trainer = build(settings | own)
+    if task.model.steps_at_once > 1 and trainer.world_size == 1 and nothing_between_steps(config, settings):
+        task.join(task.model.steps_at_once)
     return trainer, checkpoint
+
+
+# What asks the Trainer to look between two steps, or makes them otherwise, and the values that do not.
+BETWEEN_STEPS: dict[str, tuple[Any, ...]] = {
+    "max_steps": (-1,), "limit_train_batches": (None, 1.0), "val_check_interval": (None, 1.0),
+    "accumulate_grad_batches": (1,), "gradient_clip_val": (None, 0), "precision": (None, 32, "32", "32-true"),
+    "overfit_batches": (0, 0.0), "fast_dev_run": (False, 0), "plugins": (None,), "profiler": (None,),
+}  # fmt: skip
+
+
+def nothing_between_steps(config: Config, settings: Config) -> bool:
+    """Whether an epoch is nothing but steps on one device, so that several may be taken at once."""
+    own = {"checkpoint", "early_stopping", "pruning"}
+    return (
+        all(settings.get(key, allowed[0]) in allowed for key, allowed in BETWEEN_STEPS.items())
+        and not isinstance(settings.get("limit_train_batches"), int)  # 1 is one batch; 1.0 is all of them
+        and (config.get("scheduler") or {}).get("interval", "epoch") == "epoch"
+        and set(config["callbacks"]) <= own
+    )
 
 
 def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -> None:

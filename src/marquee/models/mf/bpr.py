@@ -1,16 +1,81 @@
 """BPR-MF: matrix factorisation trained to rank an observed item above an unobserved one."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import PairBatch, Pairs
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Recommender
+
+
+class _PairLoss(torch.autograd.Function):
+    """The loss with its gradient in closed form: autograd takes twice the time for an epoch.
+
+    With m = <p_u, q_i - q_j> + b_i - b_j, the loss is the mean of -log sigmoid(m) over n pairs with k negatives each,
+    hence d loss / d m = -sigmoid(-m) / nk. The rest is the product rule, and `l2` / n times each vector. With `sparse`
+    the gradients of the tables hold the rows that the batch touches, a row as often as it does.
+    """
+
+    @staticmethod
+    def forward(
+        ctx, users: Tensor, items: Tensor, bias: Tensor | None, batch: PairBatch, l2: float, sparse: bool
+    ) -> Tensor:
+        user, item, negative = batch
+        n, k = negative.shape
+        p, q, r = users.index_select(0, user), items.index_select(0, item), items.index_select(0, negative.view(-1))
+        # One negative is by far the usual case; without a third dimension the products are a third cheaper.
+        difference = q - r if k == 1 else q[:, None] - r.view(n, k, -1)
+        margin = ((p if k == 1 else p[:, None]) * difference).sum(-1)
+        if bias is not None:
+            margin += (bias[item][:, None] - bias[negative]).view_as(margin)
+        loss = -F.logsigmoid(margin).mean()
+        if l2:
+            loss += l2 / 2 / n * sum(torch.dot(part.view(-1), part.view(-1)) for part in (p, q, r))
+        ctx.save_for_backward(user, item, negative, p, q, r, difference, torch.sigmoid(-margin).div_(-n * k))
+        ctx.decay, ctx.sparse = l2 / n, sparse
+        ctx.shapes = users.shape, items.shape, None if bias is None else bias.shape
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        user, item, negative, p, q, r, difference, slope = ctx.saved_tensors
+        n, k = negative.shape
+        slope = slope * grad
+        if k == 1:
+            of_p, of_q = difference * slope[:, None], p * slope[:, None]
+            of_r = -of_q
+        else:
+            of_p, of_q = torch.einsum("nk,nkd->nd", slope, difference), p * slope.sum(1, keepdim=True)
+            of_r = (p[:, None] * -slope[:, :, None]).view(n * k, -1)
+        if ctx.decay:
+            decay = ctx.decay * grad
+            of_p, of_q, of_r = of_p.addcmul_(p, decay), of_q.addcmul_(q, decay), of_r.addcmul_(r, decay)
+        users, items, bias = ctx.shapes
+        pairs = item, negative.view(-1)
+        of_users = _table(users, (user,), (of_p,), ctx.sparse)
+        of_items = _table(items, pairs, (of_q, of_r), ctx.sparse)
+        of_bias = bias and _table(bias, pairs, (slope.view(n, k).sum(1), -slope.view(-1)), ctx.sparse)
+        return of_users, of_items, of_bias, None, None, None
+
+
+def _table(shape: torch.Size, rows: Sequence[Tensor], gradients: Sequence[Tensor], sparse: bool) -> Tensor:
+    """The gradient of a table from those of its rows. `index_add_` takes a quarter of the time of embedding's own."""
+    if sparse:
+        return torch.sparse_coo_tensor(
+            torch.cat(tuple(rows))[None], torch.cat(tuple(gradients)), shape, check_invariants=False
+        )
+    table = gradients[0].new_zeros(shape)
+    for index, gradient in zip(rows, gradients, strict=True):
+        table.index_add_(0, index, gradient)
+    return table
 
 
 class BPR(Recommender):
@@ -28,11 +93,13 @@ class BPR(Recommender):
         dim: Annotated[int, Ge(1)] = 64,
         l2: Annotated[float, Ge(0)] = 0.0,
         item_bias: bool = False,
+        sparse_gradients: bool = False,
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         super().__init__()
         self.view = view
         self.l2 = l2
+        self.sparse_gradients = sparse_gradients
         self.users = nn.Embedding(spec.n_users, dim)
         self.items = nn.Embedding(spec.n_items, dim)
         self.item_bias = nn.Parameter(torch.zeros(spec.n_items)) if item_bias else None
@@ -40,23 +107,14 @@ class BPR(Recommender):
         nn.init.normal_(self.items.weight, std=init_std)
 
     def loss(self, batch: PairBatch) -> Tensor:
-        # One negative is by far the usual case; without a third dimension the products are a third cheaper.
-        if batch.negatives.shape[1] == 1:
-            users, negatives = self.users(batch.users), self.items(batch.negatives[:, 0])
-            items = self.items(batch.items)
-            margin = (users * (items - negatives)).sum(-1)
-        else:
-            users, negatives = self.users(batch.users)[:, None], self.items(batch.negatives)
-            items = self.items(batch.items)[:, None]
-            margin = (users * (items - negatives)).sum(-1)
-        if self.item_bias is not None:
-            margin = margin + (self.item_bias[batch.items][:, None] - self.item_bias[batch.negatives]).view_as(margin)
-        loss = -F.logsigmoid(margin).mean()
-        if self.l2:
-            # A product with itself, not `square`: its gradient is cheaper, 0.97 against 1.07 CPU s an epoch of ML-1M.
-            squares = sum((part * part).sum() for part in (users, items, negatives))
-            loss = loss + self.l2 / 2 * squares / len(users)
-        return loss
+        with torch.autocast(batch.users.device.type, enabled=False):  # there are no products of matrices to gain from
+            return _PairLoss.apply(
+                self.users.weight, self.items.weight, self.item_bias, batch, self.l2, self.sparse_gradients
+            )
+
+    @property
+    def steps_at_once(self) -> int:
+        return max(1, 2**15 // self.view.batch_size)
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         scores = self.users(users) @ self.items.weight.T
