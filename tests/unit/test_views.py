@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from marquee.data.interactions.histories import EVALUATION_CELLS
-from marquee.data.interactions.views import MaskedSequences, Matrix, Pairs, Rows, Sequences, _Seen
+from marquee.data.interactions.seen import Seen
+from marquee.data.interactions.views import MaskedSequences, Matrix, Pairs, Rows, Sequences
 from marquee.models.baseline.popular import Popular
 from marquee.seeding import torch_generator
 from marquee.tasks.recommendation import Recommendation
@@ -81,29 +82,41 @@ def test_rows_hold_users_with_a_history_and_are_shared_out_whole():
     assert found == {0: [0, 1, 2, 3], 1: [4], 2: [2, 0]}
 
 
+def seen_in(data) -> Seen:
+    """Made anew, by the limit that stands now."""
+    train = data.parts["train"]
+    return Seen(train.pairs(), train.n_users, train.n_items)
+
+
+def test_the_table_of_seen_items_is_made_once_for_all_epochs(monkeypatch):
+    list(Pairs().train_batches(DATA, 0, 0))
+    monkeypatch.setattr(Seen, "__init__", lambda *_: pytest.fail("made anew"))
+    list(Pairs().train_batches(DATA, 0, 1))
+
+
 def test_bitmap_and_search_agree_on_what_was_seen(monkeypatch):
     users = torch.arange(4).repeat_interleave(6)
     items = torch.arange(6).repeat(4)
-    by_table = _Seen(DATA.parts["train"], 6).contains(users, items)
-    monkeypatch.setattr("marquee.data.interactions.views.BITMAP_CELLS", 0)
-    by_search = _Seen(DATA.parts["train"], 6).contains(users, items)
+    by_table = seen_in(DATA).contains(users, items)
+    monkeypatch.setattr("marquee.data.interactions.seen.BITMAP_CELLS", 0)
+    by_search = seen_in(DATA).contains(users, items)
     assert torch.equal(by_table, by_search)
     assert int(by_table.sum()) == 7
 
 
 def test_a_user_who_has_seen_everything_does_not_hang_the_sampler():
     data = small.SmallData([[0, 1]], [[]], [[]], n_items=2)
-    drawn = _Seen(data.parts["train"], 2).sample_unseen(torch.tensor([0, 0]), 3, torch_generator(0, "test"))
+    drawn = data.parts["train"].seen.sample_unseen(torch.tensor([0, 0]), 3, torch_generator(0, "test"))
     assert drawn.shape == (2, 3)
 
 
 @pytest.mark.parametrize("cells", [0, 10**6])
 def test_negatives_of_users_who_have_seen_nearly_everything_are_unseen_and_uniform(monkeypatch, cells):
     """20 rounds of rejection leave 0.99^21 = 81 % of the draws at 396 seen items of 400."""
-    monkeypatch.setattr("marquee.data.interactions.views.BITMAP_CELLS", cells)
+    monkeypatch.setattr("marquee.data.interactions.seen.BITMAP_CELLS", cells)
     unseen = [{0, 17, 200, 399}, set(range(400)) - {3}, {1, 2, 398, 399}, {250}]
     train = [[item for item in range(400) if item not in row] for row in unseen]
-    seen = _Seen(small.SmallData(train, [[]] * 4, [[]] * 4, n_items=400).parts["train"], 400)
+    seen = small.SmallData(train, [[]] * 4, [[]] * 4, n_items=400).parts["train"].seen
     users = torch.tensor([0, 1, 2, 3, 0, 2]).repeat(500)
     drawn = seen.sample_unseen(users, 2, torch_generator(0, "test"))
     assert drawn.shape == (3000, 2) and not seen.contains(users[:, None].expand(-1, 2), drawn).any()

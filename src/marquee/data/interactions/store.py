@@ -9,6 +9,7 @@ import pandas as pd
 
 from marquee.data.interactions.filters import Duplicates, k_core, without_duplicates
 from marquee.data.interactions.ids import canonical, identifiers
+from marquee.data.interactions.seen import Seen
 from marquee.errors import DataError
 
 COLUMNS = ("users", "items", "timestamps", "values", "labels")
@@ -54,6 +55,11 @@ class Interactions:
         """int64 [n_users + 1]; the rows of user u are offsets[u]:offsets[u + 1]."""
         counts = np.bincount(self.users, minlength=self.n_users)
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
+
+    @cached_property
+    def seen(self) -> Seen:
+        """Which items each user has here; made once, and not for each epoch that draws negatives."""
+        return Seen(self.pairs(), self.n_users, self.n_items)
 
     def pairs(self) -> np.ndarray:
         """int64 [n]: equal for equal user and item."""

@@ -13,7 +13,7 @@ How it comes about (all constants below):
 So the best possible ranking for the next film is known exactly: see `oracles`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -91,10 +91,21 @@ class World:
 @lru_cache(maxsize=2)
 def generate(seed: int) -> World:
     """The world of a seed; always the same."""
-    films = _films(seed)
-    tastes = _tastes(seed)
-    world = World(**films, tastes=tastes, **_nothing_watched())
-    return World(**films, tastes=tastes, **_watch(world, seed))
+    world = before_watching(seed)
+    return replace(world, **_watch(world, seed))
+
+
+@lru_cache(maxsize=2)
+def before_watching(seed: int) -> World:
+    """The films and tastes of a world, and no events: at a hundredth of the cost."""
+    none = np.zeros(0, dtype=np.int64)
+    events = dict.fromkeys(("users", "items", "steps", "lengths", "timestamps", "latent"), none)
+    return World(**_films(seed), tastes=_tastes(seed), **events)
+
+
+def lives(seed: int) -> np.ndarray:
+    """How many films each person watches, int64 [n_users]."""
+    return _lives(_choices(seed))
 
 
 def _films(seed: int) -> dict:
@@ -138,15 +149,18 @@ def _tastes(seed: int) -> np.ndarray:
     return np.round(np.stack([early, 0.6 * early + 0.6 * change], axis=1), 6)
 
 
-def _nothing_watched() -> dict:
-    none = np.zeros(0, dtype=np.int64)
-    return dict.fromkeys(("users", "items", "steps", "lengths", "timestamps", "latent"), none)
+def _choices(seed: int) -> np.random.Generator:
+    return numpy_generator(seed, "world/choices")
+
+
+def _lives(rng: np.random.Generator) -> np.ndarray:
+    return np.clip(np.rint(np.exp(rng.standard_normal(N_USERS) * 0.5 + 3.4)), 12, 120).astype(np.int64)
 
 
 def _watch(world: World, seed: int) -> dict:
     """Every person's choices, one step of all people at a time."""
-    rng = numpy_generator(seed, "world/choices")
-    lengths = np.clip(np.rint(np.exp(rng.standard_normal(N_USERS) * 0.5 + 3.4)), 12, 120).astype(np.int64)
+    rng = _choices(seed)
+    lengths = _lives(rng)
     seen = np.zeros((N_USERS, N_ITEMS), dtype=bool)
     previous = np.full(N_USERS, -1)
     users, items, steps = [], [], []

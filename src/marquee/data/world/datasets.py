@@ -10,7 +10,9 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from marquee.data.cache import cached
 from marquee.data.dataset import Paths
+from marquee.data.holdout import ExampleSplit
 from marquee.data.images.dataset import ImageData, ImageSource
 from marquee.data.interactions.dataset import InteractionData, Tables
 from marquee.data.interactions.features import FeatureKind
@@ -80,10 +82,10 @@ class NextFilmOracle:
     """
 
     def __init__(self, data: WorldRatings):
-        self.world = catalogue.generate(data.seed)
+        self.world = catalogue.before_watching(data.seed)
         self.users = data.store.user_ids - 1
         self.items = data.store.item_ids - 1
-        self.lengths = np.bincount(self.world.users, minlength=catalogue.N_USERS)
+        self.lengths = catalogue.lives(data.seed)
 
     def score(self, users: Tensor, histories: Histories) -> Tensor:
         """float64 [batch, n_items]."""
@@ -126,8 +128,17 @@ class WorldReviews(TextData):
         """The item id (as in world_ratings) of each review."""
         return reviews.write(self.seed).items + 1
 
+    def setup(self, split: ExampleSplit, paths: Paths) -> None:
+        super().setup(split, paths)
+        self._paths = paths
+
     def oracle(self) -> "PosteriorOracle":
-        good = reviews.write(self.seed).posterior
+        def write(folder: Path) -> None:
+            np.save(folder / "posterior.npy", reviews.write(self.seed).posterior)
+
+        # Kept: whoever finds the texts prepared would have to write them all again.
+        key = {"seed": self.seed, "world": catalogue.VERSION}
+        good = np.load(cached(self._paths, "world_reviews_posterior", key, write) / "posterior.npy")
         columns = {"negative": 1 - good, "positive": good}
         return PosteriorOracle(np.stack([columns[label] for label in self.spec.labels], axis=1))
 
@@ -140,7 +151,7 @@ class WorldPosters(ImageData):
         self.seed = seed
 
     def source(self, paths: Paths) -> ImageSource:
-        genres = catalogue.generate(self.seed).genres[:, 0]
+        genres = catalogue.before_watching(self.seed).genres[:, 0]
         labels = np.repeat([catalogue.GENRES[genre] for genre in genres], posters.PER_FILM)
         names = [f"film {film + 1}, poster {n + 1}" for film in range(len(genres)) for n in range(posters.PER_FILM)]
         key = {"seed": self.seed, "world": catalogue.VERSION}
@@ -149,11 +160,11 @@ class WorldPosters(ImageData):
     @property
     def items(self) -> np.ndarray:
         """The item id (as in world_ratings) of each poster."""
-        return posters.draw(self.seed).items + 1
+        return posters.pictured() + 1
 
     def oracle(self) -> "PosteriorOracle":
         order = [catalogue.GENRES.index(label) for label in self.spec.labels]
-        return PosteriorOracle(posters.draw(self.seed).posterior[:, order])
+        return PosteriorOracle(posters.posterior(self.seed)[:, order])
 
 
 class PosteriorOracle:

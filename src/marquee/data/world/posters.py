@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from marquee.data.world.catalogue import GENRES, N_ITEMS, generate
+from marquee.data.world.catalogue import GENRES, N_ITEMS, before_watching
 from marquee.seeding import numpy_generator
 
 PER_FILM = 8
@@ -36,23 +36,20 @@ _PALETTES = np.array(
 
 @dataclass(frozen=True)
 class DrawnPosters:
-    """items int [n]; images uint8 [n, 3, HEIGHT, WIDTH]; genres int [n]; posterior [n, genres]."""
+    """items int [n]; images uint8 [n, 3, HEIGHT, WIDTH]; genres int [n]."""
 
     items: np.ndarray
     images: np.ndarray
     genres: np.ndarray
-    posterior: np.ndarray
 
 
 @lru_cache(maxsize=1)
 def draw(seed: int) -> DrawnPosters:
     """PER_FILM posters for every film of the world of `seed`."""
-    world = generate(seed)
     rng = numpy_generator(seed, "world/posters")
-    items = np.repeat(np.arange(N_ITEMS), PER_FILM)
-    genres = world.genres[items, 0]
-    composition = _own_or_other(rng, genres, OWN_COMPOSITION)
-    palette = _own_or_other(rng, genres, OWN_PALETTE)
+    items = pictured()
+    genres = before_watching(seed).genres[items, 0]
+    composition, palette = _styles(rng, genres)
     figure = _figures(rng, composition)
     colours = _PALETTES[palette] * rng.uniform(0.8, 1.15, size=(len(items), 1, 1))
     colours = colours + rng.integers(-15, 16, size=(len(items), 1, 3))
@@ -60,11 +57,27 @@ def draw(seed: int) -> DrawnPosters:
     images = colours[:, 0, :, None, None] * (1 - shade) + colours[:, 1, :, None, None] * shade
     _title_block(rng, images)
     images += NOISE * rng.standard_normal(images.shape)
-    prior = np.bincount(world.genres[:, 0], minlength=len(GENRES)) / N_ITEMS
+    return DrawnPosters(items, np.clip(np.rint(images), 0, 255).astype(np.uint8), genres)
+
+
+def pictured() -> np.ndarray:
+    """The film of each poster, int [n]."""
+    return np.repeat(np.arange(N_ITEMS), PER_FILM)
+
+
+def posterior(seed: int) -> np.ndarray:
+    """P(genre | poster) of each poster, [n, genres]; nothing has to be drawn for it."""
+    films = before_watching(seed).genres[:, 0]
+    composition, palette = _styles(numpy_generator(seed, "world/posters"), films[pictured()])
+    prior = np.bincount(films, minlength=len(GENRES)) / N_ITEMS
     likelihood = _table(OWN_COMPOSITION)[:, composition].T * _table(OWN_PALETTE)[:, palette].T
-    posterior = prior * likelihood
-    posterior /= posterior.sum(axis=1, keepdims=True)
-    return DrawnPosters(items, np.clip(np.rint(images), 0, 255).astype(np.uint8), genres, posterior)
+    joint = prior * likelihood
+    return joint / joint.sum(axis=1, keepdims=True)
+
+
+def _styles(rng: np.random.Generator, genres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Composition and palette of each poster."""
+    return _own_or_other(rng, genres, OWN_COMPOSITION), _own_or_other(rng, genres, OWN_PALETTE)
 
 
 def _table(own: float) -> np.ndarray:
