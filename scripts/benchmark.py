@@ -1,11 +1,13 @@
 """Measure what Marquee promises on speed and memory, and print it beside the targets.
 
-    python scripts/benchmark.py [--quick] [--only NAME] [--json FILE]
+    python scripts/benchmark.py [--quick | --once] [--only NAME] [--json FILE]
 
-Training is compared with a plain PyTorch loop over the same arithmetic in the same process: ratio = ours / reference,
-medians of alternated runs. Everything else has an absolute target. One thread unless OMP_NUM_THREADS is set. Data is
-the published one (MARQUEE_DATA, or ../shared/data beside the checkout); where that is absent, and with --quick, it is
-generated, which the name then says. The whole takes about a quarter of an hour, --quick about two minutes.
+A time is judged by its ratio to something that is run beside it on the same machine: training by a loop written by
+hand over the same arithmetic, reading by the reader that everybody uses, ranking by a bare `topk`. Medians of runs in
+turns; memory and sizes are absolute. One thread unless OMP_NUM_THREADS is set. Data is the published one (MARQUEE_DATA,
+or ../shared/data beside the checkout); where that is absent, and with --quick, it is generated, which the name then
+says. The whole takes about a quarter of an hour, --quick about two minutes; --once takes one step of each row, to see
+that all of them run.
 """
 
 import argparse
@@ -37,14 +39,17 @@ def main() -> int:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     print(machine(), "\n")
-    print(f"{'benchmark':<46}{'ours':>9}{'reference':>11}{'ratio':>8}  {'target':<16}{'unit':<20}{'threads':>7}")
+    print(f"{'benchmark':<28}{'ours':>9}{'beside':>9}{'ratio':>7}  {'target':<14}{'unit':<16}beside it")
     rows = []
     with tempfile.TemporaryDirectory(prefix="marquee-benchmark-") as folder:
-        space = Workspace(Path(folder), arguments.quick)
+        size = "once" if arguments.once else "quick" if arguments.quick else "full"
+        space = Workspace(Path(folder), size)
         for benchmark in chosen:
-            row = benchmark.row(benchmark.run(space), arguments.quick)
+            measured = benchmark.run(space)
+            row = benchmark.row(measured, size)
             rows.append(row)
-            print(_line(row, benchmark.met(row)), flush=True)
+            print(_line(benchmark.name + "~" * measured.synthetic, row, benchmark.met(row)), flush=True)
+    print("\n~ on generated data; size: " + size)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0
@@ -52,19 +57,22 @@ def main() -> int:
 
 def _arguments(names: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="small generated data, a few seconds each")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="small generated data, a few seconds each")
+    size.add_argument("--once", action="store_true", help="one step of each, to see that it runs")
     parser.add_argument("--only", choices=names, metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
     return parser.parse_args()
 
 
-def _line(row: dict, met: bool) -> str:
+def _line(name: str, row: dict, met: bool) -> str:
     reference, ratio = (
         "" if row[key] is None else f"{row[key]:.{digits}f}" for key, digits in (("reference", 3), ("ratio", 2))
     )
+    target = f"{row['of']} <= {row['target']:g}"
     return (
-        f"{row['name']:<46}{row['ours']:>9.3f}{reference:>11}{ratio:>8}  {row['target']:<16}{row['unit']:<20}"
-        f"{row['threads']:>7}  {'met' if met else 'MISSED'}"
+        f"{name:<28}{row['ours']:>9.3f}{reference:>9}{ratio:>7}  {target:<14}{row['unit']:<16}"
+        f"{row['beside'] or '-'}: {'met' if met else 'MISSED'}"
     )
 
 

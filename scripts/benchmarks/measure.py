@@ -1,4 +1,4 @@
-"""How a benchmark is measured: CPU seconds, alternated runs, medians, one row of the table."""
+"""How a benchmark is measured: CPU seconds, ours and a reference in turns, medians, one row of the table."""
 
 import platform
 import statistics
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """What one benchmark gives: medians in its unit; `reference` is None where the target is absolute."""
+    """What one benchmark gives: medians in its unit; `reference` is None for memory and sizes."""
 
     ours: float
     reference: float | None = None
@@ -21,27 +21,33 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A target of the table: `limit` is the largest allowed value of `of`, where ratio is ours / reference."""
+    """A target of the table: `limit` is the largest allowed value of `of`, where ratio is ours / reference.
+
+    A time is judged by its ratio to something that is run beside it: a slow machine is slow for both.
+    """
 
     name: str
     of: Literal["ours", "ratio"]
     limit: float
     unit: str
+    beside: str
     run: Callable[["Workspace"], Measured]
 
-    def row(self, measured: Measured, quick: bool) -> dict[str, Any]:
+    def row(self, measured: Measured, size: str) -> dict[str, Any]:
         """The JSON record of a measurement; the name says what the figures do not stand for."""
         import torch
 
-        remarks = [word for word, holds in (("quick", quick), ("synthetic", measured.synthetic)) if holds]
-        ratio = None if measured.reference is None else measured.ours / measured.reference
+        remarks = [word for word, holds in ((size, size != "full"), ("synthetic", measured.synthetic)) if holds]
+        ratio = None if measured.reference is None else measured.ours / max(measured.reference, 1e-9)
         return {
             "name": f"{self.name} ({', '.join(remarks)})" if remarks else self.name,
             "ours": round(measured.ours, 4),
             "reference": None if measured.reference is None else round(measured.reference, 4),
             "ratio": None if ratio is None else round(ratio, 3),
-            "target": f"{self.of} <= {self.limit:g}",
+            "of": self.of,
+            "target": self.limit,
             "unit": self.unit,
+            "beside": self.beside,
             "threads": torch.get_num_threads(),
         }
 
@@ -54,15 +60,22 @@ def cpu_seconds() -> float:
     return time.process_time()
 
 
-def median_of(runs: int, action: Callable[[], Any], before: Callable[[], Any] = lambda: None) -> float:
-    """The median CPU seconds of `action`; `before` is run ahead of each and not counted."""
-    seconds = []
+def in_turns(
+    runs: int,
+    ours: Callable[[], Any],
+    reference: Callable[[], Any],
+    before: Callable[[], Any] = lambda: None,
+    clock: Callable[[], float] = cpu_seconds,
+) -> tuple[float, float]:
+    """The median times of both; each has its turn `runs` times, `before` is run ahead of each and not counted."""
+    times: tuple[list[float], list[float]] = ([], [])
     for _ in range(runs):
-        before()
-        start = cpu_seconds()
-        action()
-        seconds.append(cpu_seconds() - start)
-    return statistics.median(seconds)
+        for action, spent in zip((ours, reference), times, strict=True):
+            before()
+            start = clock()
+            action()
+            spent.append(clock() - start)
+    return statistics.median(times[0]), statistics.median(times[1])
 
 
 def machine() -> str:

@@ -1,8 +1,12 @@
 """Where benchmarks work and what on: the published data where it stands, else generated data of the same size."""
 
+import contextlib
 import csv
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +23,34 @@ PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
 }
 
 
+Size = Literal["full", "quick", "once"]
+
+# Runs a command and prints its exit code, the CPU seconds of all its processes, also of those that outlive it (Linux:
+# they come to the process that calls itself their reaper), and the largest resident memory of one of them in kB.
+ALL_USED = """\
+import ctypes, os, resource, subprocess, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+with open(sys.argv[1], "wb") as log:
+    code = subprocess.run(sys.argv[2:], stdout=log, stderr=log).returncode
+while True:
+    try:
+        os.wait()
+    except ChildProcessError:
+        break
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(code, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+
+
+class Used(NamedTuple):
+    """What a command used: CPU seconds, GB at its peak (0: not known); and the file with what it wrote."""
+
+    seconds: float
+    memory: float
+    log: Path
+
+
 class Source(NamedTuple):
     """The words of a command line that choose a data set, and whether it was generated here."""
 
@@ -27,13 +59,20 @@ class Source(NamedTuple):
 
 
 class Workspace:
-    """A folder that is thrown away afterwards. `quick` means small generated data and few repetitions."""
+    """A folder that is thrown away afterwards.
 
-    def __init__(self, folder: Path, quick: bool):
-        self.folder = folder
-        self.quick = quick
-        self.runs = 3 if quick else 5
+    size  full; quick: small generated data and few repetitions; once: one step of each row, to see that it runs
+    """
+
+    def __init__(self, folder: Path, size: Size):
+        self.folder, self.size = folder, size
+        self.quick = size != "full"
+        self.runs = {"full": 5, "quick": 3, "once": 1}[size]
         self._sources: dict[Kind, Source] = {}
+
+    def of(self, full: int, quick: int, once: int) -> int:
+        """A number that goes with the size."""
+        return {"full": full, "quick": quick, "once": once}[self.size]
 
     @cached_property
     def published(self) -> Path:
@@ -69,6 +108,32 @@ class Workspace:
         composed = compose(self.words(kind, "tracker=none", *more))
         check(composed)
         return composed.config
+
+    def marquee(self, *words: str) -> Used:
+        """`marquee WORDS` in a process of its own, started anew; with size `once` in this one, for the time it takes.
+
+        Raises RuntimeError with what it wrote where it fails.
+        """
+        log = self.folder / "command.log"
+        if self.size == "once":
+            from marquee.cli.main import main
+
+            start = time.process_time()
+            with log.open("w") as file, contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+                code = main(list(words))
+            used = Used(time.process_time() - start, 0.0, log)
+        else:
+            # A new process starts out with the peak of the one that forked it, so a small one has to stand between.
+            command = [sys.executable, "-c", ALL_USED, str(log), sys.executable, "-m", "marquee", *words]
+            done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=self.folder)
+            code, seconds, peak = done.stdout.split()
+            code, used = (
+                int(code),
+                Used(float(seconds), float(peak) * (1 if sys.platform == "darwin" else 1024) / 1e9, log),
+            )
+        if code:
+            raise RuntimeError(f"marquee {' '.join(words)} failed:\n{log.read_text()}")
+        return used
 
     def cache(self, kind: Kind) -> Path:
         return self.folder / f"cache-{kind}"
