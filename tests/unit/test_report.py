@@ -144,7 +144,12 @@ def test_data_stand_once_and_read_back(output):
 def test_tables_mark_what_is_significant_and_keep_numbers_to_sort_by(output):
     block = compare([output], reference="linear/ease").blocks[0]
     found = table(block, block.metrics[0])
-    assert found.columns[3:7] == ["Difference from the best", "p (Holm)", "Difference from linear/ease", "p (Holm)"]
+    assert found.columns[3:7] == [
+        "Difference from the best",
+        "p (corrected)",
+        "Difference from linear/ease",
+        "p (corrected)",
+    ]
     assert [row.kind for row in found.rows] == ["model"] * 3 + ["baseline"] * 2 + ["oracle"]
     assert [row.winner for row in found.rows] == [True] + [False] * 5
     latency = [row.cells[found.columns.index("Inference latency (ms)")].key for row in found.rows]

@@ -10,7 +10,7 @@ from marquee.compare.protocol import describe
 from marquee.compare.ranks import rank_over_data
 from marquee.compare.results import BlockResult, Comparison
 from marquee.compare.scores import compare_pairs, configuration, scores
-from marquee.compare.statistics import flips_for
+from marquee.compare.statistics import patterns_of
 from marquee.compare.units import read_units
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
@@ -78,7 +78,7 @@ def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockRe
         configurations=configurations,
         metrics=results,
         tests=tests,
-        flips=flips_for(tests),
+        flips=patterns_of(len(units.ids)),
         notes=notes,
     )
 

@@ -125,7 +125,7 @@ def comma_separated(comparison: Comparison) -> str:
 
 
 def _test_columns(name: str, test: PairedTest | None) -> dict[str, Any]:
-    keys = ("against", "difference", "p", "p_holm", "significant", "effect", "better", "worse")
+    keys = ("against", "difference", "p", "p_corrected", "significant", "effect", "better", "worse")
     low, high = test.interval if test else (None, None)
     return {
         **{f"{name}_{key}": getattr(test, key) if test else None for key in keys},

@@ -21,8 +21,8 @@ class PairedTest:
     difference: float
     interval: tuple[float, float]  # 95 %, paired bootstrap
     p: float  # sign flips, not corrected
-    p_holm: float  # corrected over all tests of the block
-    significant: bool  # p_holm < 0.05
+    p_corrected: float  # for all pairs of the block, by the step-down maximum
+    significant: bool  # p_corrected < 0.05
     effect: float | None  # mean of the differences / their standard deviation
     better: float  # share of units; where less is better, those with less
     worse: float
@@ -100,7 +100,7 @@ class BlockResult:
     seeds: list[int]
     configurations: list[Configuration]
     metrics: list[MetricResult]
-    tests: int
+    tests: int  # the pairs that p is corrected for; 0: nothing is tested
     flips: int
     notes: list[str] = field(default_factory=list)
 

@@ -80,7 +80,11 @@ def _block(block: BlockResult, wide: bool) -> Section:
 
 def tests_in_words(block: BlockResult) -> str:
     """The tests of a block, as the methods section of a paper names them."""
-    family = f"Holm-corrected over {block.tests} tests" if block.tests > 1 else "a single test, so not corrected"
+    family = (
+        f"p corrected for all {block.tests:,} pairs of rows by their largest studentised difference in each flip "
+        "(step-down maxT, Westfall & Young 1993)"
+        if block.tests > 1 else "a single pair, so not corrected"
+    )  # fmt: skip
     return (
         f"test: paired sign-flip permutation of the differences of {block.unit} ({block.flips:,} flips), each first "
         f"averaged over seeds, {family}. Interval of a difference: 95 %, paired bootstrap ({RESAMPLES:,}). Effect: "
@@ -181,7 +185,7 @@ def _differences(other: str, what: str, tests: list[tuple[str, PairedTest]]) -> 
         low, high = test.interval
         rows.append([
             label, f"{test.difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]",
-            "<0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}", "*" if test.significant else "",
+            "<0.001" if test.p_corrected < 0.001 else f"{test.p_corrected:.3f}", "*" if test.significant else "",
             "-" if test.effect is None else f"{test.effect:+.2f}",
             f"{100 * test.better:.0f}:{100 * test.worse:.0f}",
         ])  # fmt: skip

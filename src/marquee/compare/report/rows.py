@@ -53,7 +53,7 @@ def table(block: BlockResult, result: MetricResult) -> Table:
     brief = brief_labels(list(configurations))
     columns = ["Mean ± sd", "95 % interval", "Seeds"]
     for what, other, _ in tested:
-        columns += [f"Difference from {'the best' if what == 'best' else brief.get(other, other)}", "p (Holm)"]
+        columns += [f"Difference from {'the best' if what == 'best' else brief.get(other, other)}", "p (corrected)"]
     columns += ["Pareto front", *map(cost_title, costs)]
     rows = []
     for score in result.scores:
@@ -84,9 +84,9 @@ def _interval(score: Score) -> Cell:
 def _tested(test: PairedTest | None, same: bool) -> list[Cell]:
     if test is None:
         return [Cell("itself" if same else "", 0.0 if same else None), Cell("")]
-    p = "<0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
+    p = "<0.001" if test.p_corrected < 0.001 else f"{test.p_corrected:.3f}"
     note = "significant" if test.significant else "not told apart"
-    return [Cell(f"{test.difference:+.4f}", test.difference), Cell(p, test.p_holm, note=note)]
+    return [Cell(f"{test.difference:+.4f}", test.difference), Cell(p, test.p_corrected, note=note)]
 
 
 def _cost(row: Configuration | None, cost: str) -> Cell:
