@@ -138,7 +138,7 @@ def test_data_stand_once_and_read_back(output):
     curves = content["data"]["block1-validation-curves"]
     first = next(row for row in curves if row["label"] == "mf/bpr dim=8" and row["epoch"] == 1)
     # Seeds 1 and 2 begin at 0.1 and 0.2.
-    assert (first["mean"], first["low"], first["high"], first["seeds"]) == pytest.approx((0.15, 0.1, 0.2, 2))
+    assert (first["mean"], first["low"], first["high"], first["n"]) == pytest.approx((0.15, 0.1, 0.2, 2))
 
 
 def test_tables_mark_what_is_significant_and_keep_numbers_to_sort_by(output):

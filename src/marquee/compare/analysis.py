@@ -6,7 +6,7 @@ from typing import Any
 
 from marquee.compare.collect import collect
 from marquee.compare.groups import Block, Group, one_for_each_model
-from marquee.compare.protocol import describe
+from marquee.compare.protocol import describe, fold_and_draw
 from marquee.compare.ranks import rank_over_data
 from marquee.compare.results import BlockResult, Comparison
 from marquee.compare.scores import compare_pairs, configuration, scores
@@ -69,16 +69,18 @@ def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockRe
         title=f"{data}, {split}",
         data=data,
         split=split,
-        protocol=describe(block.manifest),
+        protocol=describe(block.manifest, block.draws),
         like=block.like,
         differs=block.differs,
         unit=kind,
         n_units=len(units.ids),
         seeds=sorted({seed for row in configurations for seed in row.seeds}),
+        draws=block.draws,
+        folds=block.manifest["split"].get("folds"),
         configurations=configurations,
         metrics=results,
         tests=tests,
-        flips=patterns_of(len(units.ids)),
+        flips=patterns_of(len(units.ids), tests),
         notes=notes,
     )
 
@@ -130,10 +132,19 @@ def remarks(block: Block, metrics: Sequence[str], unit: str) -> list[str]:
 
 def _seeds(block: Block, unit: str) -> list[str]:
     found = []
-    sets = {tuple(group.seeds) for group in block.groups}
-    if len(sets) > 1:
+    if len({tuple(group.seeds) for group in block.groups}) > 1:
         found.append("The rows do not all have the same seeds.")
-    if min(map(len, sets)) == 1:
+    if len({tuple(group.draws) for group in block.groups}) > 1:
+        found.append(
+            "The rows do not all have the same draws of the split (split.seed), so their means are of other rows."
+        )
+    if len(block.draws) > 1:
+        found.append(
+            f"{len(block.draws)} draws of the split are pooled, each with the mean over its seeds. Pairs are made "
+            f"within a draw, and each of the {unit} counts once, with the mean over the draws. The draws train on much "
+            "the same rows, so intervals over draws are on the narrow side (Nadeau & Bengio 2003)."
+        )
+    if any(len(group.seeds) == 1 and len(group.draws) < 2 for group in block.groups):
         found.append(f"With one seed no spread over seeds is known: tests and intervals then speak of {unit} alone.")
     return found
 
@@ -141,19 +152,21 @@ def _seeds(block: Block, unit: str) -> list[str]:
 def _folds(block: Block) -> list[str]:
     """Of cross-validation: what was pooled, and which folds are missing."""
     split = block.manifest["split"]
-    if not split.get("pool"):
+    if not split.get("folds"):
         return []
     found = [
         f"Scores are means over the folds that a row has, of {split['folds']}, each counting with its number of units."
     ]
     for group in block.groups:
-        for seed in group.seeds:
-            has = {run.manifest["split"]["fold"] for run in group.runs if run.manifest["seed"] == seed}
-            if missing := [str(fold) for fold in range(split["folds"]) if fold not in has]:
+        has: dict[str, set[int]] = {}
+        for run in group.runs:
+            fold, draw = fold_and_draw(run.manifest)
+            of_draw = f", draw {draw}" if len(group.draws) > 1 else ""
+            has.setdefault(f"seed {run.manifest['seed']}{of_draw}", set()).add(fold)
+        for name, own in has.items():
+            if missing := [str(fold) for fold in range(split["folds"]) if fold not in own]:
                 folds, are = ("folds", "are") if len(missing) > 1 else ("fold", "is")
-                found.append(
-                    f"{group.label}, seed {seed}: {folds} {', '.join(missing)} of {split['folds']} {are} missing."
-                )
+                found.append(f"{group.label}, {name}: {folds} {', '.join(missing)} of {split['folds']} {are} missing.")
     return found
 
 
@@ -193,8 +206,8 @@ def _baselines(block: Block, metrics: Sequence[str]) -> list[str]:
         for name, measured in references.items():
             for metric in metrics:
                 if (measured or {}).get(metric) is not None:
-                    fold = run.manifest["split"].get("fold")  # another fold, other baselines
-                    values.setdefault((name, metric, fold), []).append(measured[metric])
+                    cell = fold_and_draw(run.manifest)  # another fold or draw, other baselines
+                    values.setdefault((name, metric, cell), []).append(measured[metric])
     return [
         f"{name} is not the same in all runs: {metric} {min(found):.4f} to {max(found):.4f}; their mean is shown."
         for (name, metric, _), found in values.items()
@@ -206,9 +219,9 @@ def _gaps(block: Block, metrics: Sequence[str]) -> list[str]:
     found = []
     for metric in metrics:
         for group in block.groups:
-            known = len(group.values(f"test/{metric}"))
-            if known < len(group.seeds):
-                found.append(f"{group.label} has {metric} for {known} of {len(group.seeds)} seeds.")
+            known = sum(run.manifest["metrics"].get(f"test/{metric}") is not None for run in group.runs)
+            if known < len(group.runs):
+                found.append(f"{group.label} has {metric} for {known} of {len(group.runs)} runs.")
     return found
 
 

@@ -28,6 +28,7 @@ def configuration(group: Group) -> Configuration:
         differing=group.differing,
         runs=[run.folder.name for run in group.runs],
         seeds=group.seeds,
+        draws=group.draws,
         parameters=group.manifest.get("parameters"),
         fit_seconds=_mean(seconds),
         best_epoch=_mean(epochs),
@@ -43,9 +44,9 @@ def scores(block: Block, metric: str, configurations: Sequence[Configuration], r
     direction = block.direction(metric)
     models, costs = [], {}
     for group, row in zip(block.groups, configurations, strict=True):
-        values = group.values(f"test/{metric}")
+        values = group.repetitions(f"test/{metric}")
         if values:
-            models.append(_score(group.label, "model", values))
+            models.append(_score(group.label, "model", list(values.values()), list(values)))
             costs[group.label] = row.fit_seconds
     sign = -1 if direction == "min" else 1
     models.sort(key=lambda score: -sign * score.mean)
@@ -62,12 +63,13 @@ def scores(block: Block, metric: str, configurations: Sequence[Configuration], r
     )
 
 
-def _score(label: str, kind: str, values: Sequence[float]) -> Score:
+def _score(label: str, kind: str, values: Sequence[float], repetitions: Sequence[str] = ()) -> Score:
     array = np.array(values, dtype=np.float64)
-    score = Score(label, kind, [float(value) for value in values], float(array.mean()))
+    score = Score(label, kind, [float(value) for value in values], float(array.mean()), repetitions=list(repetitions))
     if kind == "model" and len(array) > 1:
         score.sd = float(array.std(ddof=1))
-        score.interval, score.interval_over = statistics.seed_interval(array), "seeds"
+        over = "draws" if repetitions[0].startswith("draw") else "seeds"
+        score.interval, score.interval_over = statistics.seed_interval(array), over
     return score
 
 
@@ -146,7 +148,8 @@ def compare_pairs(block: Block, results: list[MetricResult], units: Units) -> in
         score.interval, score.interval_over = tuple(interval), "units"
     if not shown:
         return 0
-    found = statistics.sign_flips(np.stack(columns, axis=1), np.array(family), statistics.FLIPS, generator)
+    flips = statistics.patterns_of(len(units.ids), len(family))
+    found = statistics.sign_flips(np.stack(columns, axis=1), np.array(family), flips, generator)
     tested = dict(zip(family, zip(*found, strict=True), strict=True))
     for (pair, entry), column, interval in zip(shown.items(), differences, intervals, strict=False):
         _fill(*entry, column, tuple(interval), *tested[min(pair), max(pair)])
@@ -161,15 +164,23 @@ def _fill(
 ) -> None:  # fmt: skip
     size = statistics.effect(column)
     better, worse = (size.below, size.above) if result.direction == "min" else (size.above, size.below)
-    seeds = {score.label: np.array(score.values) for score in result.models}
+    rival = next(entry for entry in result.models if entry.label == other)
     test = PairedTest(
         other, float(column.mean()), interval, float(p), float(corrected), bool(corrected < statistics.ALPHA),
-        size.standardised, better, worse, statistics.welch_p(seeds[score.label], seeds[other]),
+        size.standardised, better, worse, _p_of_repetitions(score, rival),
     )  # fmt: skip
     if other == result.best:
         score.against_best = test
     if other == result.reference:
         score.against_reference = test
+
+
+def _p_of_repetitions(score: Score, other: Score) -> float | None:
+    """t between two scores' repetitions: paired by draw, for a draw is as hard for both; seeds are not pairs."""
+    one, two = np.array(score.values), np.array(other.values)
+    if score.repetitions == other.repetitions and score.interval_over == "draws":
+        return statistics.paired_p(one - two)
+    return statistics.welch_p(one, two)
 
 
 def _complete(result: MetricResult) -> None:

@@ -6,9 +6,9 @@ SIGIR), and they test something else than the difference of the means that the t
 2007, "A Comparison of Statistical Significance Tests for Information Retrieval Evaluation", CIKM).
 
 All pairs share their resamples: a matrix product of the patterns and the columns gives the sums of every pair. All
-pairs of 20 configurations over 6,040 users take a fifth of a second, of 500 a quarter of a minute. SciPy's `bootstrap`
-and `permutation_test` resample one pair at a time and would not know how the pairs hang together; the tests compare
-with them.
+pairs of 20 configurations over 6,040 users take a fifth of a second, of 500 some 10 s. SciPy's `bootstrap` and
+`permutation_test` resample one pair at a time and would not know how the pairs hang together; the tests compare with
+them.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,9 @@ import numpy as np
 
 ALPHA = 0.05
 RESAMPLES = 2000  # of the bootstrap; the ends of a 95 % interval then vary by about a twentieth of its width
-FLIPS = 9999  # the smallest p is then 0.0001, also after the correction
+FLIPS = 9999  # at most, see `patterns_of`; the smallest p is then 0.0001, also after the correction
 EXACT = 13  # up to 2^13 sign patterns are counted out
+_PAIRS = 250_000_000  # tested in all patterns together: some 3 s
 _CELLS = 4_000_000  # of one chunk of resamples: 16 or 32 MB
 
 
@@ -47,6 +48,14 @@ def welch_p(one: np.ndarray, other: np.ndarray) -> float | None:
     t = abs(one.mean() - other.mean()) / np.sqrt(sum(shares))
     freedom = sum(shares) ** 2 / (shares[0] ** 2 / (len(one) - 1) + shares[1] ** 2 / (len(other) - 1))
     return float(2 * stdtr(freedom, -t))
+
+
+def paired_p(differences: np.ndarray) -> float | None:
+    """Two-sided p of Student's t test of >= 2 paired differences; None where they do not vary."""
+    from scipy.special import stdtr
+
+    n, spread = len(differences), differences.std(ddof=1)
+    return float(2 * stdtr(n - 1, -abs(differences.mean()) / spread * np.sqrt(n))) if spread > 0 else None
 
 
 def bootstrap_intervals(columns: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -118,9 +127,9 @@ def _sums(differences: np.ndarray) -> tuple[float, float, float]:
     return differences.sum(), np.abs(differences).sum(), differences @ differences
 
 
-def patterns_of(units: int) -> int:
-    """The number of sign patterns that so many units are tested with."""
-    return 2**units if units <= EXACT else FLIPS
+def patterns_of(units: int, pairs: int) -> int:
+    """The number of sign patterns that so many units are tested with: fewer than FLIPS from about 220 columns on."""
+    return 2**units if units <= EXACT else min(FLIPS, max(FLIPS // 10, _PAIRS // max(pairs, 1)))
 
 
 def _patterns(units: int, pairs: int, flips: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

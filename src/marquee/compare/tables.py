@@ -16,7 +16,8 @@ from marquee.runs.listing import Coloured, number
 
 LEGEND = (
     "* significantly better than every other row; = the best, or not told apart from it (corrected p >= 0.05). "
-    "n: seeds. u: one seed, so the interval is a bootstrap over {unit}, not over seeds. "
+    "n: seeds, or draws of the split where there are several. u: one of them, so the interval is a bootstrap over "
+    "{unit}. "
     "P: on the front of quality against training time. Baselines and oracle are not tested."
 )
 
@@ -68,7 +69,7 @@ def _block(block: BlockResult, wide: bool) -> Section:
         section.sheets.append(_quality(result, rows, wide))
         for other, tests in _tests(result):
             section.sheets.append(_differences(other, "the best" if other == result.best else "the reference", tests))
-        section.after += [verdict(result), *_doubtful(result)]
+        section.after += [verdict(result), *_doubtful(result, block.repetition)]
     tested = f"; {block.n_units:,} {block.unit}" if block.n_units else ""
     seeds = ", ".join(map(str, block.seeds))
     section.after.append(f"protocol: {block.protocol}{tested}; seed{'s' * (len(block.seeds) > 1)} {seeds}")
@@ -87,8 +88,9 @@ def tests_in_words(block: BlockResult) -> str:
     )  # fmt: skip
     return (
         f"test: paired sign-flip permutation of the differences of {block.unit} ({block.flips:,} flips), each first "
-        f"averaged over seeds, {family}. Interval of a difference: 95 %, paired bootstrap ({RESAMPLES:,}). Effect: "
-        f"mean difference / its standard deviation. win:loss: % of {block.unit} with a better and with a worse value."
+        f"averaged over the runs of a row, {family}. Interval of a difference: 95 %, paired bootstrap ({RESAMPLES:,}). "
+        "Effect: mean difference / its standard deviation. win:loss: % of "
+        f"{block.unit} with a better and with a worse value."
     )
 
 
@@ -110,8 +112,9 @@ def verdict(result: MetricResult) -> str:
     return f"{result.metric}: {result.best} has the best mean, {told}{doubt}."
 
 
-def _doubtful(result: MetricResult) -> list[str]:
-    """Differences between these trained models that may well turn with the next seed."""
+def _doubtful(result: MetricResult, repetition: str) -> list[str]:
+    """Differences between these trained models that may well turn with the next seed or draw of the split."""
+    test = "paired t test" if repetition == "draw" else "Welch's t test"
     pairs = {
         f"{score.label} and {test.against} (p {test.p_seeds:.2f})": None
         for score in result.models
@@ -122,8 +125,8 @@ def _doubtful(result: MetricResult) -> list[str]:
     if not pairs:
         return []
     return [
-        f"{result.metric}: significant between the trained models, but not beyond the spread of their seeds "
-        f"(Welch's t test): {_listed(list(pairs))}. More seeds would tell."
+        f"{result.metric}: significant between the trained models, but not beyond the spread of their {repetition}s "
+        f"({test}): {_listed(list(pairs))}. More {repetition}s would tell."
     ]
 
 

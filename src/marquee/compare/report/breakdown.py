@@ -24,7 +24,7 @@ MOST_CLASSES = 12
 
 @dataclass
 class Bar:
-    """The mean of one configuration over the units of one group, each averaged over seeds.
+    """The mean of one configuration over the units of one group, each averaged over runs.
 
     `low` and `high` are the 95 % interval by the normal distribution, `n` is the number of units.
     """
@@ -193,7 +193,7 @@ def group_figures(
             rows = [{**asdict(bar), **{key: rounded(getattr(bar, key)) for key in ("mean", "low", "high")}}
                     for bar in part.bars]  # fmt: skip
             caption = (
-                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over seeds; whiskers: "
+                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over runs; whiskers: "
                 "95 % interval (normal). Not corrected for the number of comparisons."
             )
             spec = grouped_bars(name, title, groups, order)
