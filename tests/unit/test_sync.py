@@ -185,3 +185,11 @@ def offline_recording(folder):
     run.finish()
     (file,) = (folder / "wandb").rglob("run-one.wandb")
     return file.read_bytes()
+
+
+def test_an_outputs_folder_that_is_typed_relative_is_found_by_wandb_too(output, wandb, monkeypatch):
+    """W&B's command works in a folder of its own, so it is given whole paths."""
+    tracked(output, "one", "20260101_000000")
+    monkeypatch.chdir(output.parent)
+    sync([], Path("outputs"), command=wandb.command)
+    assert all(part.is_absolute() for part in map(Path, wandb.log.read_text().split()[2:]))

@@ -27,6 +27,7 @@ from marquee.errors import ConfigError, JobError, MarqueeError
 from marquee.files import write_text
 from marquee.runs.listing import flat, number
 from marquee.runs.record import Run
+from marquee.runs.terminal import command, folded
 
 GROUPS = ("data", "split", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
 # What says where a run lies, who watches and which repetition it is, and not which experiment.
@@ -60,16 +61,19 @@ def print_best(paths: Sequence[Path], metric: str | None = None, save: str | Non
         )
     for block, group in chosen:
         if group is not None:
-            print(_comment(block, group, metric or block.monitor))
+            print(folded(_comment(block, group, metric or block.monitor), "#   "))
             words, remark = command_words(group.runs[0])
-            print(shlex.join(["marquee", "train", *several(group, words)]) + (f"\n# {remark}" if remark else ""))
+            print(command(["marquee", "train", *several(group, words)]))
+            if remark:
+                print(folded(f"# {remark}", "#   "))
             if save:
                 file = save_recipe(save, block, group, words, metric or block.monitor)
                 print(f"# saved as {file}\n{command_of(save, recipe_folder(), group)}")
     failed = [entry for entry in left_out if entry.status != "repeated"]
     if failed:
-        print(f"# not looked at: {', '.join(f'{entry.run} ({entry.status})' for entry in failed[:5])}"
-              + (f" and {len(failed) - 5} more" if len(failed) > 5 else ""))  # fmt: skip
+        listed = ", ".join(f"{entry.run} ({entry.status})" for entry in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        print(folded(f"# not looked at: {listed}{more}", "#   "))
 
 
 def _best(block: Block, metric: str) -> Group | None:

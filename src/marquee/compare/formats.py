@@ -3,36 +3,32 @@
 import csv
 import io
 import json
-import shutil
-import sys
-import textwrap
 from dataclasses import asdict
 from typing import Any
 
 from marquee.compare.results import MEASURED_COSTS, Comparison, PairedTest
 from marquee.compare.statistics import ALPHA, RESAMPLES
 from marquee.compare.tables import sections, tests_in_words
-from marquee.runs.listing import table
+from marquee.runs.terminal import folded, table
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html", ".htm": "html"}
 
 
 def show(comparison: Comparison) -> None:
     """Print tables: drawn at a terminal and wrapped to its width, plain elsewhere."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for number, section in enumerate(sections(comparison)):
-        print(("\n" if number else "") + section.title)
-        _print_lines(section.before, width)
+        print(("\n" if number else "") + folded(section.title))
+        _print_lines(section.before)
         for sheet in section.sheets:
-            print(f"\n{sheet.title}" if sheet.title else "")
+            print("\n" + folded(sheet.title) if sheet.title else "")
             table(sheet.columns, sheet.rows, numbers=not sheet.text)
         print()
-        _print_lines(section.after, width)
+        _print_lines(section.after)
 
 
-def _print_lines(lines: list[str], width: int | None) -> None:
+def _print_lines(lines: list[str]) -> None:
     for line in lines:
-        print(line if width is None else textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False))
+        print(folded(line))
 
 
 def written(comparison: Comparison, form: str) -> str:

@@ -12,7 +12,8 @@ from marquee.compare.results import (
     Score,
 )
 from marquee.compare.statistics import ALPHA, RESAMPLES
-from marquee.runs.listing import Coloured, number
+from marquee.runs.listing import number
+from marquee.runs.terminal import Coloured
 
 LEGEND = (
     "* significantly better than every other row; = the best, or not told apart from it (corrected p >= 0.05). "
