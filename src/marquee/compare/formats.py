@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from marquee.compare.escaping import in_csv, in_latex, in_markdown, latex_row, one_line
 from marquee.compare.results import MEASURED_COSTS, Comparison, PairedTest
 from marquee.compare.statistics import ALPHA, RESAMPLES
 from marquee.compare.tables import sections, tests_in_words
@@ -40,14 +41,14 @@ def markdown(comparison: Comparison) -> str:
     """Headings, tables with the winner in bold, and paragraphs."""
     parts = []
     for section in sections(comparison, wide=True):
-        parts += [f"### {section.title}", *section.before]
+        parts += [f"### {in_markdown(section.title)}", *map(in_markdown, section.before)]
         for sheet in section.sheets:
-            parts += [f"**{sheet.title}**"] if sheet.title else []
+            parts += [f"**{in_markdown(sheet.title)}**"] if sheet.title else []
             rule = ["---" if sheet.text or index == 0 else "---:" for index in range(len(sheet.columns))]
-            rows = [[_bold(cell, "**{}**", _in_markdown) for cell in row] for row in sheet.rows]
-            lines = [list(map(_in_markdown, sheet.columns)), rule, *rows]
+            rows = [[_bold(cell, "**{}**", in_markdown) for cell in row] for row in sheet.rows]
+            lines = [list(map(in_markdown, sheet.columns)), rule, *rows]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        parts += section.after
+        parts += map(in_markdown, section.after)
     return "\n\n".join(parts) + "\n"
 
 
@@ -55,34 +56,20 @@ def latex(comparison: Comparison) -> str:
     """One `table` for each table (\\usepackage{booktabs}), everything else as comments."""
     parts = []
     for section in sections(comparison, wide=True):
-        parts.append("\n".join(f"% {line}" for line in [section.title, *section.before, *section.after]))
+        parts.append("\n".join(f"% {one_line(line)}" for line in [section.title, *section.before, *section.after]))
         for sheet in section.sheets:
             if sheet.text:
-                parts.append("\n".join("% " + "  ".join(" ".join(row).split("\n")) for row in sheet.rows))
+                parts.append("\n".join("% " + one_line("  ".join(row)) for row in sheet.rows))
                 continue
-            head = " & ".join(map(_in_latex, sheet.columns))
-            rows = [" & ".join(_bold(cell, r"\textbf{{{}}}", _in_latex) for cell in row) for row in sheet.rows]
+            head = latex_row(list(map(in_latex, sheet.columns)))
+            rows = [latex_row([_bold(cell, r"\textbf{{{}}}", in_latex) for cell in row]) for row in sheet.rows]
             caption = ": ".join(filter(None, [section.title, sheet.title]))
             parts.append("\n".join([
-                r"\begin{table}", r"\centering", rf"\caption{{{_in_latex(caption)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}", r"\toprule", head + r" \\", r"\midrule",
-                *(row + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
+                r"\begin{table}", r"\centering", rf"\caption{{{in_latex(caption)}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}", r"\toprule", head, r"\midrule", *rows,
+                r"\bottomrule", r"\end{tabular}", r"\end{table}",
             ]))  # fmt: skip
     return "\n\n".join(parts) + "\n"
-
-
-_ESCAPED = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def _in_latex(text: str) -> str:
-    return "".join(_ESCAPED.get(letter, letter) for letter in text.strip())
-
-
-def _in_markdown(text: str) -> str:
-    return text.strip().replace("|", r"\|").replace("*", r"\*").replace("\n", " ")
 
 
 def _bold(cell: str, form: str, escape: Any) -> str:
@@ -117,7 +104,7 @@ def comma_separated(comparison: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]) if rows else ["block"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: in_csv(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
 
 
