@@ -11,9 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from marquee.compare.analysis import compare
+from marquee.compare.analysis import compare, plural
 from marquee.compare.formats import show, written
 from marquee.errors import ConfigError
+from marquee.metrics.direction import direction, neither
 
 from ..finished_runs import write_run
 
@@ -218,6 +219,38 @@ def test_other_code_machines_and_baselines_are_said(tmp_path, values):
     assert "baseline/popular is not the same in all runs: ndcg@10 0.0500 to 0.0700" in notes
     assert scores(result)["baseline/popular"].mean == pytest.approx(0.06)
     assert len(result.blocks) == 1
+
+
+def test_other_versions_of_what_computes_are_one_line_that_names_the_rows(tmp_path, values):
+    for model, torch in (("mf/bpr", {"torch": "2.3.0"}), ("linear/ease", {"torch": "2.4.0"}), ("rnn/gru4rec", {})):
+        packages = {"numpy": "2.0", **torch}
+        write_run(tmp_path, model, 1, values["good"], environment={"cpu": "one", "packages": packages})
+    (note,) = [note for note in compare([tmp_path]).blocks[0].notes if note.startswith("Versions")]
+    assert note == "Versions differ between these runs: torch 2.3.0 (mf/bpr), 2.4.0 (linear/ease)."
+
+
+def test_a_metric_that_nobody_gives_a_direction_has_no_best_and_one_that_its_task_gives_has(tmp_path, values):
+    for model in ("mf/bpr", "linear/ease"):
+        run = write_run(tmp_path, model, 1, values["good"], metrics={"test/nats": 1.0 + (model == "mf/bpr")})
+    block = compare([tmp_path], ["nats"]).blocks[0]
+    assert block.metrics[0].best is None
+    assert any("its task does not say whether more or less of it is better" in note for note in block.notes)
+    run.update(task={**run.manifest["task"], "directions": {"nats": "min"}})
+    assert compare([tmp_path], ["nats"]).blocks[0].metrics[0].best == "linear/ease"
+
+
+def test_the_directions_of_known_metrics():
+    known = {"ndcg@10": "max", "f1_macro": "max", "coverage@5": "max", "log_loss": "min", "perplexity": "min"}
+    assert {name: direction(name) for name in known} == known
+    assert direction("mean_popularity@10") is None and neither("mean_popularity@10")
+    assert direction("bpc") is None and not neither("bpc")
+    assert direction("bpc@2", {"bpc": "min"}) == "min"
+
+
+def test_units_have_english_plurals():
+    assert [plural(word) for word in ("user", "query", "essay", "class", "box", "match")] == [
+        "users", "queries", "essays", "classes", "boxes", "matches",
+    ]  # fmt: skip
 
 
 def test_by_model_chooses_on_validation_even_where_test_disagrees(tmp_path, values):

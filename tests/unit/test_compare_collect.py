@@ -85,6 +85,16 @@ def test_the_order_of_cutoffs_and_the_monitored_metric_are_no_protocol(tmp_path)
     assert len(blocks) == 1
 
 
+def test_a_schedule_by_the_epoch_is_what_it_was_before_it_could_be_said_and_one_by_the_step_is_another(tmp_path):
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 10}
+    for seed, interval in ((1, None), (2, "epoch"), (1, "step")):
+        run = write_run(tmp_path, "mf/bpr", seed, VALUES)
+        scheduler = cosine if interval is None else {**cosine, "interval": interval}
+        run.update(config={**run.manifest["config"], "scheduler": scheduler})
+    (block,), _ = collect([tmp_path])
+    assert names(block) == {"mf/bpr interval=none": [1, 2], "mf/bpr interval=step": [1]}
+
+
 def test_failed_interrupted_and_unreadable_runs_are_named_with_their_messages(tmp_path):
     write_run(tmp_path, "mf/bpr", 1, VALUES)
     write_run(tmp_path, "mf/bpr", 2, VALUES, status="failed", error="The loss became NaN.\nand more")

@@ -9,6 +9,7 @@ from scipy import stats
 
 from marquee.compare.analysis import compare
 from marquee.compare.best import print_best
+from marquee.compare.report.breakdown import breakdowns
 from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.rows import run_lines, table
@@ -134,6 +135,30 @@ def test_figures_and_tables_call_draws_draws(tmp_path):
     assert "Bar: mean over draws; dot: one draw." in found.caption
     assert [dot["of"] for dot in found.rows["scores-ndcg-10-dots"]] == ["draw 0", "draw 1"]
     assert "Draws" in table(result.blocks[0], result.blocks[0].metrics[0]).columns
+
+
+def test_the_breakdown_by_class_knows_the_examples_of_every_fold(tmp_path):
+    """By hand: the examples 0 and 1 are cats, 2 and 3 dogs, 4 and 5 cats; a fold tests two of them."""
+    for fold, target in enumerate(("cat", "dog", "cat")):
+        run = fold_of(tmp_path, "mf/bpr", 1, fold, [0.1 * fold, 0.2])
+        own = {"example": [2 * fold, 2 * fold + 1], "ndcg@10": [0.1 * fold, 0.2], "target": [target] * 2}
+        pd.DataFrame(own).to_parquet(run.folder / "per_unit.parquet")
+        run.update(task={"unit": "example", "measured": [], "protocol": ""})
+    (block,) = compare([tmp_path]).blocks
+    (found,) = breakdowns(block, gather([tmp_path]), block.configurations, "ndcg@10")
+    assert [(bar.group, bar.n) for bar in found.bars] == [("cat (n=4)", 4), ("dog (n=2)", 2)]
+    assert found.bars[0].mean == pytest.approx((0 + 0.2 + 0.2 + 0.2) / 4)
+
+
+def test_baselines_of_other_folds_are_no_alarm_and_of_the_same_fold_are_one(tmp_path):
+    for model in ("mf/bpr", "linear/ease"):
+        for fold in (0, 1, 2):
+            fold_of(tmp_path, model, 1, fold, [0.1, 0.2], baselines={"baseline/popular": {"ndcg@10": 0.05 + fold}})
+    (block,) = compare([tmp_path]).blocks
+    assert not any("not the same in all runs" in note for note in block.notes)
+    fold_of(tmp_path, "rnn/gru4rec", 1, 1, [0.1, 0.2], baselines={"baseline/popular": {"ndcg@10": 0.5}})
+    (block,) = compare([tmp_path]).blocks
+    assert sum("not the same in all runs" in note for note in block.notes) == 1
 
 
 class NoLink:

@@ -101,11 +101,12 @@ class Block:
         return [name.removeprefix("test/") for name in names if name.startswith("test/")]
 
     def direction(self, metric: str) -> str | None:
-        """`max`, `min`, or None for a metric of which neither more nor less is better."""
+        """`max`, `min`, or None for a metric of which neither is better, or of which no run says what is."""
         for run in self.runs:
             if run.manifest["monitor"] == metric and run.manifest.get("mode"):
                 return run.manifest["mode"]
-        return direction(metric)
+        own = ((run.manifest.get("task") or {}).get("directions") or {} for run in self.runs)
+        return direction(metric, next((said for said in own if said), None))
 
 
 # Chosen on validation -------------------------------------------------------------------------------------------------
