@@ -16,6 +16,7 @@ from marquee.tracking.tracker import TrackedRun, Tracker
 log = logging.getLogger("marquee")
 
 INIT_SECONDS = 30  # to reach the server before a run is tracked offline instead
+OFFLINE_SECONDS = 600  # for W&B's own service to begin on this machine, which may be busy
 FINISH_SECONDS = 120  # to send what is left at the end
 
 
@@ -81,6 +82,7 @@ class WandbTracker(Tracker):
                 _warn(f"W&B: {reason}. The run is tracked offline; later: marquee sync {run.folder}")
                 wandb.teardown()  # frees the id, which the attempt still holds
                 arguments["settings"].finish_timeout = 0
+        arguments["settings"].init_timeout = OFFLINE_SECONDS
         self._run = wandb.init(**arguments, mode="disabled" if self.mode == "disabled" else "offline")
         return WandbLogger(experiment=self._run)
 
