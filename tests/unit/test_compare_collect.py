@@ -8,6 +8,7 @@ import pytest
 from marquee.compare.collect import collect, find_folders
 from marquee.compare.groups import labels
 from marquee.errors import ConfigError
+from marquee.runs.lock import release
 from marquee.runs.record import Run
 
 from ..finished_runs import write_run
@@ -114,9 +115,9 @@ def test_failed_interrupted_and_unreadable_runs_are_named_with_their_messages(tm
 
 def test_a_run_whose_process_is_gone_was_interrupted(tmp_path):
     write_run(tmp_path, "mf/bpr", 1, VALUES)
-    Run.create(tmp_path, "9" * 64, "dead", {"config": {"seed": 9}, "seed": 9}).update(
-        process={"host": socket.gethostname(), "pid": 2**22 + 1, "started": "boot/1"}
-    )
+    run = Run.create(tmp_path, "9" * 64, "dead", {"config": {"seed": 9}, "seed": 9})
+    run.update(process={"host": socket.gethostname(), "pid": 2**22 + 1, "started": "boot/1"})
+    release(run.folder)  # as the end of its process lets go of it
     _, (entry,) = collect([tmp_path])
     assert entry.status == "interrupted"
 
