@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from marquee.compare.analysis import compare
+from marquee.compare.analysis import compare, plural
 from marquee.compare.formats import show, written
-from marquee.compare.statistics import holm
 from marquee.errors import ConfigError
+from marquee.metrics.direction import direction, neither
 
 from ..finished_runs import write_run
 
@@ -75,7 +75,10 @@ def test_only_real_differences_are_called_significant(output, values):
     assert stats.wilcoxon(values["worse"] - values["good"]).pvalue < 0.001
     theirs = stats.ttest_rel(values["same"], values["good"]).pvalue
     assert same.p == pytest.approx(theirs, abs=0.03)
-    assert [worse.p_holm, same.p_holm] == pytest.approx(holm(np.array([worse.p, same.p])))
+    assert worse.p_corrected == pytest.approx(1 / 10_000), "the smallest that 9,999 flips give"
+    assert same.p_corrected == pytest.approx(same.p), (
+        "the least significant of all pairs has nothing to be held against"
+    )
     assert (worse.better, worse.worse) == (0.0, 1.0)
     low, high = worse.interval
     assert low < worse.difference < high < 0
@@ -104,7 +107,7 @@ def test_a_difference_that_the_seeds_do_not_bear_out_is_called_doubtful(tmp_path
 def test_tests_against_a_reference_count_in_the_same_family(output):
     result = compare([output], reference="linear/ease")
     found = scores(result)
-    assert result.blocks[0].tests == 3, "two against the best, and one more pair with the reference"
+    assert result.blocks[0].tests == compare([output]).blocks[0].tests == 3, "all pairs of three, whoever is named"
     assert found["mf/bpr"].against_reference.difference == -found["linear/ease"].against_best.difference
     assert found["mf/bpr"].against_reference.better == found["linear/ease"].against_best.worse
     assert found["rnn/gru4rec"].against_reference.significant
@@ -157,7 +160,7 @@ def test_a_metric_without_units_gets_no_test_and_says_so(output):
     assert [metric.metric for metric in block.metrics] == ["coverage@10", "ndcg@10"]
     assert all(score.against_best is None for score in block.metrics[0].scores)
     assert any("coverage@10 is not known for single users" in note for note in block.notes)
-    assert block.tests == 2
+    assert block.tests == 3
 
 
 def test_less_is_better_for_a_loss_and_its_units_are_in_another_column(tmp_path):
@@ -216,6 +219,38 @@ def test_other_code_machines_and_baselines_are_said(tmp_path, values):
     assert "baseline/popular is not the same in all runs: ndcg@10 0.0500 to 0.0700" in notes
     assert scores(result)["baseline/popular"].mean == pytest.approx(0.06)
     assert len(result.blocks) == 1
+
+
+def test_other_versions_of_what_computes_are_one_line_that_names_the_rows(tmp_path, values):
+    for model, torch in (("mf/bpr", {"torch": "2.3.0"}), ("linear/ease", {"torch": "2.4.0"}), ("rnn/gru4rec", {})):
+        packages = {"numpy": "2.0", **torch}
+        write_run(tmp_path, model, 1, values["good"], environment={"cpu": "one", "packages": packages})
+    (note,) = [note for note in compare([tmp_path]).blocks[0].notes if note.startswith("Versions")]
+    assert note == "Versions differ between these runs: torch 2.3.0 (mf/bpr), 2.4.0 (linear/ease)."
+
+
+def test_a_metric_that_nobody_gives_a_direction_has_no_best_and_one_that_its_task_gives_has(tmp_path, values):
+    for model in ("mf/bpr", "linear/ease"):
+        run = write_run(tmp_path, model, 1, values["good"], metrics={"test/nats": 1.0 + (model == "mf/bpr")})
+    block = compare([tmp_path], ["nats"]).blocks[0]
+    assert block.metrics[0].best is None
+    assert any("its task does not say whether more or less of it is better" in note for note in block.notes)
+    run.update(task={**run.manifest["task"], "directions": {"nats": "min"}})
+    assert compare([tmp_path], ["nats"]).blocks[0].metrics[0].best == "linear/ease"
+
+
+def test_the_directions_of_known_metrics():
+    known = {"ndcg@10": "max", "f1_macro": "max", "coverage@5": "max", "log_loss": "min", "perplexity": "min"}
+    assert {name: direction(name) for name in known} == known
+    assert direction("mean_popularity@10") is None and neither("mean_popularity@10")
+    assert direction("bpc") is None and not neither("bpc")
+    assert direction("bpc@2", {"bpc": "min"}) == "min"
+
+
+def test_units_have_english_plurals():
+    assert [plural(word) for word in ("user", "query", "essay", "class", "box", "match")] == [
+        "users", "queries", "essays", "classes", "boxes", "matches",
+    ]  # fmt: skip
 
 
 def test_by_model_chooses_on_validation_even_where_test_disagrees(tmp_path, values):
@@ -287,7 +322,7 @@ def test_plain_tables_say_protocol_seeds_tests_and_verdict(output, capsys):
     assert "mf/bpr has the best mean, significantly better than 1 of 2; not told apart from rnn/gru4rec." in text
     assert "full ranking of 400 items, seen items masked; 400 users; seeds 1, 2, 3" in text
     assert "paired sign-flip permutation" in text
-    assert "Holm-corrected over 2 tests" in text
+    assert "p corrected for all 3 pairs of rows" in text
     assert re.search(r"linear-ease-s7 +failed +The loss became NaN\.", text)
 
 

@@ -8,6 +8,7 @@ import pytest
 from marquee.compare.collect import collect, find_folders
 from marquee.compare.groups import labels
 from marquee.errors import ConfigError
+from marquee.runs.lock import release
 from marquee.runs.record import Run
 
 from ..finished_runs import write_run
@@ -85,6 +86,16 @@ def test_the_order_of_cutoffs_and_the_monitored_metric_are_no_protocol(tmp_path)
     assert len(blocks) == 1
 
 
+def test_a_schedule_by_the_epoch_is_what_it_was_before_it_could_be_said_and_one_by_the_step_is_another(tmp_path):
+    cosine = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", "T_max": 10}
+    for seed, interval in ((1, None), (2, "epoch"), (1, "step")):
+        run = write_run(tmp_path, "mf/bpr", seed, VALUES)
+        scheduler = cosine if interval is None else {**cosine, "interval": interval}
+        run.update(config={**run.manifest["config"], "scheduler": scheduler})
+    (block,), _ = collect([tmp_path])
+    assert names(block) == {"mf/bpr interval=none": [1, 2], "mf/bpr interval=step": [1]}
+
+
 def test_failed_interrupted_and_unreadable_runs_are_named_with_their_messages(tmp_path):
     write_run(tmp_path, "mf/bpr", 1, VALUES)
     write_run(tmp_path, "mf/bpr", 2, VALUES, status="failed", error="The loss became NaN.\nand more")
@@ -104,9 +115,9 @@ def test_failed_interrupted_and_unreadable_runs_are_named_with_their_messages(tm
 
 def test_a_run_whose_process_is_gone_was_interrupted(tmp_path):
     write_run(tmp_path, "mf/bpr", 1, VALUES)
-    Run.create(tmp_path, "9" * 64, "dead", {"config": {"seed": 9}, "seed": 9}).update(
-        process={"host": socket.gethostname(), "pid": 2**22 + 1, "started": "boot/1"}
-    )
+    run = Run.create(tmp_path, "9" * 64, "dead", {"config": {"seed": 9}, "seed": 9})
+    run.update(process={"host": socket.gethostname(), "pid": 2**22 + 1, "started": "boot/1"})
+    release(run.folder)  # as the end of its process lets go of it
     _, (entry,) = collect([tmp_path])
     assert entry.status == "interrupted"
 

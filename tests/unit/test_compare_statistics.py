@@ -1,24 +1,33 @@
 """Intervals, tests and corrections against SciPy, against published tables, and by hand."""
 
+import itertools
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from marquee.compare import statistics
 from marquee.compare.ranks import critical_difference, rank_models
-from marquee.compare.statistics import (
-    FLIPS,
-    bootstrap_intervals,
-    effect,
-    flips_for,
-    holm,
-    seed_interval,
-    sign_flip_p,
-    welch_p,
-)
+from marquee.compare.results import MetricResult, Score
+from marquee.compare.scores import compare_pairs
+from marquee.compare.statistics import FLIPS, bootstrap_intervals, effect, seed_interval, sign_flips, welch_p
+from marquee.compare.units import Units
 
 
 def generator():
     return np.random.default_rng(1)
+
+
+def sign_flip_p(differences, flips, generator):
+    """Uncorrected p of each column of differences: its pair with a column of zeros."""
+    n, count = differences.shape
+    pairs = np.array([(index, count) for index in range(count)])
+    return sign_flips(np.c_[differences, np.zeros(n)], pairs, flips, generator)[0]
+
+
+def all_pairs(count):
+    return np.array(list(itertools.combinations(range(count), 2)))
 
 
 def test_the_interval_over_seeds_is_students():
@@ -73,11 +82,72 @@ def test_sign_flips_agree_with_scipys_permutation_test():
         assert p == pytest.approx(stats.ttest_1samp(column, 0).pvalue, abs=0.03)
 
 
-def test_p_is_never_zero_and_survives_holm_whatever_the_number_of_tests():
-    certain = np.ones((100, 1))
-    assert sign_flip_p(certain, FLIPS, generator()) == pytest.approx([1 / 10_000])
-    for tests in (1, 100, 499):
-        assert tests / (flips_for(tests) + 1) < 0.05
+def test_p_is_never_zero_however_many_pairs_it_is_corrected_for():
+    # All units agree, so no random pattern is as extreme as what was seen, which counts itself.
+    certain = np.ones((100, 1)) * np.arange(40)
+    p, corrected = sign_flips(certain, all_pairs(40), FLIPS, generator())
+    assert p == pytest.approx(np.full(780, 1 / 10_000))
+    assert corrected == pytest.approx(np.full(780, 1 / 10_000))
+
+
+def test_the_correction_counts_patterns_whose_largest_difference_is_as_large_by_a_second_implementation():
+    """Westfall & Young's step-down maxT, written out: every pattern, every pair, t of the flipped differences."""
+    values = generator().normal(size=(9, 4)) + [0.0, 0.1, 0.6, 1.5]
+    pairs = all_pairs(4)
+    differences = [values[:, i] - values[:, j] for i, j in pairs]
+
+    def t(signs):
+        flipped = [signs * difference for difference in differences]
+        return [abs(each.mean()) / (each.std(ddof=1) / 9**0.5) for each in flipped]
+
+    seen = t(np.ones(9))
+    order = sorted(range(len(pairs)), key=lambda pair: -seen[pair])
+    flipped = [t(np.array(signs)) for signs in itertools.product((1, -1), repeat=9)]
+    expected, before = [0.0] * len(pairs), 0.0
+    for place, pair in enumerate(order):
+        largest = [max(pattern[other] for other in order[place:]) for pattern in flipped]
+        before = max(before, float(np.mean([value >= seen[pair] - 1e-9 for value in largest])))
+        expected[pair] = before
+    assert sign_flips(values, pairs, FLIPS, generator())[1] == pytest.approx(expected)
+
+
+def test_a_single_pair_needs_no_correction_and_equal_columns_are_never_told_apart():
+    values = generator().normal(size=(50, 1)) + np.array([0.0, 0.0])
+    values[:, 1] += generator().normal(0.1, 1, 50)
+    p, corrected = sign_flips(values, all_pairs(2), FLIPS, generator())
+    assert p == pytest.approx(corrected)
+    p, corrected = sign_flips(values[:, [0, 0]], all_pairs(2), FLIPS, generator())
+    assert (p[0], corrected[0]) == (1.0, 1.0)
+
+
+def test_the_correction_does_not_depend_on_how_patterns_are_chunked(monkeypatch):
+    values = generator().normal(size=(40, 5))
+    whole = sign_flips(values, all_pairs(5), 960, generator())
+    monkeypatch.setattr("marquee.compare.statistics._CELLS", 40 * 64)
+    assert np.array(sign_flips(values, all_pairs(5), 960, generator())) == pytest.approx(np.array(whole))
+
+
+def claims(values):
+    """Whether a table of these models [units, models] says of any that it is significantly worse than the best."""
+    names = [str(index) for index in range(values.shape[1])]
+    rows = [
+        Score(name, "model", [float(mean)], float(mean)) for name, mean in zip(names, values.mean(axis=0), strict=True)
+    ]
+    best = max(rows, key=lambda score: score.mean).label
+    block = SimpleNamespace(groups=[SimpleNamespace(label=name) for name in names])
+    units = Units(np.arange(len(values)), {"ndcg@10": dict(enumerate(values.T))})
+    compare_pairs(block, [MetricResult("ndcg@10", "max", rows, best, None, None)], units)
+    return any(row.against_best is not None and row.against_best.significant for row in rows)
+
+
+def test_of_ten_equal_models_the_best_looking_is_called_better_in_one_table_of_twenty(monkeypatch):
+    """Holm over the nine pairs with the best, which was picked on the same users, says so in one table of seven."""
+    monkeypatch.setattr(statistics, "FLIPS", 999)
+    monkeypatch.setattr(statistics, "RESAMPLES", 2)
+    draw = generator()
+    said = [claims(draw.random((60, 1)) + draw.normal(0, 0.2, (60, 10))) for _ in range(400)]
+    # Expected 20; four standard deviations of the binomial (4.4) more are 37, and Holm's would be 60.
+    assert 4 <= sum(said) <= 37
 
 
 def test_equal_sums_count_as_extreme_though_they_round_differently():
@@ -91,13 +161,6 @@ def test_equal_sums_count_as_extreme_though_they_round_differently():
 def test_where_nothing_differs_one_in_twenty_is_called_significant():
     p = sign_flip_p(generator().normal(size=(60, 400)), 999, generator())
     assert 0.02 < (p < 0.05).mean() < 0.09
-
-
-def test_holm_by_hand():
-    # Sorted .01 .02 .03 .04: times 4, 3, 2, 1 = .04 .06 .06 .04, and never below the one before.
-    assert holm(np.array([0.03, 0.01, 0.04, 0.02])) == pytest.approx([0.06, 0.04, 0.06, 0.06])
-    assert holm(np.array([0.5, 0.9])) == pytest.approx([1.0, 1.0])
-    assert holm(np.array([0.01])) == pytest.approx([0.01])
 
 
 def test_effect_by_hand():

@@ -11,7 +11,7 @@ from marquee.metrics.direction import direction
 @pytest.mark.parametrize(
     ("metric", "better"),
     [
-        ("ndcg@10", "max"), ("accuracy", "max"), ("a_metric_of_a_plugin", "max"), ("log_loss", "min"),
+        ("ndcg@10", "max"), ("accuracy", "max"), ("a_metric_of_a_plugin", None), ("log_loss", "min"),
         ("rmse", "min"), ("loss", "min"), ("mean_popularity@20", None),
     ],
 )  # fmt: skip

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from marquee.runs.listing import compare, diff_runs, flat, list_runs, show_run, table
+from marquee.runs.listing import compare, diff_runs, flat, list_runs, show_run
 from marquee.runs.record import Run
+from marquee.runs.terminal import table
 
 
 @pytest.fixture

@@ -114,8 +114,8 @@ def test_scores_stand_beside_baselines_and_the_best_possible_score(tmp_path):
         ("best possible", "oracle", 0.9, 1), ("mf/bpr", "model", 0.3, 2), ("linear/ease", "model", 0.1, 1),
         ("baseline/popular", "baseline", 0.05, 1), ("baseline/random", "baseline", 0.01, 1),
     ]  # fmt: skip
-    assert ndcg.rows["scores-ndcg-10-seeds"] == [
-        {"label": "mf/bpr", "seed": 1, "value": 0.2}, {"label": "mf/bpr", "seed": 2, "value": 0.4}
+    assert ndcg.rows["scores-ndcg-10-dots"] == [
+        {"label": "mf/bpr", "of": "seed 1", "value": 0.2}, {"label": "mf/bpr", "of": "seed 2", "value": 0.4}
     ]  # fmt: skip
     # One seed has no spread: its line is the bootstrap interval over its two users, whose means are 0, 0.1 or 0.2.
     assert [(row["low"], row["high"], row["end"]) for row in rows[1:3]] == [(None, None, 0.4), (0, 0.2, 0.2)]

@@ -138,13 +138,18 @@ def test_data_stand_once_and_read_back(output):
     curves = content["data"]["block1-validation-curves"]
     first = next(row for row in curves if row["label"] == "mf/bpr dim=8" and row["epoch"] == 1)
     # Seeds 1 and 2 begin at 0.1 and 0.2.
-    assert (first["mean"], first["low"], first["high"], first["seeds"]) == pytest.approx((0.15, 0.1, 0.2, 2))
+    assert (first["mean"], first["low"], first["high"], first["n"]) == pytest.approx((0.15, 0.1, 0.2, 2))
 
 
 def test_tables_mark_what_is_significant_and_keep_numbers_to_sort_by(output):
     block = compare([output], reference="linear/ease").blocks[0]
     found = table(block, block.metrics[0])
-    assert found.columns[3:7] == ["Difference from the best", "p (Holm)", "Difference from linear/ease", "p (Holm)"]
+    assert found.columns[3:7] == [
+        "Difference from the best",
+        "p (corrected)",
+        "Difference from linear/ease",
+        "p (corrected)",
+    ]
     assert [row.kind for row in found.rows] == ["model"] * 3 + ["baseline"] * 2 + ["oracle"]
     assert [row.winner for row in found.rows] == [True] + [False] * 5
     latency = [row.cells[found.columns.index("Inference latency (ms)")].key for row in found.rows]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,6 +14,8 @@ from marquee.cli.use import sync
 from marquee.errors import ConfigError, JobError
 from marquee.runs.record import Run
 from marquee.tracking import sync as syncing
+
+from ..wandb_files import whole
 
 # Stands in for `wandb`: notes its words; marks what it is given, but for folders with `refuse` in their name.
 WANDB = """
@@ -148,23 +151,45 @@ def test_without_a_login_the_answer_is_what_to_type(output, wandb):
     assert len(wandb.calls) == 1
 
 
-def test_a_server_that_does_not_answer_ends_the_command_and_leaves_no_process(output, wandb):
+class Patient(subprocess.Popen):
+    """A command whose time is over as soon as it has begun, however slow the machine is."""
+
+    @classmethod
+    def of(cls, fake):
+        return type("Patient", (cls,), {"fake": fake})
+
+    def communicate(self, timeout=None):
+        while not (self.fake.log.exists() and self.fake.log.read_text().endswith("\n")):
+            assert self.poll() is None, "it has ended without a word"
+            time.sleep(0.01)
+        raise subprocess.TimeoutExpired(self.args, timeout)
+
+
+def test_a_server_that_does_not_answer_ends_the_command_and_leaves_no_process(output, wandb, monkeypatch):
     tracked(output, "one", "20260101_000000")
     tracked(output, "two", "20260101_000000")
     wandb.write(sleep=600)
+    monkeypatch.setattr(syncing.subprocess, "Popen", Patient.of(wandb))
     with pytest.raises(
         JobError, match="did not take ffffffff-one within 1 s; 0 of 2 runs are uploaded. Is there a net"
     ):
         sync([], output, timeout=1, command=wandb.command)
     (line,) = wandb.log.read_text().splitlines()
-    with pytest.raises(ProcessLookupError):
-        for _ in range(100):  # until init has taken notice
-            os.kill(int(line.split()[0]), 0)
-            time.sleep(0.05)
+    with pytest.raises(ProcessLookupError):  # it was waited for, so its number is free
+        os.kill(int(line.split()[0]), 0)
+
+
+def test_what_takes_too_long_is_given_up(output, wandb):
+    """In real time: half a second is over before ten minutes are, on any machine."""
+    tracked(output, "one", "20260101_000000")
+    wandb.write(sleep=600)
+    (part,) = syncing.parts(next((output / "runs").iterdir()))
+    with pytest.raises(syncing.NoAnswer):
+        syncing.upload([part], 0.5, wandb.command)
 
 
 def test_the_verb_exits_with_4_where_the_server_is_not_there(output, monkeypatch, capsys):
-    """W&B's own command against a closed port."""
+    """W&B's own command against a closed port. It gives up by itself or is given up: either way nothing is uploaded."""
     folder = tracked(output, "one", "20260101_000000")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
@@ -172,7 +197,7 @@ def test_the_verb_exits_with_4_where_the_server_is_not_there(output, monkeypatch
     (recording,) = folder.rglob("*.wandb")
     recording.write_bytes(offline_recording(output))
     assert main(["sync", "--runs", str(output), "--timeout", "5"]) == 4
-    told = capsys.readouterr().err  # W&B gives up by itself, or is given up: which of the two is a matter of speed
+    told = capsys.readouterr().err
     assert "W&B did not take" in told and "ffffffff-one" in told
     assert not syncing.is_synced(recording.parent)
 
@@ -183,5 +208,15 @@ def offline_recording(folder):
     settings = wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True)
     run = wandb.init(mode="offline", project="marquee", id="one", dir=str(folder), settings=settings)
     run.finish()
+    wandb.teardown()  # ends W&B's service, which has this test's environment and no other test should meet
     (file,) = (folder / "wandb").rglob("run-one.wandb")
+    assert whole(file)[-1].HasField("exit")  # W&B's service may write it late
     return file.read_bytes()
+
+
+def test_an_outputs_folder_that_is_typed_relative_is_found_by_wandb_too(output, wandb, monkeypatch):
+    """W&B's command works in a folder of its own, so it is given whole paths."""
+    tracked(output, "one", "20260101_000000")
+    monkeypatch.chdir(output.parent)
+    sync([], Path("outputs"), command=wandb.command)
+    assert all(part.is_absolute() for part in map(Path, wandb.log.read_text().split()[2:]))

@@ -187,7 +187,7 @@ def _give(table: "pd.DataFrame", output: Path | None) -> None:
     from marquee.files import replacing
 
     if output is None:
-        print(_printed(table))
+        _print(table)
         return
     try:
         with replacing(output) as temporary:
@@ -197,9 +197,15 @@ def _give(table: "pd.DataFrame", output: Path | None) -> None:
     print(f"{len(table):,} rows written to {output}")
 
 
-def _printed(table: "pd.DataFrame") -> str:
-    formats: dict[str, Any] = {name: "{:.4f}".format for name in table if table[name].dtype.kind == "f"}
-    return table.to_string(index=False, formatters=formats, max_colwidth=60)
+def _print(frame: "pd.DataFrame") -> None:
+    from marquee.runs import terminal
+
+    formats: dict[str, Any] = {name: "{:.4f}".format for name in frame if frame[name].dtype.kind == "f"}
+    if terminal.terminal_width() is None:
+        print(terminal.printable(frame.to_string(index=False, formatters=formats, max_colwidth=60)))
+        return
+    columns = [[formats.get(name, str)(value) for value in frame[name]] for name in frame]
+    terminal.table([str(name) for name in frame], list(zip(*columns, strict=True)))
 
 
 # sync: names in, the folders of their runs to W&B -------------------------------------------------------------------

@@ -1,19 +1,20 @@
 """The comparison itself: folders in, records out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from marquee.compare.collect import collect
 from marquee.compare.groups import Block, Group, one_for_each_model
 from marquee.compare.protocol import describe
 from marquee.compare.ranks import rank_over_data
+from marquee.compare.remarks import remarks
 from marquee.compare.results import BlockResult, Comparison
 from marquee.compare.scores import compare_pairs, configuration, scores
-from marquee.compare.statistics import flips_for
+from marquee.compare.statistics import patterns_of
 from marquee.compare.units import read_units
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
+from marquee.metrics.direction import neither
 
 
 def compare(
@@ -50,14 +51,17 @@ def compare(
 
 def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockResult:
     units = read_units(block.groups, metrics)
-    kind = f"{(block.manifest.get('task') or {}).get('unit') or 'unit'}s"
+    kind = plural((block.manifest.get("task") or {}).get("unit") or "unit")
     configurations = [configuration(group) for group in block.groups]
     results = [scores(block, metric, configurations, reference) for metric in metrics]
     tests = compare_pairs(block, results, units)
     notes = [*remarks(block, metrics, kind), *units.notes]
     for result in results:
         if result.direction is None:
-            notes.append(f"{result.metric}: neither more nor less of it is better, so there is no best.")
+            why = "neither more nor less of it is better" if neither(result.metric) else (
+                "its task does not say whether more or less of it is better (Task.directions)"
+            )  # fmt: skip
+            notes.append(f"{result.metric}: {why}, so there is no best.")
         measured = {block.groups[index].label for index in units.values.get(result.metric, ())}
         missing = [score.label for score in result.models if score.label not in measured]
         if not measured:
@@ -69,18 +73,27 @@ def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockRe
         title=f"{data}, {split}",
         data=data,
         split=split,
-        protocol=describe(block.manifest),
+        protocol=describe(block.manifest, block.draws),
         like=block.like,
         differs=block.differs,
         unit=kind,
         n_units=len(units.ids),
         seeds=sorted({seed for row in configurations for seed in row.seeds}),
+        draws=block.draws,
+        folds=block.manifest["split"].get("folds"),
         configurations=configurations,
         metrics=results,
         tests=tests,
-        flips=flips_for(tests),
+        flips=patterns_of(len(units.ids), tests),
         notes=notes,
     )
+
+
+def plural(word: str) -> str:
+    """The plural of a unit as English makes it: user, users; query, queries; box, boxes."""
+    if word.endswith("y") and not word.endswith(("ay", "ey", "oy", "uy")):
+        return f"{word[:-1]}ies"
+    return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
 # Names that were typed ------------------------------------------------------------------------------------------------
@@ -115,103 +128,3 @@ def _no_reference(name: str, blocks: Sequence[Block]) -> str:
     if name.startswith("baseline/") or name in ("majority", "oracle"):
         hint = " Baselines are recorded without per-unit results; train one as a model to test against it: model=NAME"
     return f"--reference {name} is none of the compared configurations.{hint}\n{listed}"
-
-
-# Remarks --------------------------------------------------------------------------------------------------------------
-
-
-def remarks(block: Block, metrics: Sequence[str], unit: str) -> list[str]:
-    """Sentences on unequal seeds, folds, code, machines and baselines, and on missing values. `unit`: users, ..."""
-    return [
-        *_seeds(block, unit), *_folds(block), *_code(block), *_machine(block), *_baselines(block, metrics),
-        *_gaps(block, metrics),
-    ]  # fmt: skip
-
-
-def _seeds(block: Block, unit: str) -> list[str]:
-    found = []
-    sets = {tuple(group.seeds) for group in block.groups}
-    if len(sets) > 1:
-        found.append("The rows do not all have the same seeds.")
-    if min(map(len, sets)) == 1:
-        found.append(f"With one seed no spread over seeds is known: tests and intervals then speak of {unit} alone.")
-    return found
-
-
-def _folds(block: Block) -> list[str]:
-    """Of cross-validation: what was pooled, and which folds are missing."""
-    split = block.manifest["split"]
-    if not split.get("pool"):
-        return []
-    found = [
-        f"Scores are means over the folds that a row has, of {split['folds']}, each counting with its number of units."
-    ]
-    for group in block.groups:
-        for seed in group.seeds:
-            has = {run.manifest["split"]["fold"] for run in group.runs if run.manifest["seed"] == seed}
-            if missing := [str(fold) for fold in range(split["folds"]) if fold not in has]:
-                folds, are = ("folds", "are") if len(missing) > 1 else ("fold", "is")
-                found.append(
-                    f"{group.label}, seed {seed}: {folds} {', '.join(missing)} of {split['folds']} {are} missing."
-                )
-    return found
-
-
-def _code(block: Block) -> list[str]:
-    """Runs of other code are compared, and the reader is told which they are."""
-    labels: dict[str, list[str]] = {}
-    for group in block.groups:
-        for run in group.runs:
-            code = run.manifest.get("code") or {}
-            word = (code.get("commit") or "")[:8] + ("+changes " if code.get("dirty") else " ")
-            word += f"[{(code.get('sha256') or 'unknown')[:8]}]"
-            labels.setdefault(word.strip(), []).append(group.label)
-    if len(labels) < 2:
-        return []
-    parts = [f"{code}: {_list(dict.fromkeys(names))}" for code, names in labels.items()]
-    return [f"The code differs between these runs ({len(labels)} versions). " + "; ".join(parts[:6])]
-
-
-def _machine(block: Block) -> list[str]:
-    differing = [
-        key
-        for key in ("cpu", "gpu", "threads")
-        if len({str((run.manifest.get("environment") or {}).get(key)) for run in block.runs}) > 1
-    ]
-    found = [f"Training times come from machines of different {', '.join(differing)}."] if differing else []
-    resumed = [run.folder.name for run in block.runs if run.manifest.get("resumed") and not run.manifest.get("cost")]
-    if resumed:
-        found.append(f"Resumed, so without a training time: {_list(resumed)}.")
-    return found
-
-
-def _baselines(block: Block, metrics: Sequence[str]) -> list[str]:
-    """Baselines and oracle follow from the protocol, so they agree in all runs, unless the code was changed."""
-    values: dict[tuple[str, str, Any], list[float]] = {}
-    for run in block.runs:
-        references = {**(run.manifest.get("baselines") or {}), "oracle": run.manifest.get("oracle") or {}}
-        for name, measured in references.items():
-            for metric in metrics:
-                if (measured or {}).get(metric) is not None:
-                    fold = run.manifest["split"].get("fold")  # another fold, other baselines
-                    values.setdefault((name, metric, fold), []).append(measured[metric])
-    return [
-        f"{name} is not the same in all runs: {metric} {min(found):.4f} to {max(found):.4f}; their mean is shown."
-        for (name, metric, _), found in values.items()
-        if max(found) - min(found) > 1e-6 * max(map(abs, found))
-    ]
-
-
-def _gaps(block: Block, metrics: Sequence[str]) -> list[str]:
-    found = []
-    for metric in metrics:
-        for group in block.groups:
-            known = len(group.values(f"test/{metric}"))
-            if known < len(group.seeds):
-                found.append(f"{group.label} has {metric} for {known} of {len(group.seeds)} seeds.")
-    return found
-
-
-def _list(names: Iterable[Any]) -> str:
-    names = list(names)
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")

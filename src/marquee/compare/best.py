@@ -15,6 +15,7 @@ import numpy as np
 
 from marquee.compare.collect import collect
 from marquee.compare.groups import Block, Group, best_on_validation, validation_mean
+from marquee.compare.protocol import fold_and_draw
 from marquee.compare.statistics import bootstrap_intervals, seed_interval
 from marquee.compare.units import read_units
 from marquee.config.check import check
@@ -26,6 +27,7 @@ from marquee.errors import ConfigError, JobError, MarqueeError
 from marquee.files import write_text
 from marquee.runs.listing import flat, number
 from marquee.runs.record import Run
+from marquee.runs.terminal import command, folded
 
 GROUPS = ("data", "split", "task", "model", "optimizer", "scheduler", "trainer", "callbacks")
 # What says where a run lies, who watches and which repetition it is, and not which experiment.
@@ -59,16 +61,19 @@ def print_best(paths: Sequence[Path], metric: str | None = None, save: str | Non
         )
     for block, group in chosen:
         if group is not None:
-            print(_comment(block, group, metric or block.monitor))
-            words, remark = command_words(group.runs[-1])
-            print(shlex.join(["marquee", "train", *words]) + (f"\n# {remark}" if remark else ""))
+            print(folded(_comment(block, group, metric or block.monitor), "#   "))
+            words, remark = command_words(group.runs[0])
+            print(command(["marquee", "train", *several(group, words)]))
+            if remark:
+                print(folded(f"# {remark}", "#   "))
             if save:
                 file = save_recipe(save, block, group, words, metric or block.monitor)
-                print(f"# saved as {file}\n{command_of(save, recipe_folder())}")
+                print(f"# saved as {file}\n{command_of(save, recipe_folder(), group)}")
     failed = [entry for entry in left_out if entry.status != "repeated"]
     if failed:
-        print(f"# not looked at: {', '.join(f'{entry.run} ({entry.status})' for entry in failed[:5])}"
-              + (f" and {len(failed) - 5} more" if len(failed) > 5 else ""))  # fmt: skip
+        listed = ", ".join(f"{entry.run} ({entry.status})" for entry in failed[:5])
+        more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+        print(folded(f"# not looked at: {listed}{more}", "#   "))
 
 
 def _best(block: Block, metric: str) -> Group | None:
@@ -76,13 +81,35 @@ def _best(block: Block, metric: str) -> Group | None:
 
 
 def _comment(block: Block, group: Group, metric: str) -> str:
-    seeds = ", ".join(map(str, group.seeds))
-    mean = f"mean of seeds {seeds}" if len(group.seeds) > 1 else f"seed {seeds}"
+    told = [(group.seeds, "seed"), *_repeated(group).values()]
+    mean = " and ".join(f"{word}s {_joined(of)}" if len(of) > 1 else f"{word} {_joined(of)}" for of, word in told)
+    mean = f"mean of {mean}" if len(group.runs) > 1 else mean
     value = number(validation_mean(group, metric))
     return (
         f"# {block.manifest['data']['name']}, {block.manifest['split']['name']}: {group.label}, best of "
         f"{len(block.groups)} on validation: {metric} {value} ({mean}); test was not looked at"
     )
+
+
+def _repeated(group: Group) -> dict[str, tuple[list[int], str]]:
+    """What the runs of a group repeat of their split: {"split.fold": ([0, 1, 2], "fold")}; nothing of one draw."""
+    folds = sorted({fold for run in group.runs if (fold := fold_and_draw(run.manifest)[0]) is not None})
+    found = {f"split.{group.manifest['split']['fold_key']}": (folds, "fold")} if folds else {}
+    return found | ({"split.seed": (group.draws, "split seed")} if len(group.draws) > 1 else {})
+
+
+def several(group: Group, words: Sequence[str]) -> list[str]:
+    """The words for all folds and draws of a group, as a sweep where there are several."""
+    repeated = _repeated(group)
+    if not repeated:
+        return list(words)
+    kept = [word for word in words if _key(word) not in repeated]
+    sweep = ["-m"] if any(len(of) > 1 for of, _ in repeated.values()) else []
+    return [*sweep, *kept, *(f"{key}={','.join(map(str, of))}" for key, (of, _) in repeated.items())]
+
+
+def _joined(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def command_words(run: Run) -> tuple[list[str], str | None]:
@@ -135,7 +162,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
     """
     folder, file = recipe_folder(), new_file(name)
     head = _head(name, folder, block, group, metric)
-    text = "\n".join([*head, *_body(group.runs[-1].manifest["config"], words)]) + "\n"
+    text = "\n".join([*head, *_body(group.manifest["config"], words)]) + "\n"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, text)
@@ -145,7 +172,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
         with _searched(folder):
             composed = compose([name.replace("/", "=", 1)])
             check(composed)
-            different = _different(group.runs[-1].manifest["config"], composed.config)
+            different = _different(group.manifest["config"], composed.config)
     except MarqueeError as error:
         file.unlink()
         raise ConfigError(f"The recipe cannot be composed, so it was not kept: {error}") from error
@@ -153,7 +180,7 @@ def save_recipe(name: str, block: Block, group: Group, words: Sequence[str], met
         file.unlink()
         raise ConfigError(
             f"No recipe can say what this run was ({', '.join(list(different)[:5])}), so none was kept.\n"
-            f"  exactly as it was: marquee rerun {shlex.quote(str(group.runs[-1].folder))}"
+            f"  exactly as it was: marquee rerun {shlex.quote(str(group.runs[0].folder))}"
         )
     return file
 
@@ -178,11 +205,14 @@ def recipe_folder() -> Path:
     return folder
 
 
-def command_of(name: str, folder: Path) -> str:
-    """The command that trains a recipe; it names the folder where that is not searched anyway."""
+def command_of(name: str, folder: Path, group: Group) -> str:
+    """The command that trains a recipe, in all folds and draws; it names the folder where that is not searched anyway.
+
+    A recipe by itself is the first of them.
+    """
     known = folder.resolve() in [place.resolve() for place in conf_folders()]
-    place = "" if known else f"--config-dir {shlex.quote(os.path.relpath(folder))} "
-    return f"marquee train {place}{name.replace('/', '=', 1)}"
+    place = [] if known else ["--config-dir", os.path.relpath(folder)]
+    return shlex.join(["marquee", "train", *place, *several(group, [name.replace("/", "=", 1)])])
 
 
 def _checked(name: str) -> str:
@@ -200,12 +230,12 @@ def _head(name: str, folder: Path, block: Block, group: Group, metric: str) -> l
     minutes = [run.manifest["durations"]["total"] / 60 for run in group.runs if "total" in run.manifest["durations"]]
     threads = str((manifest.get("environment") or {}).get("threads") or "?")
     seeds = ", ".join(map(str, group.seeds))
-    lines = ["# @package _global_", f"# Command:  {command_of(name, folder)}"]
+    lines = ["# @package _global_", f"# Command:  {command_of(name, folder, group)}"]
     if minutes:
         lines.append(f"# Minutes:  {max(minutes):.1f} on {threads} core{'s' * (threads != '1')}")
     if test:
         expected, plural = _expected(group, metric, test), "s" * (len(test) > 1)
-        lines.append(f"# Expected: test {metric} {expected} ({_protocol(manifest)}; seed{plural} {seeds})")
+        lines.append(f"# Expected: test {metric} {expected} ({_protocol(manifest, group)}; seed{plural} {seeds})")
     lines.append(f"# Chosen:   on validation, best of {len(block.groups)} configurations; test was not looked at")
     return lines
 
@@ -223,9 +253,11 @@ def _expected(group: Group, metric: str, values: Sequence[float]) -> str:
     return f"{mean:.4f} ± {(high - low) / 2:.4f}"
 
 
-def _protocol(manifest: Mapping[str, Any]) -> str:
-    split = manifest["split"]
-    values = [f"{key} {value}" for key, value in (split.get("config") or {}).items() if key != "_target_"]
+def _protocol(manifest: Mapping[str, Any], group: Group) -> str:
+    split, repeated = manifest["split"], _repeated(group)
+    values = [f"{key} {value}" for key, value in (split.get("config") or {}).items()
+              if key != "_target_" and f"split.{key}" not in repeated]  # fmt: skip
+    values += [f"{word}s {_joined(of)}" for of, word in repeated.values()]
     return f"{manifest['data']['name']}, split {split['name']}" + (f" with {', '.join(values)}" if values else "")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee.compare.groups import Block, Group, name_groups
-from marquee.compare.protocol import configuration_key, protocol_key, switches
+from marquee.compare.protocol import configuration_key, fold_and_draw, protocol_key, switches
 from marquee.errors import ConfigError
 from marquee.runs.finding import run_folders
 from marquee.runs.liveness import status_of
@@ -44,12 +44,15 @@ def collect(paths: Sequence[Path]) -> tuple[list[Block], list[LeftOut]]:
     if not runs:
         listed = "\n".join(f"  {entry.run}  {entry.status}  {entry.message}".rstrip() for entry in left_out[:20])
         raise ConfigError(f"No run of {_joined(paths)} is finished, so there is nothing to compare:\n{listed}")
-    groups = []
-    for same in _by(runs, lambda run: configuration_key(run.manifest)):
-        newest, repeated = _one_a_seed(same)
-        groups.append(Group(newest))
-        left_out += repeated
-    blocks = [Block(same) for same in _by(groups, lambda group: protocol_key(group.manifest))]
+    memberships = _memberships(runs)
+    blocks = []
+    for same_protocol in _by(runs, lambda run: f"{memberships[run.folder]} {protocol_key(run.manifest)}"):
+        groups = []
+        for same in _by(same_protocol, lambda run: configuration_key(run.manifest)):
+            newest, repeated = _newest(same)
+            groups.append(Group(newest))
+            left_out += repeated
+        blocks.append(Block(groups))
     blocks.sort(key=lambda block: (-len(block.groups), -len(block.runs), str(block.manifest["data"]["name"])))
     for number, block in enumerate(blocks):
         name_groups(block)
@@ -109,11 +112,33 @@ def _why_not(run: Run) -> tuple[str, str] | None:
     return ("incomplete", f"its manifest has no {', '.join(missing)}") if missing else None
 
 
-def _one_a_seed(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
-    """The newest run of each seed and fold: a repetition is no further evidence."""
+def _memberships(runs: Sequence[Run]) -> dict[Path, int]:
+    """The number of the split's membership that each run was tested by, by its folder.
 
-    def place(run: Run) -> tuple[int, Any]:
-        return run.manifest["seed"], run.manifest["split"].get("fold") or 0
+    Folds and draws of one protocol hold different rows, but one fold of one draw always the same. Where it does not
+    (a file of the split, or its code, has changed), the runs are of two protocols that have one name.
+    """
+    known: dict[str, list[dict[Any, str]]] = {}
+    found = {}
+    for run in sorted(runs, key=lambda run: run.manifest.get("started") or ""):
+        cell, own = fold_and_draw(run.manifest), run.manifest["split"]["fingerprint"]
+        of_protocol = known.setdefault(protocol_key(run.manifest), [])
+        fitting = [number for number, cells in enumerate(of_protocol) if cells.get(cell, own) == own]
+        exact = [number for number in fitting if cell in of_protocol[number]]
+        if not fitting:
+            of_protocol.append({})
+        number = (exact or fitting or [len(of_protocol) - 1])[0]
+        of_protocol[number][cell] = own
+        found[run.folder] = number
+    return found
+
+
+def _newest(runs: Sequence[Run]) -> tuple[list[Run], list[LeftOut]]:
+    """The newest run of each seed, draw and fold: to do the same again is no further evidence."""
+
+    def place(run: Run) -> tuple[int, Any, Any]:
+        fold, draw = fold_and_draw(run.manifest)
+        return run.manifest["seed"], draw or 0, fold or 0
 
     newest: dict[Any, Run] = {}
     left_out = []
@@ -135,7 +160,7 @@ def _nearest(block: Block, before: Sequence[Block]) -> tuple[int | None, list[st
     if not differences:
         return None, []
     best = min(range(len(differences)), key=lambda index: len(differences[index]))
-    return best + 1, differences[best]
+    return best + 1, differences[best] or ["the split itself: it holds other rows under the same keys"]
 
 
 def _by(things: Iterable[Any], key: Any) -> list[list[Any]]:

@@ -3,36 +3,33 @@
 import csv
 import io
 import json
-import shutil
-import sys
-import textwrap
 from dataclasses import asdict
 from typing import Any
 
+from marquee.compare.escaping import in_csv, in_latex, in_markdown, latex_row, one_line
 from marquee.compare.results import MEASURED_COSTS, Comparison, PairedTest
 from marquee.compare.statistics import ALPHA, RESAMPLES
 from marquee.compare.tables import sections, tests_in_words
-from marquee.runs.listing import table
+from marquee.runs.terminal import folded, table
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".json": "json", ".html": "html", ".htm": "html"}
 
 
 def show(comparison: Comparison) -> None:
     """Print tables: drawn at a terminal and wrapped to its width, plain elsewhere."""
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for number, section in enumerate(sections(comparison)):
-        print(("\n" if number else "") + section.title)
-        _print_lines(section.before, width)
+        print(("\n" if number else "") + folded(section.title))
+        _print_lines(section.before)
         for sheet in section.sheets:
-            print(f"\n{sheet.title}" if sheet.title else "")
+            print("\n" + folded(sheet.title) if sheet.title else "")
             table(sheet.columns, sheet.rows, numbers=not sheet.text)
         print()
-        _print_lines(section.after, width)
+        _print_lines(section.after)
 
 
-def _print_lines(lines: list[str], width: int | None) -> None:
+def _print_lines(lines: list[str]) -> None:
     for line in lines:
-        print(line if width is None else textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False))
+        print(folded(line))
 
 
 def written(comparison: Comparison, form: str) -> str:
@@ -44,14 +41,14 @@ def markdown(comparison: Comparison) -> str:
     """Headings, tables with the winner in bold, and paragraphs."""
     parts = []
     for section in sections(comparison, wide=True):
-        parts += [f"### {section.title}", *section.before]
+        parts += [f"### {in_markdown(section.title)}", *map(in_markdown, section.before)]
         for sheet in section.sheets:
-            parts += [f"**{sheet.title}**"] if sheet.title else []
+            parts += [f"**{in_markdown(sheet.title)}**"] if sheet.title else []
             rule = ["---" if sheet.text or index == 0 else "---:" for index in range(len(sheet.columns))]
-            rows = [[_bold(cell, "**{}**", _in_markdown) for cell in row] for row in sheet.rows]
-            lines = [list(map(_in_markdown, sheet.columns)), rule, *rows]
+            rows = [[_bold(cell, "**{}**", in_markdown) for cell in row] for row in sheet.rows]
+            lines = [list(map(in_markdown, sheet.columns)), rule, *rows]
             parts.append("\n".join(f"| {' | '.join(line)} |" for line in lines))
-        parts += section.after
+        parts += map(in_markdown, section.after)
     return "\n\n".join(parts) + "\n"
 
 
@@ -59,34 +56,20 @@ def latex(comparison: Comparison) -> str:
     """One `table` for each table (\\usepackage{booktabs}), everything else as comments."""
     parts = []
     for section in sections(comparison, wide=True):
-        parts.append("\n".join(f"% {line}" for line in [section.title, *section.before, *section.after]))
+        parts.append("\n".join(f"% {one_line(line)}" for line in [section.title, *section.before, *section.after]))
         for sheet in section.sheets:
             if sheet.text:
-                parts.append("\n".join("% " + "  ".join(" ".join(row).split("\n")) for row in sheet.rows))
+                parts.append("\n".join("% " + one_line("  ".join(row)) for row in sheet.rows))
                 continue
-            head = " & ".join(map(_in_latex, sheet.columns))
-            rows = [" & ".join(_bold(cell, r"\textbf{{{}}}", _in_latex) for cell in row) for row in sheet.rows]
+            head = latex_row(list(map(in_latex, sheet.columns)))
+            rows = [latex_row([_bold(cell, r"\textbf{{{}}}", in_latex) for cell in row]) for row in sheet.rows]
             caption = ": ".join(filter(None, [section.title, sheet.title]))
             parts.append("\n".join([
-                r"\begin{table}", r"\centering", rf"\caption{{{_in_latex(caption)}}}",
-                rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}", r"\toprule", head + r" \\", r"\midrule",
-                *(row + r" \\" for row in rows), r"\bottomrule", r"\end{tabular}", r"\end{table}",
+                r"\begin{table}", r"\centering", rf"\caption{{{in_latex(caption)}}}",
+                rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}", r"\toprule", head, r"\midrule", *rows,
+                r"\bottomrule", r"\end{tabular}", r"\end{table}",
             ]))  # fmt: skip
     return "\n\n".join(parts) + "\n"
-
-
-_ESCAPED = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$", "±": r"$\pm$",
-}  # fmt: skip
-
-
-def _in_latex(text: str) -> str:
-    return "".join(_ESCAPED.get(letter, letter) for letter in text.strip())
-
-
-def _in_markdown(text: str) -> str:
-    return text.strip().replace("|", r"\|").replace("*", r"\*").replace("\n", " ")
 
 
 def _bold(cell: str, form: str, escape: Any) -> str:
@@ -107,7 +90,8 @@ def comma_separated(comparison: Comparison) -> str:
                     "block": number, "data": block.data, "split": block.split, "metric": result.metric,
                     "label": score.label, "kind": score.kind, "model": row and row.model,
                     "settings": row and json.dumps(row.differing), "seeds": row and " ".join(map(str, row.seeds)),
-                    "n_seeds": row and len(score.values), "mean": score.mean, "sd": score.sd, "low": low, "high": high,
+                    "split_seeds": row and " ".join(map(str, row.draws)), "n": row and len(score.values),
+                    "mean": score.mean, "sd": score.sd, "low": low, "high": high,
                     "interval_over": score.interval_over, "best": score.label == result.best and row is not None,
                     "winner": score.label == result.winner and row is not None,
                     **_test_columns("best", score.against_best),
@@ -120,12 +104,12 @@ def comma_separated(comparison: Comparison) -> str:
     stream = io.StringIO()
     writer = csv.DictWriter(stream, list(rows[0]) if rows else ["block"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({key: in_csv(value) for key, value in row.items()} for row in rows)
     return stream.getvalue()
 
 
 def _test_columns(name: str, test: PairedTest | None) -> dict[str, Any]:
-    keys = ("against", "difference", "p", "p_holm", "significant", "effect", "better", "worse")
+    keys = ("against", "difference", "p", "p_corrected", "significant", "effect", "better", "worse")
     low, high = test.interval if test else (None, None)
     return {
         **{f"{name}_{key}": getattr(test, key) if test else None for key in keys},

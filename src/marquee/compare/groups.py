@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from marquee.compare.protocol import configuration
+from marquee.compare.protocol import configuration, fold_and_draw
 from marquee.config.fingerprint import canonical
 from marquee.metrics.direction import direction
 from marquee.runs.listing import brief_value, flat
@@ -18,7 +18,7 @@ from marquee.runs.record import Run
 
 @dataclass
 class Group:
-    """One configuration: its finished runs, one a seed (and fold), in the order of their seeds (and folds)."""
+    """One configuration: its finished runs, one for each seed, draw of the split and fold, in this order."""
 
     runs: list[Run]
     label: str = ""
@@ -37,19 +37,36 @@ class Group:
         """Each seed once, in the order of the runs."""
         return list(dict.fromkeys(run.manifest["seed"] for run in self.runs))
 
-    def values(self, metric: str) -> list[float]:
-        """`test/ndcg@10` of each seed that has it, in the order of seeds.
+    @property
+    def draws(self) -> list[int]:
+        """The seed of each draw of the split once; empty where the split draws nothing."""
+        draws = dict.fromkeys(fold_and_draw(run.manifest)[1] for run in self.runs)
+        return sorted(draw for draw in draws if draw is not None)
 
-        Of several folds the mean, in which a fold counts with the number of units that it tests.
+    def values(self, metric: str) -> list[float]:
+        """`test/ndcg@10` of each repetition that has it; see `repetitions`."""
+        return list(self.repetitions(metric).values())
+
+    def repetitions(self, metric: str) -> dict[str, float]:
+        """{"seed 1": 0.31, ...}: `test/ndcg@10` of each seed or, of several draws of the split, of each draw.
+
+        A draw counts once, with the mean over its seeds: seeds of one draw share its test part, and are no further
+        draws. Of several folds the mean, in which a fold counts with the number of units that it tests.
         """
-        of_seed: dict[int, list[tuple[float, int]]] = {}
+        several = len(self.draws) > 1
+        found: dict[str, dict[int, list[tuple[float, int]]]] = {}
         for run in self.runs:
             if (value := run.manifest["metrics"].get(metric)) is not None:
-                of_seed.setdefault(run.manifest["seed"], []).append((value, run.manifest.get("n_units") or 1))
-        return [
-            folds[0][0] if len(folds) == 1 else sum(v * n for v, n in folds) / sum(n for _, n in folds)
-            for folds in of_seed.values()
-        ]
+                seed = run.manifest["seed"]
+                name = f"draw {fold_and_draw(run.manifest)[1]}" if several else f"seed {seed}"
+                folds = found.setdefault(name, {}).setdefault(seed, [])
+                folds.append((value, run.manifest.get("n_units") or 1))
+        return {name: fmean(map(_over_folds, of_seeds.values())) for name, of_seeds in found.items()}
+
+
+def _over_folds(folds: Sequence[tuple[float, int]]) -> float:
+    """The mean of (value, units), each with the weight of its units."""
+    return folds[0][0] if len(folds) == 1 else sum(v * n for v, n in folds) / sum(n for _, n in folds)
 
 
 @dataclass
@@ -69,6 +86,11 @@ class Block:
         return [run for group in self.groups for run in group.runs]
 
     @property
+    def draws(self) -> list[int]:
+        """The seeds of the draws of the split, of all groups."""
+        return sorted({draw for group in self.groups for draw in group.draws})
+
+    @property
     def monitor(self) -> str:
         """The metric that most of the runs were watched by."""
         return Counter(run.manifest["monitor"] for run in self.runs).most_common(1)[0][0]
@@ -79,11 +101,12 @@ class Block:
         return [name.removeprefix("test/") for name in names if name.startswith("test/")]
 
     def direction(self, metric: str) -> str | None:
-        """`max`, `min`, or None for a metric of which neither more nor less is better."""
+        """`max`, `min`, or None for a metric of which neither is better, or of which no run says what is."""
         for run in self.runs:
             if run.manifest["monitor"] == metric and run.manifest.get("mode"):
                 return run.manifest["mode"]
-        return direction(metric)
+        own = ((run.manifest.get("task") or {}).get("directions") or {} for run in self.runs)
+        return direction(metric, next((said for said in own if said), None))
 
 
 # Chosen on validation -------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any
 from marquee import __version__
 from marquee.compare.analysis import compare
 from marquee.compare.collect import located
+from marquee.compare.escaping import in_markdown, one_line
 from marquee.compare.formats import written
 from marquee.compare.report.charts import Figure, file_name
 from marquee.compare.report.evidence import Evidence, Recorded, Runless, gather
@@ -90,7 +91,7 @@ def commands(source: Path, used: Iterable[Recorded]) -> str:
     lines.append("# its runs" if lines else "# the runs")
     for run in used:
         words = run.manifest.get("overrides") or []
-        lines.append(shlex.join(["marquee", "train", *map(str, words)]) + f"  # {run.id}")
+        lines.append(shlex.join(["marquee", "train", *map(str, words)]) + f"  # {one_line(run.id)}")
     return "\n".join(lines) + "\n"
 
 
@@ -132,7 +133,7 @@ def environment_text(used: Sequence[Recorded]) -> tuple[str, list[str]]:
     flat = [(run, {key: environment.get(key) for key in ("python", "platform", "cpu", "gpu", "threads")},
              environment.get("packages") or {}) for run, environment in environments]  # fmt: skip
     facts = [(key, [(run, facts.get(key)) for run, facts, _ in flat]) for key in flat[0][1]] if flat else []
-    names = sorted({name for _, _, packages in flat for name in packages})
+    names = sorted({name for _, _, packages in flat for name in packages if one_line(name) == name})
     code = [(run, _code(run.manifest.get("code") or {})) for run in used]
     for key, values in [("code", code), *facts]:
         lines += _line(f"# {key}: ", key, values, warnings)
@@ -144,7 +145,7 @@ def environment_text(used: Sequence[Recorded]) -> tuple[str, list[str]]:
 def _line(start: str, name: str, values: list[tuple[Recorded, Any]], warnings: list[str]) -> list[str]:
     by_value: dict[str, list[str]] = {}
     for run, value in values:
-        by_value.setdefault(str(value) if value is not None else "none", []).append(run.id)
+        by_value.setdefault(one_line(value) if value is not None else "none", []).append(one_line(run.id))
     common = max(by_value, key=lambda value: len(by_value[value]))
     if len(by_value) == 1:
         return [] if common == "none" else [start + common]
@@ -176,7 +177,7 @@ def readme(
     parts = [
         f"# Results of {_code_span(sweep)}",
         f"Made on {today} by `marquee export-paper` (Marquee {version}) from {counted}.",
-        *(f"**Note:** {warning}" for warning in warnings),
+        *(f"**Note:** {in_markdown(warning)}" for warning in warnings),
         "## Files",
         "\n".join([
             "| file | what it is |", "|---|---|",
@@ -196,12 +197,15 @@ def readme(
         "## Protocol and seeds",
     ]  # fmt: skip
     for number, block in enumerate(comparison.blocks, start=1):
-        lines = [f"**Block {number}: {block.title}.** {block.protocol}; seeds {', '.join(map(str, block.seeds))}."]
+        lines = [
+            f"**Block {number}: {in_markdown(block.title)}.** {in_markdown(block.protocol)}; "
+            f"seeds {', '.join(map(str, block.seeds))}."
+        ]
         if block.like:
             lines.append(f"Not in one table with block {block.like}: {'; '.join(block.differs)}.")
         lines += [verdict(result) for result in block.metrics]
         lines += [tests_in_words(block)] if block.tests else []
-        parts += [lines[0], "\n".join(f"- {line}" for line in [*lines[1:], *block.notes])]
+        parts += [lines[0], "\n".join(f"- {in_markdown(line)}" for line in [*lines[1:], *block.notes])]
     parts += ["## Figures", "\n".join(_figure_lines(made, files))]
     parts += [
         "## How to repeat it",
@@ -227,11 +231,11 @@ def _figure_lines(made: Sequence[Figure], files: set[str]) -> list[str]:
             f"{figure.name}-{file_name(variant)}" for variant in figure.variants
         ]  # fmt: skip
         shown = ", ".join(f"`{name}`" for name in names if f"{name}.svg" in files)
-        lines.append(f"- {shown}: {' '.join([figure.caption, *figure.notes])}")
+        lines.append(f"- {shown}: {in_markdown(' '.join([figure.caption, *figure.notes]))}")
     return lines
 
 
 def _code_span(text: str) -> str:
     """Text of a run as it is, on one line: nothing in it is Markdown."""
-    flat = " ".join(str(text).split()).replace("`", "'")
+    flat = one_line(text).replace("`", "'")
     return f"`{flat}`" if flat else ""

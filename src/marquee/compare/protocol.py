@@ -1,10 +1,10 @@
 """What two runs must share before their numbers may stand in one column: data, split, and the way they are measured."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from marquee.config.fingerprint import canonical, identity
+from marquee.config.fingerprint import canonical, identity, pool, without_repetition
 from marquee.runs.listing import brief_value, flat
 
 
@@ -20,12 +20,23 @@ def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
     spec = {key: value for key, value in manifest["data"]["spec"].items() if not key.endswith("_features")}
     return {
         "data": manifest["data"]["fingerprint"],
-        "split": split.get("pool") or split["fingerprint"],
+        "split": _pool(manifest) or split["fingerprint"],
         "spec": spec,
         **task,
         # 1 is one batch and 1.0 is all of them.
         "trainer.limit_test_batches": repr((config.get("trainer") or {}).get("limit_test_batches", 1.0)),
     }
+
+
+def fold_and_draw(manifest: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Which repetition of its split a run is: the number of its fold and the seed of its draw, where it has them."""
+    split = manifest["split"]
+    return split.get("fold"), (split.get("config") or {}).get("seed")
+
+
+def _pool(manifest: Mapping[str, Any]) -> str | None:
+    split = manifest["split"]  # not the recorded pool: earlier versions counted draws as protocols
+    return pool(manifest["data"]["fingerprint"], split["config"], split.get("fold_key"))
 
 
 def protocol_key(manifest: Mapping[str, Any]) -> str:
@@ -34,19 +45,16 @@ def protocol_key(manifest: Mapping[str, Any]) -> str:
 
 
 def configuration_key(manifest: Mapping[str, Any]) -> str:
-    """Equal for runs that differ in nothing but their seed, their fold, their folder, their tracker and their name."""
+    """Equal for runs that differ in nothing but seed, fold, draw of the split, folder, tracker and name."""
     return protocol_key(manifest) + canonical(_without_nulls(configuration(manifest)))
 
 
 def configuration(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's settings without its seed, its fold, and what cannot be told from a key that was added since."""
-    config = identity(manifest["config"])
-    config.pop("seed", None)
+    """A run's settings without its repetition, and without what cannot be told from a key that was added since."""
+    config = without_repetition(manifest["config"], manifest["split"].get("fold_key"))
     (config.get("task") or {}).pop("evaluation_batch_size", None)  # time and memory only
     if (config.get("scheduler") or {}).get("interval") == "epoch":
         config["scheduler"].pop("interval")
-    if (key := manifest["split"].get("fold_key")) and config.get("split"):
-        config["split"].pop(key, None)
     return config
 
 
@@ -57,16 +65,22 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def describe(manifest: Mapping[str, Any]) -> str:
-    """The protocol on one line: data, split, what is ranked, and whether the test set was cut."""
+def describe(manifest: Mapping[str, Any], draws: Sequence[int] = ()) -> str:
+    """The protocol on one line: data, split, what is ranked, and whether the test set was cut.
+
+    `draws` are the seeds of the split that are pooled, where there are several.
+    """
     data, split, config = manifest["data"], manifest["split"], manifest["config"]
-    hidden = ("_target_", split.get("fold_key"))
+    several = len(draws) > 1
+    hidden = ("_target_", split.get("fold_key"), "seed" if several else None)
     values = ", ".join(f"{key}={brief_value(value)}" for key, value in split["config"].items() if key not in hidden)
-    folds = f"{split['folds']} folds pooled" if split.get("pool") else ""
-    print_ = (split.get("pool") or split["fingerprint"])[:8]
+    pooled = [f"{split['folds']} folds"] if split.get("folds") else []
+    pooled += [f"draws of seeds {', '.join(map(str, draws))}"] if several else []
+    print_ = (_pool(manifest) or "" if pooled else split["fingerprint"])[:8]
+    told = [values, f"{' and '.join(pooled)} pooled" if pooled else "", print_]
     parts = [
         f"data {data['name']} ({data['fingerprint'][:8]})",
-        f"split {split['name']} ({'; '.join(filter(None, [values, folds, print_]))})",
+        f"split {split['name']} ({'; '.join(filter(None, told))})",
     ]
     if words := (manifest.get("task") or {}).get("protocol"):
         parts.append(words)

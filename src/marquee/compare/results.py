@@ -21,12 +21,12 @@ class PairedTest:
     difference: float
     interval: tuple[float, float]  # 95 %, paired bootstrap
     p: float  # sign flips, not corrected
-    p_holm: float  # corrected over all tests of the block
-    significant: bool  # p_holm < 0.05
+    p_corrected: float  # for all pairs of the block, by the step-down maximum
+    significant: bool  # p_corrected < 0.05
     effect: float | None  # mean of the differences / their standard deviation
     better: float  # share of units; where less is better, those with less
     worse: float
-    p_seeds: float | None  # Welch's t between the means of seeds, not corrected; None where seeds say nothing
+    p_seeds: float | None  # t between the seeds' or draws' means, not corrected; None where these say nothing
 
 
 @dataclass
@@ -35,11 +35,12 @@ class Score:
 
     label: str
     kind: str  # model, baseline, oracle
-    values: list[float]  # a seed each
+    values: list[float]  # a repetition each
     mean: float
     sd: float | None = None
     interval: tuple[float, float] | None = None
-    interval_over: str | None = None  # seeds (t), or units (bootstrap) where there is one seed
+    interval_over: str | None = None  # seeds or draws (t), or units (bootstrap) where there is one repetition
+    repetitions: list[str] = field(default_factory=list)  # "seed 1", or "draw 0" of several draws of the split
     pareto: bool = False
     against_best: PairedTest | None = None
     against_reference: PairedTest | None = None
@@ -71,6 +72,7 @@ class Configuration:
     differing: dict[str, Any]
     runs: list[str]
     seeds: list[int]
+    draws: list[int]  # seeds of the split
     parameters: int | None
     fit_seconds: float | None  # mean over runs that trained in one go
     best_epoch: float | None  # mean
@@ -98,11 +100,25 @@ class BlockResult:
     unit: str  # users or examples
     n_units: int
     seeds: list[int]
+    draws: list[int]  # seeds of the split, where it draws
+    folds: int | None  # of cross-validation
     configurations: list[Configuration]
     metrics: list[MetricResult]
-    tests: int
+    tests: int  # the pairs that p is corrected for; 0: nothing is tested
     flips: int
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def repetition(self) -> str:
+        """What each value of a score is of: a `seed`, or a `draw` of the split where there are several."""
+        return "draw" if len(self.draws) > 1 else "seed"
+
+    @property
+    def one_run(self) -> str:
+        """What one run of a row is: a `seed` where runs differ in nothing else, a `fold`, or else a `run`."""
+        if len(self.draws) > 1 or (self.folds and len(self.seeds) > 1):
+            return "run"
+        return "fold" if self.folds else "seed"
 
 
 @dataclass

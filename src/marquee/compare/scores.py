@@ -28,6 +28,7 @@ def configuration(group: Group) -> Configuration:
         differing=group.differing,
         runs=[run.folder.name for run in group.runs],
         seeds=group.seeds,
+        draws=group.draws,
         parameters=group.manifest.get("parameters"),
         fit_seconds=_mean(seconds),
         best_epoch=_mean(epochs),
@@ -43,9 +44,9 @@ def scores(block: Block, metric: str, configurations: Sequence[Configuration], r
     direction = block.direction(metric)
     models, costs = [], {}
     for group, row in zip(block.groups, configurations, strict=True):
-        values = group.values(f"test/{metric}")
+        values = group.repetitions(f"test/{metric}")
         if values:
-            models.append(_score(group.label, "model", values))
+            models.append(_score(group.label, "model", list(values.values()), list(values)))
             costs[group.label] = row.fit_seconds
     sign = -1 if direction == "min" else 1
     models.sort(key=lambda score: -sign * score.mean)
@@ -62,12 +63,13 @@ def scores(block: Block, metric: str, configurations: Sequence[Configuration], r
     )
 
 
-def _score(label: str, kind: str, values: Sequence[float]) -> Score:
+def _score(label: str, kind: str, values: Sequence[float], repetitions: Sequence[str] = ()) -> Score:
     array = np.array(values, dtype=np.float64)
-    score = Score(label, kind, [float(value) for value in values], float(array.mean()))
+    score = Score(label, kind, [float(value) for value in values], float(array.mean()), repetitions=list(repetitions))
     if kind == "model" and len(array) > 1:
         score.sd = float(array.std(ddof=1))
-        score.interval, score.interval_over = statistics.seed_interval(array), "seeds"
+        over = "draws" if repetitions[0].startswith("draw") else "seeds"
+        score.interval, score.interval_over = statistics.seed_interval(array), over
     return score
 
 
@@ -109,60 +111,76 @@ def _mean(values: Sequence[Any]) -> float | None:
 
 
 def compare_pairs(block: Block, results: list[MetricResult], units: Units) -> int:
-    """Test every configuration against the best and the reference; returns the number of tests.
+    """Test every configuration against the best and the reference; returns the number of pairs in their family.
 
     Fills in the tests, the winners, and the interval over units of configurations with one seed.
 
-    All tests of a block are one family for Holm: every metric, against the best and against the reference.
+    The best is chosen on what is tested, so any two configurations might have been the pair: p is corrected over all
+    pairs of all metrics of the block. Where there is no best, only the pairs with the reference count.
     """
     number = {group.label: index for index, group in enumerate(block.groups)}
-    pairs: list[tuple[MetricResult, Score, str]] = []
-    differences: list[np.ndarray] = []
-    alone: list[Score] = []
-    own: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    family: list[tuple[int, int]] = []  # pairs of columns
+    shown: dict[tuple[int, int], tuple[MetricResult, Score, str]] = {}
+    alone: dict[int, Score] = {}
     for result in results:
         values = units.values.get(result.metric, {})
-        columns = {score.label: values[number[score.label]] for score in result.models if number[score.label] in values}
-        models = [score for score in result.models if score.label in columns]
+        models = [score for score in result.models if number[score.label] in values]
+        place = {score.label: len(columns) + index for index, score in enumerate(models)}
+        columns += [values[number[score.label]] for score in models]
+        alone |= {place[score.label]: score for score in models if len(score.values) == 1}
         for other in dict.fromkeys([result.best, result.reference]):
-            for score in models:
+            for score in models if other in place else ():
                 mirrored = other == result.reference and score.label == result.best
-                if other in columns and score.label != other and not mirrored:
-                    pairs.append((result, score, other))
-                    differences.append(columns[score.label] - columns[other])
-        alone += [score for score in models if len(score.values) == 1]
-        own += [columns[score.label] for score in models if len(score.values) == 1]
-    if not len(units.ids) or not (pairs or alone):
+                if score.label != other and not mirrored:
+                    shown[place[score.label], place[other]] = (result, score, other)
+        ends = place if result.best is not None else [result.reference] if result.reference in place else []
+        family += dict.fromkeys(
+            tuple(sorted((place[one], place[other]))) for one in ends for other in place if one != other
+        )
+    if not len(units.ids) or not (shown or alone):
         return 0
     generator = numpy_generator(0, "compare")
+    differences = [columns[one] - columns[other] for one, other in shown]
+    own = [columns[index] for index in alone]
     intervals = statistics.bootstrap_intervals(np.stack(differences + own, axis=1), generator).T.tolist()
-    for score, interval in zip(alone, intervals[len(pairs) :], strict=True):
+    for score, interval in zip(alone.values(), intervals[len(shown) :], strict=True):
         score.interval, score.interval_over = tuple(interval), "units"
-    if pairs:
-        _fill(pairs, np.stack(differences, axis=1), intervals[: len(pairs)], generator)
+    if not shown:
+        return 0
+    flips = statistics.patterns_of(len(units.ids), len(family))
+    found = statistics.sign_flips(np.stack(columns, axis=1), np.array(family), flips, generator)
+    tested = dict(zip(family, zip(*found, strict=True), strict=True))
+    for (pair, entry), column, interval in zip(shown.items(), differences, intervals, strict=False):
+        _fill(*entry, column, tuple(interval), *tested[min(pair), max(pair)])
     for result in results:
         _complete(result)
-    return len(pairs)
+    return len(family)
 
 
-def _fill(pairs: list, differences: np.ndarray, intervals: list, generator: np.random.Generator) -> None:
-    p = statistics.sign_flip_p(differences, statistics.flips_for(len(pairs)), generator)
-    corrected = statistics.holm(p)
-    results = {id(result): result for result, _, _ in pairs}
-    seeds = {(key, score.label): score.values for key, result in results.items() for score in result.models}
-    for index, (result, score, other) in enumerate(pairs):
-        column = differences[:, index]
-        size = statistics.effect(column)
-        better, worse = (size.below, size.above) if result.direction == "min" else (size.above, size.below)
-        test = PairedTest(
-            other, float(column.mean()), tuple(intervals[index]), float(p[index]), float(corrected[index]),
-            bool(corrected[index] < statistics.ALPHA), size.standardised, better, worse,
-            statistics.welch_p(np.array(score.values), np.array(seeds[id(result), other])),
-        )  # fmt: skip
-        if other == result.best:
-            score.against_best = test
-        if other == result.reference:
-            score.against_reference = test
+def _fill(
+    result: MetricResult, score: Score, other: str, column: np.ndarray, interval: tuple[float, float], p: float,
+    corrected: float,
+) -> None:  # fmt: skip
+    size = statistics.effect(column)
+    better, worse = (size.below, size.above) if result.direction == "min" else (size.above, size.below)
+    rival = next(entry for entry in result.models if entry.label == other)
+    test = PairedTest(
+        other, float(column.mean()), interval, float(p), float(corrected), bool(corrected < statistics.ALPHA),
+        size.standardised, better, worse, _p_of_repetitions(score, rival),
+    )  # fmt: skip
+    if other == result.best:
+        score.against_best = test
+    if other == result.reference:
+        score.against_reference = test
+
+
+def _p_of_repetitions(score: Score, other: Score) -> float | None:
+    """t between two scores' repetitions: paired by draw, for a draw is as hard for both; seeds are not pairs."""
+    one, two = np.array(score.values), np.array(other.values)
+    if score.repetitions == other.repetitions and score.interval_over == "draws":
+        return statistics.paired_p(one - two)
+    return statistics.welch_p(one, two)
 
 
 def _complete(result: MetricResult) -> None:
@@ -173,7 +191,7 @@ def _complete(result: MetricResult) -> None:
         test = reference.against_best
         low, high = test.interval
         best.against_reference = PairedTest(
-            reference.label, -test.difference, (-high, -low), test.p, test.p_holm, test.significant,
+            reference.label, -test.difference, (-high, -low), test.p, test.p_corrected, test.significant,
             None if test.effect is None else -test.effect, test.worse, test.better, test.p_seeds,
         )  # fmt: skip
     rivals = [score for score in result.models if score is not best]

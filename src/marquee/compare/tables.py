@@ -12,11 +12,13 @@ from marquee.compare.results import (
     Score,
 )
 from marquee.compare.statistics import ALPHA, RESAMPLES
-from marquee.runs.listing import Coloured, number
+from marquee.runs.listing import number
+from marquee.runs.terminal import Coloured
 
 LEGEND = (
     "* significantly better than every other row; = the best, or not told apart from it (corrected p >= 0.05). "
-    "n: seeds. u: one seed, so the interval is a bootstrap over {unit}, not over seeds. "
+    "n: seeds, or draws of the split where there are several. u: one of them, so the interval is a bootstrap over "
+    "{unit}. "
     "P: on the front of quality against training time. Baselines and oracle are not tested."
 )
 
@@ -68,7 +70,7 @@ def _block(block: BlockResult, wide: bool) -> Section:
         section.sheets.append(_quality(result, rows, wide))
         for other, tests in _tests(result):
             section.sheets.append(_differences(other, "the best" if other == result.best else "the reference", tests))
-        section.after += [verdict(result), *_doubtful(result)]
+        section.after += [verdict(result), *_doubtful(result, block.repetition)]
     tested = f"; {block.n_units:,} {block.unit}" if block.n_units else ""
     seeds = ", ".join(map(str, block.seeds))
     section.after.append(f"protocol: {block.protocol}{tested}; seed{'s' * (len(block.seeds) > 1)} {seeds}")
@@ -80,11 +82,16 @@ def _block(block: BlockResult, wide: bool) -> Section:
 
 def tests_in_words(block: BlockResult) -> str:
     """The tests of a block, as the methods section of a paper names them."""
-    family = f"Holm-corrected over {block.tests} tests" if block.tests > 1 else "a single test, so not corrected"
+    family = (
+        f"p corrected for all {block.tests:,} pairs of rows by their largest studentised difference in each flip "
+        "(step-down maxT, Westfall & Young 1993)"
+        if block.tests > 1 else "a single pair, so not corrected"
+    )  # fmt: skip
     return (
         f"test: paired sign-flip permutation of the differences of {block.unit} ({block.flips:,} flips), each first "
-        f"averaged over seeds, {family}. Interval of a difference: 95 %, paired bootstrap ({RESAMPLES:,}). Effect: "
-        f"mean difference / its standard deviation. win:loss: % of {block.unit} with a better and with a worse value."
+        f"averaged over the runs of a row, {family}. Interval of a difference: 95 %, paired bootstrap ({RESAMPLES:,}). "
+        "Effect: mean difference / its standard deviation. win:loss: % of "
+        f"{block.unit} with a better and with a worse value."
     )
 
 
@@ -106,8 +113,9 @@ def verdict(result: MetricResult) -> str:
     return f"{result.metric}: {result.best} has the best mean, {told}{doubt}."
 
 
-def _doubtful(result: MetricResult) -> list[str]:
-    """Differences between these trained models that may well turn with the next seed."""
+def _doubtful(result: MetricResult, repetition: str) -> list[str]:
+    """Differences between these trained models that may well turn with the next seed or draw of the split."""
+    test = "paired t test" if repetition == "draw" else "Welch's t test"
     pairs = {
         f"{score.label} and {test.against} (p {test.p_seeds:.2f})": None
         for score in result.models
@@ -118,8 +126,8 @@ def _doubtful(result: MetricResult) -> list[str]:
     if not pairs:
         return []
     return [
-        f"{result.metric}: significant between the trained models, but not beyond the spread of their seeds "
-        f"(Welch's t test): {_listed(list(pairs))}. More seeds would tell."
+        f"{result.metric}: significant between the trained models, but not beyond the spread of their {repetition}s "
+        f"({test}): {_listed(list(pairs))}. More {repetition}s would tell."
     ]
 
 
@@ -181,7 +189,7 @@ def _differences(other: str, what: str, tests: list[tuple[str, PairedTest]]) -> 
         low, high = test.interval
         rows.append([
             label, f"{test.difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]",
-            "<0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}", "*" if test.significant else "",
+            "<0.001" if test.p_corrected < 0.001 else f"{test.p_corrected:.3f}", "*" if test.significant else "",
             "-" if test.effect is None else f"{test.effect:+.2f}",
             f"{100 * test.better:.0f}:{100 * test.worse:.0f}",
         ])  # fmt: skip

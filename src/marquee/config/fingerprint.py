@@ -38,6 +38,26 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def without_repetition(config: Mapping[str, Any], fold_key: str | None) -> dict[str, Any]:
+    """The identity without what repeats one experiment: the run's seed, its fold, and the seed of its split's draw."""
+    kept = identity(config)
+    kept.pop("seed", None)
+    for key in (fold_key, "seed"):
+        (kept.get("split") or {}).pop(key, None)
+    return kept
+
+
+def pool(data: str, split: Mapping[str, Any], fold_key: str | None) -> str | None:
+    """Equal for the folds of a cross-validation and for the draws of a random split, over one data fingerprint.
+
+    A split's parameter `seed` is the seed of its draw. None for a split that has neither folds nor a draw.
+    """
+    if fold_key is None and "seed" not in split:
+        return None
+    shared = {key: value for key, value in split.items() if key not in (fold_key, "seed")}
+    return hashlib.sha256(canonical([data, shared]).encode()).hexdigest()
+
+
 def canonical(content: Any) -> str:
     """JSON with one spelling: keys sorted, no spaces.
 

@@ -26,8 +26,9 @@ class Paths:
 class Split:
     """A protocol that cuts a data set into train, validation and test. Sub-classes hold its parameters.
 
-    fold_key  the parameter that numbers the folds of cross-validation, from 0: a comparison pools runs that differ in
-              it alone
+    fold_key  the parameter that numbers the folds of cross-validation, from 0
+
+    A comparison pools runs that differ in their fold alone, or in the parameter `seed` alone, by which a split draws.
     """
 
     fold_key: ClassVar[str | None] = None

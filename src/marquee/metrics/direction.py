@@ -1,12 +1,28 @@
-"""Which metrics are better when they are smaller, and of which neither can be said. Imports nothing heavy."""
+"""Which metrics are better when they are larger or smaller. Imports nothing heavy."""
 
+from collections.abc import Mapping
 from typing import Literal
 
+HIGHER = (
+    "ndcg", "hit_rate", "recall", "precision", "f1", "mrr", "map", "coverage", "accuracy", "auroc", "average_precision",
+)  # fmt: skip
 LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss")
 NEITHER = ("mean_popularity",)
 
 
-def direction(metric: str) -> Literal["max", "min"] | None:
-    """`max` or `min`, what is better of a metric (`ndcg@10`); None where neither is. A name not listed is `max`."""
+def direction(metric: str, own: Mapping[str, str] | None = None) -> Literal["max", "min"] | None:
+    """`max` or `min`, what is better of a metric (`ndcg@10`, `f1_macro`); None where neither is, or nobody says.
+
+    `own` is what a task says of its metrics (`Task.directions`), by the whole name or by what stands before the @.
+    """
     name = metric.partition("@")[0]
-    return None if name in NEITHER else "min" if name in LOWER else "max"
+    said = (own or {}).get(metric) or (own or {}).get(name)
+    if said in ("max", "min"):
+        return said
+    name = name.removesuffix("_macro").removesuffix("_micro")
+    return "max" if name in HIGHER else "min" if name in LOWER else None
+
+
+def neither(metric: str) -> bool:
+    """Whether neither more nor less of a metric is better, as opposed to not being known."""
+    return metric.partition("@")[0] in NEITHER

@@ -2,8 +2,7 @@
 
 import json
 import shlex
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from marquee.runs.ledger import runs
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
+from marquee.runs.terminal import Coloured, folded, printable, table
 
 
 def status_colour(status: str) -> str:
@@ -39,7 +39,7 @@ def list_runs(output: Path, last: int | None = None, status: str | None = None, 
             str(run["id"]), Coloured(run["status"], status_colour(run["status"])), run["seed"],
             local(run["started"])[:16], f"{metric} {number(value)}" if metric else "",
         ])  # fmt: skip
-    table(["run", "status", "seed", "started", "metric"], rows)
+    table(["run", "status", "seed", "started", "metric"], rows, spare=["started"])
 
 
 def headline(run: Mapping[str, Any]) -> tuple[str | None, float | None]:
@@ -123,7 +123,7 @@ def diff_runs(first: Path, second: Path, as_json: bool = False) -> None:
         return
     a, b = difference["runs"]
     if difference["same_fingerprint"]:
-        print(f"{a} and {b} have the same fingerprint: same configuration, data, split and code.\n")
+        print(folded(f"{a} and {b} have the same fingerprint: same configuration, data, split and code.") + "\n")
     for section in ("config", "data", "split", "code", "environment"):
         changed = difference[section]
         if changed:
@@ -136,7 +136,7 @@ def diff_runs(first: Path, second: Path, as_json: bool = False) -> None:
     if rows:
         table(["metric", "A", "B", "B - A"], rows, numbers=True)
         print()
-    print(f"A  {a}\nB  {b}")
+    print(printable(f"A  {a}\nB  {b}"))
 
 
 def compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,48 +167,7 @@ def flat(content: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-# Words and tables ---------------------------------------------------------------------------------------------------
-
-
-class Coloured(str):
-    """Text with a colour for the terminal."""
-
-    colour: str | None
-
-    def __new__(cls, text: str, colour: str | None = None) -> "Coloured":
-        new = super().__new__(cls, text)
-        new.colour = colour
-        return new
-
-
-def table(columns: Sequence[str] | None, rows: Sequence[Sequence[Any]], numbers: bool = False) -> None:
-    """Print a table: drawn at a terminal, aligned columns elsewhere; `numbers` right-aligns all but the first."""
-    cells = [["" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        lines = [list(columns), *cells] if columns else cells
-        widths = [max(len(line[index]) for line in lines) for index in range(len(lines[0]))] if lines else []
-        for line in lines:
-            padded = [
-                cell.rjust(width) if numbers and index else cell.ljust(width)
-                for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-            ]
-            print("  ".join(padded).rstrip())
-        return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    drawn = Table(box=box.SIMPLE_HEAD if columns else None, show_header=bool(columns), pad_edge=False,
-                  collapse_padding=True, show_edge=False)  # fmt: skip
-    for index in range(len(columns or (cells[0] if cells else ()))):
-        right = numbers and index > 0
-        first = index == 0
-        drawn.add_column(columns[index] if columns else "", justify="right" if right else "left",
-                         style="bold" if first and not columns else None, no_wrap=right, overflow="fold")  # fmt: skip
-    for row in cells:
-        drawn.add_row(*(Text(cell, style=getattr(cell, "colour", None) or "") for cell in row))
-    Console().print(drawn)
+# Words ---------------------------------------------------------------------------------------------------
 
 
 def number(value: Any) -> str:

@@ -1,6 +1,5 @@
 """One experiment from configuration to record. This is the only file that knows Lightning's Trainer."""
 
-import hashlib
 import logging
 import os
 import sys
@@ -16,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 
 from marquee.config.build import build, paths
-from marquee.config.fingerprint import canonical, fingerprint
+from marquee.config.fingerprint import canonical, fingerprint, pool
 from marquee.config.fingerprint import identity as identity_of
 from marquee.config.folders import choice_of
 from marquee.config.targets import resolve
@@ -231,7 +230,7 @@ def open_run(
                 "name": choice_of("split", config["split"]),
                 "fingerprint": data.split_fingerprint,
                 "config": config["split"],
-                **_folds(config["split"], data.fingerprint),
+                **_repetition(config["split"], data.fingerprint),
             },
             "seed": config["seed"],
             "monitor": task.monitor,
@@ -247,14 +246,14 @@ def open_run(
     return run
 
 
-def _folds(node: Config, data_fingerprint: str) -> Config:
-    """Of a run that is one fold of several: which, of how many, and what all of them share."""
+def _repetition(node: Config, data_fingerprint: str) -> Config:
+    """Of a run that is one fold or draw of several: which, of how many, and what all of them share (`pool`)."""
     split: Split = build(node)
-    if split.fold_key is None:
-        return {}
-    shared = {key: value for key, value in node.items() if key != split.fold_key}
-    pool = hashlib.sha256(canonical([data_fingerprint, shared]).encode()).hexdigest()
-    return {"fold": getattr(split, split.fold_key), "folds": split.folds, "fold_key": split.fold_key, "pool": pool}
+    shared = pool(data_fingerprint, node, split.fold_key)
+    found = {"draw": node["seed"]} if "seed" in node else {}
+    if split.fold_key is not None:
+        found |= {"fold": getattr(split, split.fold_key), "folds": split.folds, "fold_key": split.fold_key}
+    return {**found, "pool": shared} if shared else {}
 
 
 def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) -> tuple[pl.Trainer, Checkpoint]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from marquee.config.targets import closest, resolve
 from marquee.errors import ConfigError, JobError
-from marquee.metrics.direction import direction
+from marquee.metrics.direction import direction, neither
 
 # Where a finished run's manifest has them; of each, less is better.
 COSTS: dict[str, tuple[str, ...]] = {
@@ -76,9 +76,14 @@ def _direction(name: str, task: Mapping[str, Any]) -> Literal["maximize", "minim
         return "minimize"
     kind = resolve(task["_target_"])
     own = getattr(kind, "monitor", None) == name  # a class that says by what its runs are watched says how
-    better = getattr(kind, "mode", None) if own else direction(name)
-    if better is None:
+    better = getattr(kind, "mode", None) if own else direction(name, getattr(kind, "directions", None))
+    if better is None and neither(name):
         raise ConfigError(f"hydra.sweeper.objectives: of {name} neither more nor less is better.")
+    if better is None:
+        raise ConfigError(
+            f"hydra.sweeper.objectives: nobody says whether more or less of {name} is better.\n"
+            f'  fix: directions = {{"{name}": "max"}} (or "min") in {kind.__name__}'
+        )
     return "minimize" if better == "min" else "maximize"
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from marquee.config.compose import typed
+from marquee.runs import terminal
 from marquee.runs.listing import number
+from marquee.runs.terminal import folded
 from marquee.search.study import Plan, Study
 
 # Words that say where a run lies and who watches, and not what it is.
@@ -17,7 +19,7 @@ _LEFT_OUT = ("paths", "tracker", "tags", "name", "sweep")
 def print_studies(studies: Sequence[Study], folder: Path) -> None:
     """All studies of a search, one after the other."""
     for study in studies:
-        print("\n" + "\n".join(lines(study)))
+        print("\n" + "\n".join(folded(line, "      ") for line in lines(study)))
     if any(len(study.plan.objectives) == 1 and complete(study) for study in studies):
         print(f"\nnext:\n  marquee compare {shlex.quote(str(folder))} --by model\n"
               f"  marquee best {shlex.quote(str(folder))} --save experiment/NAME")  # fmt: skip
@@ -60,5 +62,5 @@ def command(plan: Plan, values: dict[str, Any]) -> str:
     """What trains a trial's configuration again, with all its seeds."""
     words = [word for word in typed(plan.words) if word.lstrip("+~").split("=")[0].split(".")[0] not in _LEFT_OUT]
     seeds = ",".join(map(str, plan.seeds))
-    return shlex.join(["marquee", "train", *(["-m"] if len(plan.seeds) > 1 else []), *words, *parameters(plan, values),
-                       f"seed={seeds}"])  # fmt: skip
+    several = ["-m"] if len(plan.seeds) > 1 else []
+    return terminal.command(["marquee", "train", *several, *words, *parameters(plan, values), f"seed={seeds}"])

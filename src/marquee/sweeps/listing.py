@@ -1,15 +1,15 @@
 """What `marquee sweeps`, `marquee ls SWEEP` and the end of a sweep print."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from marquee.errors import ConfigError
-from marquee.runs.listing import Coloured, local, number, status_colour, table
+from marquee.runs.listing import local, number, status_colour
 from marquee.runs.lock import at_work
 from marquee.runs.record import read_manifest
+from marquee.runs.terminal import Coloured, command, folded, table
 from marquee.sweeps.store import Job, Sweep, sweep_folders, telling_words
 
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen
@@ -32,11 +32,11 @@ def print_outcome(jobs: Sequence[Job], folder: Path, brief: bool = False) -> Non
     for job in jobs:
         counts[job.status] += 1
     told = ", ".join(f"{count} {status}" for status, count in counts.items())
-    print(f"\n{folder.name}: {told}{f' ({stored} of them stored before)' if stored else ''}")
+    print("\n" + folded(f"{folder.name}: {told}{f' ({stored} of them stored before)' if stored else ''}"))
     if len(jobs) > _ROWS:
         print(f"  marquee ls {folder.name}")
     if counts.get("finished"):
-        print(f"  marquee compare {shlex.quote(str(folder))}")
+        print(f"  {command(['marquee', 'compare', str(folder)])}")
     if counts.get("failed") or counts.get("interrupted") or counts.get("waiting"):
         print("  the same command again runs only what is missing")
 
@@ -64,7 +64,7 @@ def list_jobs(folder: Path, as_json: bool = False, status: str | None = None, la
     for job in jobs:
         job.status, job.run = sweep.status(job), _run(sweep, job)
     _job_table(jobs, manifests, runs=True)
-    print(f"\ntyped: {shlex.join(sweep.command)}")
+    print(f"\ntyped:\n  {command(sweep.command)}")
 
 
 def list_sweeps(output: Path, as_json: bool = False) -> None:

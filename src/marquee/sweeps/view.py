@@ -14,6 +14,7 @@ from rich.text import Text
 from marquee.errors import ConfigError
 from marquee.runs.listing import number
 from marquee.runs.record import read_manifest
+from marquee.runs.terminal import folded, printable
 from marquee.sweeps.store import Job, Sweep, telling_words
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "yellow"}
@@ -71,7 +72,8 @@ class View:
             self.live = None
 
     def say(self, line: str) -> None:
-        self.console.print(line, markup=False, soft_wrap=True)
+        indent = " " * (len(line) - len(line.lstrip()) + 2)
+        self.console.print(folded(line, indent), markup=False, soft_wrap=True)
 
     def ended(self, job: Job, manifest: dict[str, Any]) -> None:
         """A job that finished, was pruned or was interrupted."""
@@ -80,17 +82,11 @@ class View:
             self.took.setdefault(job.model, []).append(job.seconds)
         value, metric = _watched(manifest)
         told = f"  {metric} {number(value)}" if value is not None and job.status != "interrupted" else ""
-        line = Text(f"{self._count()} ")
-        line.append(f"{job.status:<9}", _COLOURS.get(job.status, ""))
-        line.append(f" {self.words(job)}{told}  {clock(job.seconds or 0)}")
-        self.console.print(line, soft_wrap=True)
+        self._event(job.status, f"{self.words(job)}{told}  {clock(job.seconds or 0)}")
 
     def failed(self, job: Job, tail: Sequence[str], log: Path, again: bool) -> None:
         """A job that failed: what it is, why, the end of its log, at once."""
-        line = Text(f"{self._count()} ")
-        line.append("failed   ", "red")
-        line.append(f" {self.words(job)}  {clock(job.seconds or 0)}{'; trying again' if again else ''}")
-        self.console.print(line, soft_wrap=True)
+        self._event("failed", f"{self.words(job)}  {clock(job.seconds or 0)}{'; trying again' if again else ''}")
         told = (job.error or "").splitlines()
         for text in told[:6]:
             self.say(f"      {text}")
@@ -98,6 +94,12 @@ class View:
             if text.strip() and text.removeprefix("error: ") not in told:
                 self.say(f"      | {text}")
         self.say(f"      log: {log}")
+
+    def _event(self, status: str, told: str) -> None:
+        start = f"{self._count()} "
+        line = Text(folded(f"{start}{status:<9} {told}", "      "))
+        line.stylize(_COLOURS.get(status, ""), len(start), len(start) + len(status))
+        self.console.print(line, soft_wrap=True)
 
     def refresh(self, active: Active) -> None:
         """Draw the live part anew."""
@@ -125,7 +127,7 @@ class View:
             lines.append(Text(f"  best {model}: {metric} {number(value)}  {words}", "dim"))
         for job, running, started in list(active)[:_SHOWN_JOBS]:
             state = self._progress(job)
-            text = f"  {clock(time.monotonic() - started):>6}  {self.words(job)}  {state or running.place}"
+            text = printable(f"  {clock(time.monotonic() - started):>6}  {self.words(job)}  {state or running.place}")
             lines.append(Text(text))
         for line in lines:
             line.truncate(self.console.width, overflow="ellipsis")

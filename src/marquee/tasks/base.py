@@ -49,12 +49,14 @@ class Task(pl.LightningModule):
     learners    names of the parts that have an optimiser each and take turns (generator, discriminator); such a task
                 trains in `learn`. Empty: one optimiser for all parameters, and `loss`
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
+    directions  `max` or `min`, what is better of metrics that Marquee does not know: {"nats": "min"}
     """
 
     spec_types: ClassVar[tuple[type[Spec], ...]]
     unit: ClassVar[str]
     measured: ClassVar[tuple[str, ...]] = ()
     learners: ClassVar[tuple[str, ...]] = ()
+    directions: ClassVar[Mapping[str, Literal["min", "max"]]] = {}
     monitor: str
     mode: Literal["min", "max"]
 
@@ -142,6 +144,7 @@ class Task(pl.LightningModule):
         """What the manifest keeps of the task, so that tables can be made without it."""
         return {
             "unit": self.unit, "measured": list(self.measured), "protocol": self.protocol(), "shown": self.shown(),
+            "directions": dict(self.directions),
         }  # fmt: skip
 
     # Training --------------------------------------------------------------------------------------------------------

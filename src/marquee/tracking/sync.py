@@ -89,6 +89,7 @@ def upload(recordings: Sequence[Path], timeout: float, command: Sequence[str] = 
     All parts in one call: W&B uploads parts with the same id one after the other and lets each go on where the one
     before it ended.
     """
+    recordings = [recording.resolve() for recording in recordings]  # the command works in a folder of its own
     words = [*command, "sync", *map(str, recordings)]
     silent = {"WANDB_ERROR_REPORTING": "false", "WANDB_MODE": "online"}
     child = subprocess.Popen(

@@ -10,16 +10,21 @@ from typing import Annotated, Any, Literal
 from annotated_types import MinLen
 from pytorch_lightning.loggers import WandbLogger
 
+from marquee.config.fingerprint import canonical, without_repetition
 from marquee.tracking.tracker import TrackedRun, Tracker
 
 log = logging.getLogger("marquee")
 
 INIT_SECONDS = 30  # to reach the server before a run is tracked offline instead
+OFFLINE_SECONDS = 600  # for W&B's own service to begin on this machine, which may be busy
 FINISH_SECONDS = 120  # to send what is left at the end
 
 
 class WandbTracker(Tracker):
     """One W&B run a run: resolved configuration, model family as job type, tags, curves, final summary.
+
+    Seeds, folds and draws of a split are repetitions of one experiment. They share `experiment` in W&B's configuration,
+    to group by, and outside a sweep the folds of a cross-validation share the W&B group of that name.
 
     The W&B run id is a function of the run's fingerprint, folder and first start, so resuming continues the same W&B
     run and two runs never share one. Where the server cannot be reached, or nobody is logged in, an online run is
@@ -45,16 +50,17 @@ class WandbTracker(Tracker):
 
         config = run.manifest["config"]
         family = run.manifest["model"].split("/")[0]
+        repetition = repeated(run.manifest)
         own_id = choose_id(run)
         arguments: dict[str, Any] = {
             "project": self.project,
             "entity": self.entity,
-            "group": self.group,
+            "group": self.group or (repetition["experiment"] if "fold" in repetition else None),
             "job_type": family,
             "name": run.folder.name,
             "id": own_id,
             "tags": [family, *config["tags"]],
-            "config": {**config, "fingerprint": run.manifest["fingerprint"], "family": family},
+            "config": {**config, "fingerprint": run.manifest["fingerprint"], "family": family, **repetition},
             "dir": str(run.folder),
             # Offline nothing may be looked up or sent: not the machine's statistics, not the console, not the code.
             "settings": wandb.Settings(
@@ -76,6 +82,7 @@ class WandbTracker(Tracker):
                 _warn(f"W&B: {reason}. The run is tracked offline; later: marquee sync {run.folder}")
                 wandb.teardown()  # frees the id, which the attempt still holds
                 arguments["settings"].finish_timeout = 0
+        arguments["settings"].init_timeout = OFFLINE_SECONDS
         self._run = wandb.init(**arguments, mode="disabled" if self.mode == "disabled" else "offline")
         return WandbLogger(experiment=self._run)
 
@@ -95,6 +102,15 @@ class WandbTracker(Tracker):
             folder = os.path.dirname(self._run.dir)
             _warn(f"W&B: not all was sent within {FINISH_SECONDS} s. Later: wandb sync --include-online {folder}")
         self._run = None
+
+
+def repeated(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """`experiment`, equal for all repetitions of one, and which this run is: its `fold` and the `draw` of its split."""
+    split = manifest["split"]
+    content = [without_repetition(manifest["config"], split.get("fold_key")), split.get("pool") or split["fingerprint"]]
+    digest = hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
+    name = f"{manifest['data']['name']}-{manifest['model'].split('/')[-1]}-{digest}"
+    return {"experiment": name, **{key: split[key] for key in ("fold", "draw") if key in split}}
 
 
 def choose_id(run: TrackedRun, environment: Mapping[str, str] = os.environ) -> str | None:

@@ -24,7 +24,7 @@ MOST_CLASSES = 12
 
 @dataclass
 class Bar:
-    """The mean of one configuration over the units of one group, each averaged over seeds.
+    """The mean of one configuration over the units of one group, each averaged over runs.
 
     `low` and `high` are the 95 % interval by the normal distribution, `n` is the number of units.
     """
@@ -52,11 +52,9 @@ def breakdowns(block: BlockResult, evidence: Evidence, rows: Sequence[Configurat
     tables = {row.label: (row, table) for row in rows if (table := _averaged(evidence.of(row), metric)) is not None}
     if not tables:
         return []
-    first = next((run for row in rows for run in evidence.of(row)), None)
-    if first is None:
-        return []
-    ids = next(iter(tables.values()))[1][0]
-    groupings = _of_users(first, ids) if block.unit == "users" else _of_examples(first, ids)
+    runs = [run for row in rows for run in evidence.of(row)]
+    ids = np.unique(np.concatenate([own for _, (own, _) in tables.values()]))  # a fold alone has not all
+    groupings = [*_of_examples(runs, ids), *_of_users(runs[0], ids)]  # by what the runs have recorded
     found = []
     for title, explained, names, of_unit in groupings:
         bars = []
@@ -109,21 +107,32 @@ def _half(values: np.ndarray) -> float:
     return float(1.96 * values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def _of_examples(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str], np.ndarray]]:
+def _of_examples(runs: Sequence[Recorded], ids: np.ndarray) -> list[tuple[str, str, list[str], np.ndarray]]:
     """By the class that an example belongs to; labels that were joined (multi-label) are too many to draw."""
+    import pandas as pd
+
+    targets = pd.Series(np.nan, index=ids, dtype=object)
+    for run in runs:  # each fold tests examples of its own
+        if targets.notna().all() or (own := _targets(run)) is None:
+            break
+        targets = targets.combine_first(own.reindex(ids))
+    names = sorted(targets.dropna().unique())
+    if not 2 <= len(names) <= MOST_CLASSES:
+        return []
+    places = targets.map({name: place for place, name in enumerate(names)}).fillna(-1).to_numpy().astype(int)
+    return [("By class", "Examples by their true class.", names, places)]
+
+
+def _targets(run: Recorded) -> Any:
+    """The class of each example that a run has tested, a pandas Series; None where it has recorded none."""
     from pyarrow import parquet
 
     try:
         unit = id_column(parquet.read_schema(run.source / FILE).names, _unit(run))
         table = parquet.read_table(run.source / FILE, columns=[unit, "target"], use_threads=False).to_pandas()
     except (OSError, ValueError, KeyError, TypeError):
-        return []
-    targets = table.set_index(unit)["target"].astype(str).reindex(ids)
-    names = sorted(targets.dropna().unique())
-    if not 2 <= len(names) <= MOST_CLASSES:
-        return []
-    places = targets.map({name: place for place, name in enumerate(names)}).fillna(-1).to_numpy().astype(int)
-    return [("By class", "Examples by their true class.", names, places)]
+        return None
+    return table.set_index(unit)["target"].astype(str)
 
 
 def _of_users(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str], np.ndarray]]:
@@ -193,7 +202,7 @@ def group_figures(
             rows = [{**asdict(bar), **{key: rounded(getattr(bar, key)) for key in ("mean", "low", "high")}}
                     for bar in part.bars]  # fmt: skip
             caption = (
-                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over seeds; whiskers: "
+                f"Test {title}. {part.explained} Bars: mean over {block.unit}, each averaged over runs; whiskers: "
                 "95 % interval (normal). Not corrected for the number of comparisons."
             )
             spec = grouped_bars(name, title, groups, order)

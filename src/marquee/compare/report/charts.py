@@ -51,11 +51,11 @@ def _data_names(node: Any) -> set[str]:
     return set().union(*map(_data_names, node)) if isinstance(node, list) else set()
 
 
-def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Horizontal bars from zero, a dot for each seed, and a line where the best possible score is known.
+def scores(name: str, title: str, rows: Sequence[dict[str, Any]], dots: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Horizontal bars from zero, a dot for each repetition, and a line where the best possible score is known.
 
     `rows`, from the top: label (a newline breaks it), kind (model, baseline, oracle), mean, low and high (of the line
-    on a bar, or null), end (where the text stands), text, n. `seeds`, the data of `<name>-seeds`: label, seed, value.
+    on a bar, or null), end (where the text stands), text, n. `dots`, the data of `<name>-dots`: label, of, value.
     """
     base = alt.Chart(alt.NamedData(name))
     order = [row["label"] for row in rows]
@@ -71,7 +71,7 @@ def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequenc
     pale = [{"test": "datum.kind == 'baseline'", "value": 0.6}, {"test": "datum.kind == 'oracle'", "value": 0.5}]
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("mean:Q", format=".4f"),
             alt.Tooltip("low:Q", format=".4f"), alt.Tooltip("high:Q", format=".4f"),
-            alt.Tooltip("n:Q", title="seeds")]  # fmt: skip
+            alt.Tooltip("n:Q")]  # fmt: skip
     ceiling = base.mark_rule(strokeDash=[4, 3], strokeWidth=1.5, color=PALETTE[1]).encode(alt.X("mean:Q", title=title))
     bars = base.mark_bar(size=13).encode(
         x, y, alt.Color("kind:N", scale=colours_of, legend=None), tooltip=tips, opacity={"condition": pale, "value": 1}
@@ -80,20 +80,22 @@ def scores(name: str, title: str, rows: Sequence[dict[str, Any]], seeds: Sequenc
     if any(row["low"] is not None for row in rows):
         line = base.mark_rule(strokeWidth=1.2).encode(alt.X("low:Q", title=title), alt.X2("high:Q"), y)
         layers.append(line.transform_filter("isValid(datum.low)"))
-    if seeds:
-        dots = alt.Chart(alt.NamedData(f"{name}-seeds")).mark_point(
+    if dots:
+        marks = alt.Chart(alt.NamedData(f"{name}-dots")).mark_point(
             filled=True, size=26, opacity=1, color="halo", stroke=GREY, strokeWidth=1
         )
-        own = [alt.Tooltip("seed:N"), alt.Tooltip("value:Q", format=".4f")]
-        layers.append(dots.encode(alt.X("value:Q", title=title), y, tooltip=own))
+        own = [alt.Tooltip("of:N", title="of"), alt.Tooltip("value:Q", format=".4f")]
+        layers.append(marks.encode(alt.X("value:Q", title=title), y, tooltip=own))
     texts = base.encode(alt.X("end:Q", title=title), y, alt.Text("text:N"))
     for stroke in ({"stroke": "halo", "strokeWidth": 3}, {}):  # a number may lie on the line of the best possible
         layers.append(texts.mark_text(align="left", dx=6, **stroke))
     return specification(alt.layer(*layers), height=alt.Step(max(22, 14 * lines + 6)))
 
 
-def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int) -> dict[str, Any]:
-    """Lines of the mean over seeds, with bands; rows have label, epoch, mean, low, high, seeds.
+def learning_curves(
+    name: str, title: str, order: Sequence[str], shown: Sequence[str], last: int, runs: str
+) -> dict[str, Any]:
+    """Lines of the mean over `runs` (seeds, folds), with bands; rows have label, epoch, mean, low, high, n.
 
     `order` gives the colours, the same in all figures; `shown` are those of them that this one has.
     """
@@ -111,17 +113,20 @@ def learning_curves(name: str, title: str, order: Sequence[str], shown: Sequence
     dash = alt.StrokeDash("label:N", title=None, scale=cycled(order, DASHES), legend=legend)
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("epoch:Q"),
             alt.Tooltip("mean:Q", format=".4f"), alt.Tooltip("low:Q", format=".4f"),
-            alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("seeds:Q")]  # fmt: skip
+            alt.Tooltip("high:Q", format=".4f"), alt.Tooltip("n:Q", title=runs)]  # fmt: skip
     band = base.mark_area(opacity=0.18).encode(epoch, alt.Y("low:Q", title=title), alt.Y2("high:Q"), colour)
     lines = base.mark_line(strokeWidth=1.8, strokeCap="butt").encode(epoch, value, colour, dash, tooltip=tips)
     return specification(alt.layer(band, lines))
 
 
-def quality_cost(name: str, title: str, cost: str, data: Sequence[dict[str, Any]], references: int) -> dict[str, Any]:
+def quality_cost(
+    name: str, title: str, cost: str, data: Sequence[dict[str, Any]], references: int, repetitions: str
+) -> dict[str, Any]:
     """A point for each configuration over its cost.
 
     `data` has label, model, mean, low, high, n, the costs and front_<cost>; `references` is how many lines
-    `<name>-lines` has.
+    `<name>-lines` has;
+    `repetitions` (seeds, draws) what a mean is over.
     """
     models = list(dict.fromkeys(entry["model"] for entry in data))
     base = alt.Chart(alt.NamedData(name)).transform_filter(f"isValid(datum.{cost})")
@@ -131,7 +136,7 @@ def quality_cost(name: str, title: str, cost: str, data: Sequence[dict[str, Any]
     shape = alt.Shape("model:N", title=None, scale=cycled(models, SHAPES), legend=legend_of(models))
     tips = [alt.Tooltip("label:N", title="configuration"), alt.Tooltip("mean:Q", format=".4f"),
             alt.Tooltip(f"{cost}:Q", title=cost_title(cost), format=",.4~g"),
-            alt.Tooltip("n:Q", title="seeds")]  # fmt: skip
+            alt.Tooltip("n:Q", title=repetitions)]  # fmt: skip
     front = (
         base.mark_line(interpolate="step-after", strokeWidth=1.2, color=GREY)
         .encode(x, y, order=alt.Order(f"{cost}:Q"))

@@ -26,7 +26,7 @@ def figures(comparison: Comparison, evidence: Evidence) -> list[Figure]:
     for place, block in enumerate(comparison.blocks, start=1):
         chosen = _briefly(to_draw(block, evidence, MOST_DRAWN))
         left = _left(len(block.configurations), len(chosen))
-        made = [*_scores(block, evidence), *_curves(evidence, chosen, left)]
+        made = [*_scores(block, evidence), *_curves(block, evidence, chosen, left)]
         for result in block.metrics:
             made += _costs(block, result)
         made += [*parallel_figure(block, evidence), *importance_figure(block, evidence)]
@@ -66,23 +66,22 @@ def _scores(block: BlockResult, evidence: Evidence) -> list[Figure]:
         bars = [_bar(ceiling if score.kind == "oracle" else names.get(score.label, score.label), score)
                 for score in shown]  # fmt: skip
         several = {score.label for score in shown if len(score.values) > 1}
-        seeds = {row.label: row.seeds for row in chosen}
-        dots = [{"label": names[score.label], "seed": seed, "value": rounded(value)}
+        dots = [{"label": names[score.label], "of": name, "value": rounded(value)}
                 for score in shown if score.label in several
-                for seed, value in zip(seeds[score.label], score.values, strict=False)]  # fmt: skip
+                for name, value in zip(score.repetitions, score.values, strict=True)]  # fmt: skip
         drawn = sum(bar["kind"] == "model" for bar in bars)
         if not drawn:
             continue
         name, title = "scores-" + file_name(result.metric), metric_title(result.metric)
-        rows = {name: bars, **({f"{name}-seeds": dots} if dots else {})}
-        spec = charts.scores(name, f"{title} (dots: seeds)" if dots else title, bars, dots)
+        rows = {name: bars, **({f"{name}-dots": dots} if dots else {})}
+        spec = charts.scores(name, f"{title} (dots: {block.repetition}s)" if dots else title, bars, dots)
         found.append(Figure(name, f"Test {title} on {block.title}", _scores_caption(block, result, bars, dots),
                             {title: spec}, rows, notes=_left(len(result.models), drawn)))  # fmt: skip
     return found
 
 
 def _bar(label: str, score: Score) -> dict[str, Any]:
-    """A row of the scores: `low` and `high` only where there is one seed, since more are drawn as dots."""
+    """A row of the scores: `low` and `high` only where there is one repetition, since more are drawn as dots."""
     interval = score.interval if score.interval_over == "units" else None
     low, high = map(rounded, interval) if interval else (None, None)
     ends = [score.mean, *(score.values if score.kind == "model" else []), *([] if high is None else [high])]
@@ -96,9 +95,9 @@ def _scores_caption(block: BlockResult, result: MetricResult, bars: list[dict], 
         f"Test {metric_title(result.metric)} of each configuration{', the best on top' if result.direction else ''}."
     ]
     if dots:
-        parts.append("Bar: mean over seeds; dot: one seed.")
+        parts.append(f"Bar: mean over {block.repetition}s; dot: one {block.repetition}.")
     if any(bar["low"] is not None for bar in bars):
-        parts.append(f"Line on a bar: 95 % interval over {block.unit}, where there is one seed.")
+        parts.append(f"Line on a bar: 95 % interval over {block.unit}, where there is one {block.repetition}.")
     if "baseline" in kinds:
         parts.append("Grey: baselines.")
     if "oracle" in kinds:
@@ -112,14 +111,14 @@ def _wrapped(label: str) -> str:
     return "\n".join(textwrap.wrap(label, 36)) or label
 
 
-def _curves(evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]) -> list[Figure]:
+def _curves(block: BlockResult, evidence: Evidence, chosen: Sequence[Configuration], notes: list[str]) -> list[Figure]:
     """Validation metric and training loss by epoch, where any run has more than one."""
     monitor = next((run.monitor for row in chosen for run in evidence.of(row)), "")
     wanted = [
         ("validation-curves", f"validation/{monitor}", f"Validation {metric_title(monitor)}"),
         ("training-loss", "train/loss", "Training loss"),
     ]
-    found = []
+    found, one = [], block.one_run
     for name, column, title in wanted:
         bands = [_band(row, evidence.of(row), column) for row in chosen]
         last = max((band[-1]["epoch"] for band in bands if band), default=1)
@@ -129,19 +128,19 @@ def _curves(evidence: Evidence, chosen: Sequence[Configuration], notes: list[str
         rows = [entry for band in bands for entry in (_level(band, last) if len(band) == 1 and level else band)
                 if len(band) > 1 or level]  # fmt: skip
         caption = (
-            f"{title} by epoch. Line: mean over seeds; band: the lowest to the highest seed. A seed that stopped early "
-            "is in the mean only up to its last epoch. "
+            f"{title} by epoch. Line: mean over {one}s; band: the lowest to the highest {one}. A {one} that stopped "
+            "early is in the mean only up to its last epoch. "
             + ("Models that are fitted in one epoch are level lines." if level else "Models of one epoch are left out.")
         )
         order = [row.label for row in chosen]
         shown = [label for label in order if any(entry["label"] == label for entry in rows)]
-        spec = charts.learning_curves(name, title, order, shown, last)
+        spec = charts.learning_curves(name, title, order, shown, last, f"{one}s")
         found.append(Figure(name, f"{title} by epoch", caption, {title: spec}, {name: rows}, notes=notes))
     return found
 
 
 def _band(row: Configuration, runs: Sequence[Recorded], column: str) -> list[dict[str, Any]]:
-    """Mean and range over seeds at each epoch, thinned to at most MOST_POINTS."""
+    """Mean and range over the runs of a row at each epoch, thinned to at most MOST_POINTS."""
     values: dict[int, list[float]] = {}
     for run in runs:
         for epoch, value in run.curve(column):
@@ -151,7 +150,7 @@ def _band(row: Configuration, runs: Sequence[Recorded], column: str) -> list[dic
         epochs = sorted({epochs[round(i * (len(epochs) - 1) / (MOST_POINTS - 1))] for i in range(MOST_POINTS)})
     return [
         {"label": row.label, "epoch": epoch, "mean": rounded(sum(values[epoch]) / len(values[epoch])),
-         "low": rounded(min(values[epoch])), "high": rounded(max(values[epoch])), "seeds": len(values[epoch])}
+         "low": rounded(min(values[epoch])), "high": rounded(max(values[epoch])), "n": len(values[epoch])}
         for epoch in epochs
     ]  # fmt: skip
 
@@ -184,7 +183,7 @@ def _costs(block: BlockResult, result: MetricResult) -> list[Figure]:
         known = ["fit_seconds", *(cost for cost in known if cost != "fit_seconds")]
     name = "quality-cost-" + file_name(result.metric)
     title = metric_title(result.metric)
-    variants = {cost_title(cost): charts.quality_cost(name, title, cost, data, len(references))
+    variants = {cost_title(cost): charts.quality_cost(name, title, cost, data, len(references), f"{block.repetition}s")
                 for cost in known}  # fmt: skip
     caption = (
         f"Test {title} against what it costs, a mark for each configuration, with its 95 % interval. Stepped line: the "

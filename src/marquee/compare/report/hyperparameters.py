@@ -54,7 +54,7 @@ def parallel_figure(block: BlockResult, evidence: Evidence) -> list[Figure]:
         return []
     caption = (
         "A line for each configuration, through its values of the keys that differ, to its validation metric (mean "
-        "over seeds), which also colours it. A key's values lie in their order: evenly spaced where there are at most "
+        "over runs), which also colours it. A key's values lie in their order: evenly spaced where there are at most "
         "six, else from the least to the most, by their logarithms where they span two decades."
     )
     return [Figure("parallel-coordinates", "Hyperparameters that differ", caption, variants, rows, "Model",

@@ -1,10 +1,13 @@
 """The tables of the page: cells with what is shown and what they are sorted by, and links to where runs lie."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from marquee.compare.protocol import fold_and_draw
 from marquee.compare.report.evidence import Evidence
 from marquee.compare.report.names import brief_labels, brief_setting, cost_title, setting_title
 from marquee.compare.results import COSTS, BlockResult, Configuration, MetricResult, PairedTest, Score
@@ -51,9 +54,9 @@ def table(block: BlockResult, result: MetricResult) -> Table:
         against.append(("reference", result.reference, "against_reference"))
     tested = [entry for entry in against if any(getattr(score, entry[2]) is not None for score in result.models)]
     brief = brief_labels(list(configurations))
-    columns = ["Mean ± sd", "95 % interval", "Seeds"]
+    columns = ["Mean ± sd", "95 % interval", f"{block.repetition.capitalize()}s"]
     for what, other, _ in tested:
-        columns += [f"Difference from {'the best' if what == 'best' else brief.get(other, other)}", "p (Holm)"]
+        columns += [f"Difference from {'the best' if what == 'best' else brief.get(other, other)}", "p (corrected)"]
     columns += ["Pareto front", *map(cost_title, costs)]
     rows = []
     for score in result.scores:
@@ -84,9 +87,9 @@ def _interval(score: Score) -> Cell:
 def _tested(test: PairedTest | None, same: bool) -> list[Cell]:
     if test is None:
         return [Cell("itself" if same else "", 0.0 if same else None), Cell("")]
-    p = "<0.001" if test.p_holm < 0.001 else f"{test.p_holm:.3f}"
+    p = "<0.001" if test.p_corrected < 0.001 else f"{test.p_corrected:.3f}"
     note = "significant" if test.significant else "not told apart"
-    return [Cell(f"{test.difference:+.4f}", test.difference), Cell(p, test.p_holm, note=note)]
+    return [Cell(f"{test.difference:+.4f}", test.difference), Cell(p, test.p_corrected, note=note)]
 
 
 def _cost(row: Configuration | None, cost: str) -> Cell:
@@ -140,7 +143,7 @@ class RunLine:
 
     id: str
     label: str
-    seed: int | None
+    seed: str  # "1", "1, fold 0 of draw 2"
     value: str
     took: str
     started: str
@@ -159,8 +162,15 @@ def run_lines(block: BlockResult, evidence: Evidence, link: Link) -> list[RunLin
             score = (manifest.get("metrics") or {}).get(f"test/{metric}")
             started = str(manifest.get("started") or "")[:16].replace("T", " ")
             found.append(RunLine(
-                run.id, brief[row.label], manifest.get("seed"), number(score),
+                run.id, brief[row.label], _repetition(block, manifest), number(score),
                 "" if seconds is None else f"{seconds:,.1f} s", started,
                 link.to(run.folder), link.to(run.folder and run.folder / "log.txt"),
             ))  # fmt: skip
     return found
+
+
+def _repetition(block: BlockResult, manifest: Mapping[str, Any]) -> str:
+    fold, draw = fold_and_draw(manifest)
+    of_split = [f"fold {fold}"] if fold is not None else []
+    of_split += [f"draw {draw}"] if len(block.draws) > 1 else []
+    return ", ".join([str(manifest.get("seed")), *([" of ".join(of_split)] if of_split else [])])
