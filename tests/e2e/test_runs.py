@@ -16,7 +16,7 @@ from marquee.config.build import build
 from marquee.config.compose import compose
 from marquee.errors import ConfigError
 from marquee.models.mf.bpr import BPR
-from marquee.runs.train import nothing_between_steps
+from marquee.runs.loaders import nothing_between_steps
 
 from .commands import FAST, begin, environment, latest, marquee, spawn, train
 

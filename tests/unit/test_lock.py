@@ -12,8 +12,8 @@ import pytest
 from marquee.errors import ConfigError
 from marquee.runs import lock
 from marquee.runs.liveness import status_of
+from marquee.runs.opening import take_over
 from marquee.runs.record import Run
-from marquee.runs.train import take_over
 
 from ..forked import Forked
 
@@ -191,7 +191,7 @@ def test_a_run_that_was_finished_before_it_could_be_held_is_not_continued(run, m
         run.finish("finished")
         return hold(folder)
 
-    monkeypatch.setattr("marquee.runs.train.hold", finished_meanwhile)
+    monkeypatch.setattr("marquee.runs.opening.hold", finished_meanwhile)
     with pytest.raises(ConfigError, match="is finished"):
         take_over(run.folder)
     assert not lock.is_locked(run.folder)

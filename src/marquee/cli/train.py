@@ -82,7 +82,7 @@ def _sweep(command: list[str], words: list[str], overrides: list[str]) -> int:
         interrupt = error
     finally:
         store.release()
-    from marquee.sweeps.batch import error_of
+    from marquee.sweeps.ends import error_of
     from marquee.sweeps.listing import print_outcome
 
     if launched.jobs:

@@ -57,3 +57,22 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.task.evaluation_batches(self.part, self.rank, self.world))
+
+
+# What asks the Trainer to look between two steps, or makes them otherwise, and the values that do not.
+BETWEEN_STEPS: dict[str, tuple[Any, ...]] = {
+    "max_steps": (-1,), "limit_train_batches": (None, 1.0), "val_check_interval": (None, 1.0),
+    "accumulate_grad_batches": (1,), "gradient_clip_val": (None, 0), "precision": (None, 32, "32", "32-true"),
+    "overfit_batches": (0, 0.0), "fast_dev_run": (False, 0), "plugins": (None,), "profiler": (None,),
+}  # fmt: skip
+
+
+def nothing_between_steps(config: dict[str, Any], settings: dict[str, Any]) -> bool:
+    """Whether an epoch is nothing but steps on one device, so that several may be taken at once."""
+    own = {"checkpoint", "early_stopping", "pruning"}
+    return (
+        all(settings.get(key, allowed[0]) in allowed for key, allowed in BETWEEN_STEPS.items())
+        and not isinstance(settings.get("limit_train_batches"), int)  # 1 is one batch; 1.0 is all of them
+        and (config.get("scheduler") or {}).get("interval", "epoch") == "epoch"
+        and set(config["callbacks"]) <= own
+    )

@@ -6,7 +6,6 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,27 +14,20 @@ import pytorch_lightning as pl
 import torch
 
 from marquee.config.build import build, paths
-from marquee.config.fingerprint import canonical, fingerprint, pool
-from marquee.config.fingerprint import identity as identity_of
-from marquee.config.folders import choice_of
-from marquee.config.targets import resolve
-from marquee.data.dataset import DataSet, Split
+from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
-from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
-from marquee.runs.environment import environment
-from marquee.runs.finding import first_of
-from marquee.runs.liveness import status_of
-from marquee.runs.loaders import EvaluationLoader, TrainLoader
-from marquee.runs.lock import Taken, hold, is_here, owner, release, told
+from marquee.runs.loaders import EvaluationLoader, TrainLoader, nothing_between_steps
+from marquee.runs.lock import release
+from marquee.runs.opening import open_run, take_over
 from marquee.runs.progress import Progress
-from marquee.runs.record import Run, read_manifest
+from marquee.runs.record import Run
 from marquee.runs.recording import recording
 from marquee.runs.summary import print_summary
-from marquee.runs.trainable import refuse_untrainable, validated
+from marquee.runs.trainable import refuse_unfit_gradients, refuse_untrainable, validated
 from marquee.seeding import derive
 from marquee.tasks.base import Schedule, Task
 from marquee.tracking.curves import Curves
@@ -148,114 +140,6 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     return task
 
 
-def refuse_unfit_gradients(config: Config, model: Model) -> None:
-    """Raise ConfigError where an optimiser, or clipping, cannot take the gradients that the model makes."""
-    node = config["optimizer"]
-    if model.sparse_gradients and config["trainer"].get("gradient_clip_val"):
-        raise ConfigError(
-            "trainer.gradient_clip_val: sparse gradients cannot be clipped.\n"
-            "  fix: trainer.gradient_clip_val=null, or model.sparse_gradients=false"
-        )
-    for key, own in ({"optimizer": node} if "_target_" in node else node).items():
-        kind = resolve(own["_target_"])
-        if kind is torch.optim.SparseAdam and not model.sparse_gradients:
-            raise ConfigError(f"{key}: SparseAdam takes sparse gradients only.\n  fix: model.sparse_gradients=true")
-        if model.sparse_gradients and not issubclass(kind, (torch.optim.SparseAdam, torch.optim.Adagrad)):
-            raise ConfigError(
-                f"model.sparse_gradients=true: {kind.__name__} takes dense gradients only.\n"
-                "  fix: optimizer=adagrad or optimizer=sparse_adam"
-            )
-
-
-def take_over(folder: Path) -> None:
-    """Hold a run's folder, to continue it: only where something is left to do and nobody else is doing it."""
-    if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of a distributed run holds it for all
-        return
-    if status_of(folder, read_manifest(folder)) == "running" or not hold(folder):
-        who = owner(folder)
-        ways = "Wait for it, or stop it first" if is_here(who) else "Wait for it; a minute without a sign means its end"
-        raise Taken(f"{folder.name} is being run by {told(folder)}. {ways}; then: marquee train resume={folder.name}")
-    # Not before: until the folder was held, another process may have finished it.
-    if read_manifest(folder).get("status") == "finished":
-        release(folder)
-        raise Taken(
-            f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}"
-        )
-
-
-def open_run(
-    config: Config,
-    overrides: Sequence[str],
-    data: DataSet,
-    task: Task,
-    resume: Path | None,
-    code: Config,
-    once: bool = False,
-) -> Run:
-    """A new folder with a manifest that says `running`, or the folder to continue in."""
-    rank = int(os.environ.get("LOCAL_RANK", 0))
-    if rank:
-        return Run.open(Path(os.environ["MARQUEE_RUN_FOLDER"]))
-    identity = fingerprint(config, data.fingerprint, data.split_fingerprint, code)
-    if resume is not None:
-        run = Run.open(resume)
-        if run.manifest["data"]["fingerprint"] != data.fingerprint:
-            raise ConfigError(f"{resume}: the data has changed since this run began, so it cannot be continued.")
-        if run.manifest["fingerprint"] != identity:
-            log.warning("The code or configuration has changed since this run began; the result may differ.")
-        if (run.manifest["environment"] or {}).get("threads") != environment()["threads"]:
-            log.warning("The number of threads differs from this run's own; the last digits of the result may, too.")
-        if canonical(identity_of(config)) != canonical(identity_of(run.manifest["config"])):
-            run.reconfigure(config, identity)
-        run.restart(overrides)
-    else:
-        data_name, model_name = choice_of("data", config["data"]), choice_of("model", config["model"])
-        content = {
-            "name": config["name"],
-            "tags": config["tags"],
-            "sweep": config.get("sweep"),
-            "environment": environment(),
-            "fingerprint": identity,
-            "config": config,
-            "overrides": list(overrides),
-            "code": code,
-            "model": model_name,
-            "data": {
-                "name": data_name,
-                "fingerprint": data.fingerprint,
-                "spec": data.spec.to_json(),
-                "report": data.report,
-            },
-            "split": {
-                "name": choice_of("split", config["split"]),
-                "fingerprint": data.split_fingerprint,
-                "config": config["split"],
-                **_repetition(config["split"], data.fingerprint),
-            },
-            "seed": config["seed"],
-            "monitor": task.monitor,
-            "mode": task.mode,
-            "task": task.described(),
-            "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
-        }
-        slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
-        output = Path(config["paths"]["output"]).expanduser()
-        with first_of(output, identity) if once else nullcontext():
-            run = Run.create(output, identity, slug, content)
-    os.environ["MARQUEE_RUN_FOLDER"] = str(run.folder)
-    return run
-
-
-def _repetition(node: Config, data_fingerprint: str) -> Config:
-    """Of a run that is one fold or draw of several: which, of how many, and what all of them share (`pool`)."""
-    split: Split = build(node)
-    shared = pool(data_fingerprint, node, split.fold_key)
-    found = {"draw": node["seed"]} if "seed" in node else {}
-    if split.fold_key is not None:
-        found |= {"fold": getattr(split, split.fold_key), "folds": split.folds, "fold_key": split.fold_key}
-    return {**found, "pool": shared} if shared else {}
-
-
 def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) -> tuple[pl.Trainer, Checkpoint]:
     """The Trainer with the run's callbacks; a closed form gets one process and its one epoch."""
     nodes, settings = config["callbacks"], dict(config["trainer"])
@@ -300,25 +184,6 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     if task.model.steps_at_once > 1 and trainer.world_size == 1 and nothing_between_steps(config, settings):
         task.join(task.model.steps_at_once)
     return trainer, checkpoint
-
-
-# What asks the Trainer to look between two steps, or makes them otherwise, and the values that do not.
-BETWEEN_STEPS: dict[str, tuple[Any, ...]] = {
-    "max_steps": (-1,), "limit_train_batches": (None, 1.0), "val_check_interval": (None, 1.0),
-    "accumulate_grad_batches": (1,), "gradient_clip_val": (None, 0), "precision": (None, 32, "32", "32-true"),
-    "overfit_batches": (0, 0.0), "fast_dev_run": (False, 0), "plugins": (None,), "profiler": (None,),
-}  # fmt: skip
-
-
-def nothing_between_steps(config: Config, settings: Config) -> bool:
-    """Whether an epoch is nothing but steps on one device, so that several may be taken at once."""
-    own = {"checkpoint", "early_stopping", "pruning"}
-    return (
-        all(settings.get(key, allowed[0]) in allowed for key, allowed in BETWEEN_STEPS.items())
-        and not isinstance(settings.get("limit_train_batches"), int)  # 1 is one batch; 1.0 is all of them
-        and (config.get("scheduler") or {}).get("interval", "epoch") == "epoch"
-        and set(config["callbacks"]) <= own
-    )
 
 
 def fit(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint, resume: bool) -> None:

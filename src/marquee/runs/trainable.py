@@ -2,7 +2,11 @@
 
 from typing import Any
 
+import torch
+
+from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
+from marquee.models.base import Model
 from marquee.tasks.base import Task
 
 
@@ -35,3 +39,22 @@ def refuse_untrainable(config: dict[str, Any], task: Task) -> None:
             f"scheduler: ReduceLROnPlateau goes by validation/{task.monitor}, and there is no validation.\n"
             "  fix: scheduler=none or scheduler=cosine, or a split with a validation part"
         )
+
+
+def refuse_unfit_gradients(config: dict[str, Any], model: Model) -> None:
+    """Raise ConfigError where an optimiser, or clipping, cannot take the gradients that the model makes."""
+    node = config["optimizer"]
+    if model.sparse_gradients and config["trainer"].get("gradient_clip_val"):
+        raise ConfigError(
+            "trainer.gradient_clip_val: sparse gradients cannot be clipped.\n"
+            "  fix: trainer.gradient_clip_val=null, or model.sparse_gradients=false"
+        )
+    for key, own in ({"optimizer": node} if "_target_" in node else node).items():
+        kind = resolve(own["_target_"])
+        if kind is torch.optim.SparseAdam and not model.sparse_gradients:
+            raise ConfigError(f"{key}: SparseAdam takes sparse gradients only.\n  fix: model.sparse_gradients=true")
+        if model.sparse_gradients and not issubclass(kind, (torch.optim.SparseAdam, torch.optim.Adagrad)):
+            raise ConfigError(
+                f"model.sparse_gradients=true: {kind.__name__} takes dense gradients only.\n"
+                "  fix: optimizer=adagrad or optimizer=sparse_adam"
+            )

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from marquee.errors import ConfigError, DataError, JobError, MarqueeError
+from marquee.errors import ConfigError, JobError
 from marquee.runs.liveness import status_of
-from marquee.runs.record import read_manifest
 from marquee.runs.signals import Presses, counted_interrupts
+from marquee.sweeps.ends import last_words, manifest_of, tail
 from marquee.sweeps.plan import Frozen, freeze, is_over, look_again, plan, told_of_earlier
 from marquee.sweeps.pool import Pool, Running, Stop, ended, in_nursery
 from marquee.sweeps.store import Job, Sweep, hold, note_run
@@ -25,7 +25,6 @@ from marquee.sweeps.worker import TAKEN, mark_interrupted
 # After a polite word, how long a job may take to end before it is ended.
 GRACE_SECONDS = 20.0
 _POLL_SECONDS = 0.5
-_LOG_LINES = 12
 
 
 @dataclass
@@ -210,7 +209,7 @@ class _Batch:
             note_run(self.sweep.folder, job.stem, content.run)
             if is_over(content):
                 job.status = content.status or "finished"
-                self.view.ended(job, _manifest(self.sweep.run_folder(job)))
+                self.view.ended(job, manifest_of(self.sweep.run_folder(job)))
                 self.sweep.save()
             else:
                 ready.append(job)
@@ -256,7 +255,7 @@ class _Batch:
             return
         folder = self.sweep.run_folder(job)
         job.run = folder.name if folder else None
-        manifest = _manifest(folder)
+        manifest = manifest_of(folder)
         status = status_of(folder, manifest) if folder and manifest else "failed"
         if status in ("finished", "pruned") and manifest.get("fingerprint") == job.fingerprint:
             job.status = status
@@ -282,13 +281,13 @@ class _Batch:
             return f"the process {ended(code)}"
         if code == 0:
             return f"its run's folder {folder or ''} is gone".replace("  ", " ")
-        told = [line for line in _tail(self.sweep.folder / f"{job.stem}.log", 40) if line.startswith("error: ")]
+        told = [line for line in tail(self.sweep.folder / f"{job.stem}.log", 40) if line.startswith("error: ")]
         return told[-1].removeprefix("error: ") if told else f"the process {ended(code)}"
 
     def _failed(self, job: Job) -> None:
         again = job.attempts <= self.settings.retries and not self.stopping and job.exit_code != ConfigError.exit_code
         log = self.sweep.folder / f"{job.stem}.log"
-        self.view.failed(job, _last_words(log), log, again)
+        self.view.failed(job, last_words(log), log, again)
         if again:
             job.status = "waiting"
             self.waiting.insert(0, job)
@@ -313,38 +312,6 @@ class _Batch:
                 time.sleep(0.1)
         for attempt in self.attempts:
             attempt.job.status = "interrupted"
-
-
-# What a job left ------------------------------------------------------------------------------------------------------
-
-
-def _manifest(folder: Path | None) -> dict[str, Any]:
-    try:
-        return read_manifest(folder) if folder else {}
-    except ConfigError:
-        return {}
-
-
-def _tail(file: Path, lines: int) -> list[str]:
-    try:
-        with file.open("rb") as stream:
-            stream.seek(max(file.stat().st_size - 20_000, 0))
-            return stream.read().decode("utf-8", "replace").rstrip().splitlines()[-lines:]
-    except OSError:
-        return []
-
-
-def _last_words(log: Path) -> list[str]:
-    """The end of a log; of a crash in compiled code the head of its traceback, which has the latest call on top."""
-    lines = _tail(log, 400)
-    crash = [number for number, line in enumerate(lines) if line.startswith("Fatal Python error")]
-    return lines[crash[-1] :][:_LOG_LINES] if crash else lines[-_LOG_LINES:]
-
-
-def error_of(job: Job) -> MarqueeError:
-    """What a job's end is as an exception: of the kind that its exit code stands for."""
-    kind = {ConfigError.exit_code: ConfigError, DataError.exit_code: DataError}.get(job.exit_code or 0, JobError)
-    return kind(job.error or f"the job was {job.status}")
 
 
 def _to_go_on(jobs: Sequence[Job]) -> str:

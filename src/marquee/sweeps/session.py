@@ -14,7 +14,8 @@ from omegaconf import OmegaConf
 from marquee.config.compose import typed
 from marquee.errors import ConfigError
 from marquee.runs.record import read_manifest
-from marquee.sweeps.batch import Settings, error_of, run_batch
+from marquee.sweeps.batch import Settings, run_batch
+from marquee.sweeps.ends import error_of
 from marquee.sweeps.settings import check_settings
 from marquee.sweeps.store import Job
 from marquee.sweeps.view import View
