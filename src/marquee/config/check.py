@@ -10,6 +10,7 @@ from marquee.config import schema
 from marquee.config.compose import Composed, compose_all
 from marquee.config.folders import file_of_option, options
 from marquee.config.former import KEYS
+from marquee.config.kinds import NO_INSTRUCTION, holds_node, misfit, name_of, part
 from marquee.config.targets import closest, resolve, signature
 from marquee.config.values import describe, fits, kind, shown
 from marquee.errors import ConfigError
@@ -79,7 +80,7 @@ def problems(composed: Composed) -> list[Problem]:
             found.append(Problem(key, shown(nodes), allowed, composed.origin(key)))
             continue
         for name, node in nodes.items():
-            found += _node(f"{key}.{name}", node, resolve(base) if base else None, composed)
+            found += _node(f"{key}.{name}", node, resolve(base), composed)
     found += _misfits(classes, composed)
     return found
 
@@ -100,8 +101,8 @@ def _named(key: str, nodes: dict[str, Any], names: Sequence[str], base: type, co
 # One node, one value ------------------------------------------------------------------------------------------------
 
 
-def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterator[Problem]:
-    """The problems of one `_target_` node and all below it."""
+def _node(path: str, node: Any, annotation: Any, composed: Composed) -> Iterator[Problem]:
+    """The problems of one `_target_` node where `annotation` is asked for, and of all below it."""
     if node == MISSING:
         group = path.split(".")[0]
         choices = options(group) if "." not in path else []
@@ -124,8 +125,8 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
         key = f"{path}._target_"
         yield Problem(key, shown(node["_target_"]), str(error), composed.origin(key))
         return
-    if base is not None and not issubclass(target, base):
-        yield Problem(path, _name(target), f"a sub-class of {_name(base)}", composed.origin(f"{path}._target_"))
+    if allowed := misfit(target, annotation):
+        yield Problem(path, node["_target_"], allowed, composed.origin(f"{path}._target_"))
         return
     accepted = signature(target)
     for key, value in node.items():
@@ -134,11 +135,15 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
         full = f"{path}.{key}"
         if key in accepted.keys:
             yield from _value(full, value, accepted.keys[key].annotation, composed, accepted.keys[key].default)
+        elif str(key).startswith("_"):
+            yield Problem(full, "an instruction", NO_INSTRUCTION, composed.origin(full), f"leave {full} out")
         elif key in accepted.supplied:
-            allowed = f"{_name(target)} gets {key} from the framework; it cannot be configured"
+            allowed = f"{name_of(target)} gets {key} from the framework; it cannot be configured"
             yield Problem(full, shown(value), allowed, composed.origin(full), f"leave {full} out")
-        elif not accepted.open:
-            yield _unknown(full, value, key, _name(target), accepted.keys, composed)
+        elif accepted.open:
+            yield from _value(full, value, Any, composed)
+        else:
+            yield _unknown(full, value, key, name_of(target), accepted.keys, composed)
     for key, parameter in accepted.keys.items():
         if parameter.required and key not in node:
             full = f"{path}.{key}"
@@ -152,18 +157,10 @@ def _value(path: str, value: Any, annotation: Any, composed: Composed, default: 
     if value == MISSING:
         yield Problem(path, "nothing", describe(annotation), composed.origin(path), f"{path}=...", missing=True)
     elif isinstance(value, dict) and "_target_" in value:
-        bases = tuple(part for part in (*typing.get_args(annotation), annotation) if isinstance(part, type))
-        bases = tuple(base for base in bases if base is not type(None) and not typing.get_origin(base))
-        yield from _node(path, value, None, composed)
-        target = _resolved(value)
-        if bases and target is not None and not issubclass(target, bases):
-            allowed = " or ".join(f"a sub-class of {_name(base)}" for base in bases)
-            yield Problem(path, _name(target), allowed, composed.origin(f"{path}._target_"))
-    elif _holds_node(value):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, part in items:
-            if _holds_node(part):
-                yield from _value(f"{path}.{key}", part, Any, composed)
+        yield from _node(path, value, annotation, composed)
+    elif holds_node(value):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _value(f"{path}.{key}", inner, part(annotation, key), composed)
     elif _holds_missing(value):
         yield Problem(path, shown(value), describe(annotation), composed.origin(path), f"{path}=...", missing=True)
     elif not fits(annotation, value):
@@ -203,20 +200,10 @@ def _resolved(node: dict[str, Any]) -> type | None:
         return None
 
 
-def _holds_node(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "_target_" in value or any(map(_holds_node, value.values()))
-    return isinstance(value, list) and any(map(_holds_node, value))
-
-
 def _holds_missing(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_missing, value.values()))
     return any(map(_holds_missing, value)) if isinstance(value, list) else value == MISSING
-
-
-def _name(target: type) -> str:
-    return f"{target.__module__}.{target.__qualname__}"
 
 
 # Do the parts fit each other ----------------------------------------------------------------------------------------
@@ -227,7 +214,7 @@ def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
     data = classes.get("data")
     if data is None or not hasattr(data, "spec_type"):
         return
-    chosen = f"data={composed.choices.get('data', _name(data))}"
+    chosen = f"data={composed.choices.get('data', name_of(data))}"
     yields = f"{chosen} yields {data.spec_type.__name__}"
     for group in ("split", "task", "model"):
         target = classes.get(group)
@@ -237,12 +224,12 @@ def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
         takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
         takes = "cuts another kind of data" if group == "split" else takes
         good = fitting(group, data)
-        choice = composed.choices.get(group, _name(target))
+        choice = composed.choices.get(group, name_of(target))
         words = [word for word in composed.overrides if word.startswith(f"{group}=")]
         near = closest(choice, good) or good[0] if good else ""
         yield Problem(
             group,
-            f"{group}={choice} ({_name(target)}) {takes}",
+            f"{group}={choice} ({name_of(target)}) {takes}",
             f"{yields}; what fits it: {', '.join(good) or 'nothing yet'}",
             "command line" if words else composed.origin(f"{group}._target_"),
             f"leave {words[-1]} out, or {group}={near}" if words else f"{group}={near}",

@@ -15,9 +15,12 @@ def hydra_errors() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise into a ConfigError that names the mistake and the closest valid name."""
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
+    except YAMLError as error:
+        raise ConfigError(f"A configuration file is no plain YAML: {first_lines(error)}") from error
     except MissingConfigException as error:
         raise ConfigError(_unknown_option(error)) from error
     except OverrideParseException as error:
