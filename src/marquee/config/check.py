@@ -1,14 +1,13 @@
 """One walk over a composed configuration that reports all its mistakes at once, before anything is loaded."""
 
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from marquee.config import schema
 from marquee.config.compose import Composed, compose_all
-from marquee.config.folders import file_of_option, options
+from marquee.config.fitting import everything, fits_data, fits_task, fitting, models_of, specs_of
+from marquee.config.folders import options
 from marquee.config.former import KEYS
 from marquee.config.kinds import NO_INSTRUCTION, holds_node, misfit, name_of, part
 from marquee.config.targets import closest, resolve, signature
@@ -71,7 +70,7 @@ def problems(composed: Composed) -> list[Problem]:
         found += _node(key, MISSING if node is None else node, resolve(base), composed)
         if isinstance(node, dict):
             target = _resolved(node)
-            if target is not None:
+            if target is not None and not misfit(target, resolve(base)):
                 classes[key] = target
     for key, base in schema.COLLECTIONS.items():
         nodes = config.get(key) or {}
@@ -82,6 +81,7 @@ def problems(composed: Composed) -> list[Problem]:
         for name, node in nodes.items():
             found += _node(f"{key}.{name}", node, resolve(base), composed)
     found += _misfits(classes, composed)
+    found += _counted_wrongly(config, composed)
     return found
 
 
@@ -210,92 +210,89 @@ def _holds_missing(value: Any) -> bool:
 
 
 def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
-    """Data decides: split, task and model must be able to work with what it yields."""
+    """Data decides: split, task and model must be able to work with what it yields, and task and model together."""
     data = classes.get("data")
     if data is None or not hasattr(data, "spec_type"):
         return
-    chosen = f"data={composed.choices.get('data', name_of(data))}"
-    yields = f"{chosen} yields {data.spec_type.__name__}"
+    yields = f"{_chosen('data', data, composed)} yields {data.spec_type.__name__}"
+    task, model = classes.get("task"), classes.get("model")
+    fit = {group: target for group in ("split", "task", "model")
+           if (target := classes.get(group)) and fits_data(group, target, data)}  # fmt: skip
     for group in ("split", "task", "model"):
         target = classes.get(group)
-        if target is None or fits_data(group, target, data):
+        if target is None or group in fit:
             continue
         specs = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
         takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
         takes = "cuts another kind of data" if group == "split" else takes
-        good = fitting(group, data)
-        choice = composed.choices.get(group, name_of(target))
-        words = [word for word in composed.overrides if word.startswith(f"{group}=")]
-        near = closest(choice, good) or good[0] if good else ""
+        good = fitting(group, data, {"task": fit.get("model"), "model": fit.get("task")}.get(group))
+        yield _misfit(group, target, takes, yields, good, composed)
+    if "task" not in fit or "model" not in fit or fits_task(model, task):
+        return
+    wanted = " or ".join(base.__name__ for base in models_of(task))
+    asks = f"{_chosen('task', task, composed)} takes a {wanted}"
+    # Who typed the task and not the model wants other models; else the model is what was chosen wrongly.
+    if _typed("task", composed) and not _typed("model", composed):
+        told = f"{_chosen('model', model, composed)} is none"
+        yield _misfit("task", task, f"takes a {wanted}", told, fitting("task", data, model), composed,
+                      fitting("model", data, task))  # fmt: skip
+    else:
+        yield _misfit("model", model, f"is no {wanted}", asks, fitting("model", data, task), composed)
+
+
+def _counted_wrongly(config: dict[str, Any], composed: Composed) -> Iterator[Problem]:
+    """A schedule that goes by the step and whose length is still the run's in epochs, as its YAML has it."""
+    node, trainer = config.get("scheduler"), config.get("trainer")
+    if not isinstance(node, dict) or not isinstance(trainer, dict) or node.get("interval") != "step":
+        return
+    if any(word.startswith("resume=") for word in composed.overrides):
+        return  # that run began with it, and may have been told so
+    epochs, key = trainer.get("max_epochs"), "scheduler.T_max"
+    if epochs is not None and node.get("T_max") == epochs and composed.origin(key) != "command line":
         yield Problem(
-            group,
-            f"{group}={choice} ({name_of(target)}) {takes}",
-            f"{yields}; what fits it: {', '.join(good) or 'nothing yet'}",
-            "command line" if words else composed.origin(f"{group}._target_"),
-            f"leave {words[-1]} out, or {group}={near}" if words else f"{group}={near}",
+            key,
+            f"{shown(epochs)}, which is trainer.max_epochs",
+            "a number of optimizer steps, since scheduler.interval=step: epochs times batches an epoch",
+            composed.origin(key),
+            f"{key}=..., or scheduler.interval=epoch",
         )
 
 
-def fits_data(group: str, target: type, data: type) -> bool:
-    """Whether a split, task or model class can work with a data class, by type alone."""
-    if group == "split":
-        return issubclass(target, data.split_type)
-    takes = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
-    return any(issubclass(data.spec_type, spec) for spec in takes)
+def _misfit(
+    group: str, target: type, told: str, why: str, good: list[str], composed: Composed, models: Sequence[str] = ()
+) -> Problem:
+    """One part that does not fit: what it is, why it does not, and what does; `models` would fit it instead."""
+    choice, words = composed.choices.get(group, name_of(target)), _typed(group, composed)
+    near = closest(choice, good) or good[0] if good else ""
+    fixes = [f"leave {word} out" for word in words[-1:]] + [f"{group}={near}"] * bool(near)
+    fixes += [f"model={'|'.join(models)}"] * bool(models)
+    return Problem(
+        group,
+        f"{group}={choice} ({name_of(target)}) {told}",
+        f"{why}; what fits: {', '.join(good) or 'nothing yet'}",
+        "command line" if words else composed.origin(f"{group}._target_"),
+        ", or ".join(fixes),
+    )
 
 
-def specs_of(model: type) -> tuple[type, ...]:
-    """The specs that a model takes: the annotation of its first parameter."""
-    from marquee.data.spec import Spec
-
-    supplied = list(signature(model).supplied.values())
-    if not supplied:
-        return ()
-    parts = typing.get_args(supplied[0]) or (supplied[0],)
-    return tuple(part for part in parts if isinstance(part, type) and issubclass(part, Spec))
+def _chosen(group: str, target: type, composed: Composed) -> str:
+    return f"{group}={composed.choices.get(group, name_of(target))}"
 
 
-def fitting(group: str, data: type) -> list[str]:
-    """The options of a group that fit a data class."""
-    return [
-        option
-        for option in options(group)
-        if (target := option_class(group, option)) and fits_data(group, target, data)
-    ]
-
-
-@cache
-def option_class(group: str, option: str) -> type | None:
-    """The class that an option's YAML names, or None where it names none that can be resolved."""
-    import yaml
-
-    file = file_of_option(group, option)
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
-    return _resolved(content) if isinstance(content, dict) else None
+def _typed(group: str, composed: Composed) -> list[str]:
+    return [word for word in composed.overrides if word.startswith(f"{group}=")]
 
 
 # Everything that ships ----------------------------------------------------------------------------------------------
 
 
 def check_all() -> list[tuple[str, list[Problem]]]:
-    """Check every data set with every model that fits it, and every experiment; no data is loaded.
+    """Check every data set with each task and model that fit it, every experiment, every other choice. Loads no data.
 
     Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
     bring-your-own data set) are no problem here.
     """
-    jobs = []
-    for data in options("data"):
-        target = option_class("data", data)
-        if target is None or not hasattr(target, "spec_type"):
-            jobs.append([f"data={data}"])  # composing it will say what is wrong
-            continue
-        jobs += [[f"data={data}", f"model={model}"] for model in fitting("model", target)]
-        for group in ("model", "split", "task"):
-            unresolved = [option for option in options(group) if option_class(group, option) is None]
-            jobs += [[f"data={data}", f"{group}={option}"] for option in unresolved]
-    jobs += [[f"experiment={experiment}"] for experiment in options("experiment")]
-    for group in ("optimizer", "scheduler", "trainer", "callbacks", "tracker"):
-        jobs += [[f"{group}={option}"] for option in options(group)]
+    jobs = everything()
     results = []
     try:
         composed = compose_all(jobs)

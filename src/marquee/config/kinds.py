@@ -50,11 +50,11 @@ NO_INSTRUCTION = "none: Marquee builds nodes itself, without Hydra's _partial_, 
 
 def misfit(target: type, annotation: Any) -> str | None:
     """What is allowed instead of a node of `target` where `annotation` is asked for; None where it fits."""
-    asked, anything = _asked(annotation)
+    classes, anything = asked(annotation)
     # By the order of resolution and not by `issubclass`, which a metaclass or `register` may answer as it likes.
-    named = any(base in target.__mro__ for base in asked)
+    named = any(base in target.__mro__ for base in classes)
     if not (named or anything):
-        return " or ".join(f"a sub-class of {name_of(base)}" for base in asked) or describe(annotation)
+        return " or ".join(f"a sub-class of {name_of(base)}" for base in classes) or describe(annotation)
     if is_own(target):
         if named or _is_of(target, (*OURS, *KINDS)):
             return None
@@ -84,7 +84,27 @@ def part(annotation: Any, key: str | int) -> Any:
         return (arguments or (Any, Any))[1] if isinstance(key, str) else None
     if isinstance(container, type) and issubclass(container, collections.abc.Iterable) and container is not str:
         return (arguments or (Any,))[0] if isinstance(key, int) else None
-    return Any if _asked(annotation)[1] else None
+    return Any if asked(annotation)[1] else None
+
+
+def asked(annotation: Any) -> tuple[tuple[type, ...], bool]:
+    """The classes that an annotation names, and whether it (also) says nothing of what is asked for."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return asked(arguments[0])
+    if origin in (Union, types.UnionType):
+        found = [asked(argument) for argument in arguments]
+        return tuple(base for bases, _ in found for base in bases), any(anything for _, anything in found)
+    # `Any` before classes: it is one from Python 3.11 on, and every class would descend from `object`.
+    if annotation is Any or annotation is object or collections.abc.Callable in (origin, annotation):
+        return (), True
+    if annotation is None or origin is Literal:
+        return (), False
+    kind = origin or annotation
+    if not isinstance(kind, type):
+        return (), True  # a type variable, a name that could not be resolved
+    plain = kind in (type(None), type) or kind.__module__ in ("builtins", "pathlib", "datetime", "collections.abc")
+    return ((), False) if plain or issubclass(kind, Path) else ((kind,), False)
 
 
 def holds_node(value: Any) -> bool:
@@ -104,23 +124,3 @@ def _is_of(target: type, kinds: collections.abc.Iterable[str]) -> bool:
     if names == {"torch.nn.modules.module.Module"} and not is_own(target):
         return target.__module__.startswith(_MODULES)
     return bool(names)
-
-
-def _asked(annotation: Any) -> tuple[tuple[type, ...], bool]:
-    """The classes that an annotation names, and whether it (also) says nothing of what is asked for."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is Annotated:
-        return _asked(arguments[0])
-    if origin in (Union, types.UnionType):
-        found = [_asked(argument) for argument in arguments]
-        return tuple(base for bases, _ in found for base in bases), any(anything for _, anything in found)
-    # `Any` before classes: it is one from Python 3.11 on, and every class would descend from `object`.
-    if annotation is Any or annotation is object or collections.abc.Callable in (origin, annotation):
-        return (), True
-    if annotation is None or origin is Literal:
-        return (), False
-    kind = origin or annotation
-    if not isinstance(kind, type):
-        return (), True  # a type variable, a name that could not be resolved
-    plain = kind in (type(None), type) or kind.__module__ in ("builtins", "pathlib", "datetime", "collections.abc")
-    return ((), False) if plain or issubclass(kind, Path) else ((kind,), False)
