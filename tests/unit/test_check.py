@@ -1,5 +1,7 @@
 """The check: all mistakes at once, each with its key, its file, what is allowed and what to type."""
 
+import dataclasses
+
 import pytest
 
 from marquee.config.check import check, check_all, problems
@@ -71,6 +73,45 @@ def test_split_and_task_must_fit_the_data_too():
     problem = found("data=imdb", "split=ratio", "task=recommendation")
     assert "holdout" in problem["split"].allowed
     assert "classification" in problem["task"].allowed
+
+
+def misspelt(word):
+    """Each letter left out, doubled, replaced, and swapped with the next."""
+    for place in range(len(word)):
+        before, letter, after = word[:place], word[place], word[place + 1 :]
+        yield from (before + after, before + letter * 2 + after, before + "x" + after)
+        if after and after[0] != letter:
+            yield before + after[0] + letter + after[1:]
+
+
+def test_every_misspelt_name_of_a_callback_or_tracker_is_told_the_right_one():
+    composed = compose([*BPR[:2], "tracker=all"])
+    typos = 0
+    for group, key in (("callbacks", "patience"), ("tracker", "mode")):
+        for name in composed.config[group]:
+            for typo in misspelt(name):
+                nodes = {**composed.config[group], typo: {key: 3}}
+                wrong = dataclasses.replace(composed, config={**composed.config, group: nodes})
+                (problem,) = problems(wrong)
+                assert (problem.key, problem.fix) == (f"{group}.{typo}", f"did you mean {group}.{name}.{key}=3?")
+                typos += 1
+    assert typos > 150
+
+
+@pytest.mark.parametrize(
+    ("words", "key", "fix"),
+    [
+        (["tracker=none", "tracker.wandb.mode=online"], "tracker.wandb", "tracker=wandb brings tracker.wandb"),
+        (["tracker.mode=online"], "tracker.mode", "did you mean tracker.wandb.mode=online?"),
+        (["callbacks=none", "callbacks.erly_stopping.patience=3"], "callbacks.erly_stopping",
+         "callbacks=default brings callbacks.early_stopping"),
+        (["callbacks.early_stoping=3"], "callbacks.early_stoping", "did you mean callbacks.early_stopping?"),
+        (["callbacks.zzz.zz=3"], "callbacks.zzz", ""),
+    ],
+)  # fmt: skip
+def test_a_name_that_nothing_brings_is_told_what_does(words, key, fix):
+    problem = found(*BPR[:2], *words)[key]
+    assert problem.fix == fix and problem.origin == "command line"
 
 
 def test_missing_values_and_missing_nodes():

@@ -1,13 +1,13 @@
 """One walk over a composed configuration that reports all its mistakes at once, before anything is loaded."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from marquee.config import schema
+from marquee.config.complaints import Problem
 from marquee.config.compose import Composed, compose_all
-from marquee.config.fitting import everything, fits_data, fits_task, fitting, models_of, specs_of
-from marquee.config.folders import options
+from marquee.config.fitting import everything, misfits
+from marquee.config.folders import file_of_option, options, read_yaml
 from marquee.config.former import KEYS
 from marquee.config.kinds import NO_INSTRUCTION, holds_node, misfit, name_of, part
 from marquee.config.targets import closest, resolve, signature
@@ -15,24 +15,6 @@ from marquee.config.values import describe, fits, kind, shown
 from marquee.errors import ConfigError
 
 MISSING = "???"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the key, what was found there, what is allowed, and what to type instead."""
-
-    key: str
-    found: str
-    allowed: str
-    origin: str
-    fix: str = ""
-    missing: bool = False
-
-    def __str__(self) -> str:
-        lines = [f"{self.key}", f"  found:   {self.found}", f"  where:   {self.origin}", f"  allowed: {self.allowed}"]
-        if self.fix:
-            lines.append(f"  fix:     {self.fix}")
-        return "\n".join(lines)
 
 
 def check(composed: Composed) -> None:
@@ -79,8 +61,11 @@ def problems(composed: Composed) -> list[Problem]:
             found.append(Problem(key, shown(nodes), allowed, composed.origin(key)))
             continue
         for name, node in nodes.items():
-            found += _node(f"{key}.{name}", node, resolve(base), composed)
-    found += _misfits(classes, composed)
+            if node == MISSING or _is_node(node):
+                found += _node(f"{key}.{name}", node, resolve(base), composed)
+            else:
+                found.append(_misnamed(key, name, nodes, composed))
+    found += misfits(classes, composed)
     found += _counted_wrongly(config, composed)
     return found
 
@@ -96,6 +81,29 @@ def _named(key: str, nodes: dict[str, Any], names: Sequence[str], base: type, co
         if name not in nodes:
             path = f"{key}.{name}"
             yield Problem(path, "nothing", "a class (_target_)", composed.origin(path), missing=True)
+
+
+def _misnamed(group: str, name: str, nodes: dict[str, Any], composed: Composed) -> Problem:
+    """What stands under a name of `callbacks` or `tracker` and is no node: a name misspelt, or brought by nothing."""
+    path, value = f"{group}.{name}", nodes[name]
+    here = [other for other, node in nodes.items() if _is_node(node)]
+    brought = {other: option for option in reversed(options(group))
+               for other, node in read_yaml(file_of_option(group, option)).items() if _is_node(node)}  # fmt: skip
+    owners = [other for other in here if (target := _resolved(nodes[other])) and name in signature(target).keys]
+    near = closest(str(name), [*here, *brought])
+    first = next(iter(value), None) if isinstance(value, dict) else None
+    tail = "" if first is None else f".{first}"
+    if not isinstance(value, dict) or (first is not None and not isinstance(value[first], (dict, list))):
+        tail += f"={shown(value if first is None else value[first])}"
+    if owners and not isinstance(value, dict):
+        fix = f"did you mean {group}.{owners[0]}.{name}{tail}?"
+    elif near in here:
+        fix = f"did you mean {group}.{near}{tail if isinstance(value, dict) else ''}?"
+    else:
+        fix = f"{group}={brought[near]} brings {group}.{near}" if near else ""
+    found = f"{kind(value)} {shown(value)}" if not isinstance(value, dict) else f"keys {', '.join(value) or 'none'}"
+    allowed = f"{group} has {', '.join(here) or 'none'}; a further one needs its class, {path}._target_"
+    return Problem(path, f"{found}, and no _target_", allowed, composed.origin(path + tail.partition("=")[0]), fix)
 
 
 # One node, one value ------------------------------------------------------------------------------------------------
@@ -193,6 +201,10 @@ def _unknown(path: str, value: Any, name: str, owner: str, keys: Any, composed: 
                    allowed, composed.origin(path), fix)  # fmt: skip
 
 
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
 def _resolved(node: dict[str, Any]) -> type | None:
     try:
         return resolve(node["_target_"])
@@ -204,40 +216,6 @@ def _holds_missing(value: Any) -> bool:
     if isinstance(value, dict):
         return any(map(_holds_missing, value.values()))
     return any(map(_holds_missing, value)) if isinstance(value, list) else value == MISSING
-
-
-# Do the parts fit each other ----------------------------------------------------------------------------------------
-
-
-def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
-    """Data decides: split, task and model must be able to work with what it yields, and task and model together."""
-    data = classes.get("data")
-    if data is None or not hasattr(data, "spec_type"):
-        return
-    yields = f"{_chosen('data', data, composed)} yields {data.spec_type.__name__}"
-    task, model = classes.get("task"), classes.get("model")
-    fit = {group: target for group in ("split", "task", "model")
-           if (target := classes.get(group)) and fits_data(group, target, data)}  # fmt: skip
-    for group in ("split", "task", "model"):
-        target = classes.get(group)
-        if target is None or group in fit:
-            continue
-        specs = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
-        takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
-        takes = "cuts another kind of data" if group == "split" else takes
-        good = fitting(group, data, {"task": fit.get("model"), "model": fit.get("task")}.get(group))
-        yield _misfit(group, target, takes, yields, good, composed)
-    if "task" not in fit or "model" not in fit or fits_task(model, task):
-        return
-    wanted = " or ".join(base.__name__ for base in models_of(task))
-    asks = f"{_chosen('task', task, composed)} takes a {wanted}"
-    # Who typed the task and not the model wants other models; else the model is what was chosen wrongly.
-    if _typed("task", composed) and not _typed("model", composed):
-        told = f"{_chosen('model', model, composed)} is none"
-        yield _misfit("task", task, f"takes a {wanted}", told, fitting("task", data, model), composed,
-                      fitting("model", data, task))  # fmt: skip
-    else:
-        yield _misfit("model", model, f"is no {wanted}", asks, fitting("model", data, task), composed)
 
 
 def _counted_wrongly(config: dict[str, Any], composed: Composed) -> Iterator[Problem]:
@@ -256,31 +234,6 @@ def _counted_wrongly(config: dict[str, Any], composed: Composed) -> Iterator[Pro
             composed.origin(key),
             f"{key}=..., or scheduler.interval=epoch",
         )
-
-
-def _misfit(
-    group: str, target: type, told: str, why: str, good: list[str], composed: Composed, models: Sequence[str] = ()
-) -> Problem:
-    """One part that does not fit: what it is, why it does not, and what does; `models` would fit it instead."""
-    choice, words = composed.choices.get(group, name_of(target)), _typed(group, composed)
-    near = closest(choice, good) or good[0] if good else ""
-    fixes = [f"leave {word} out" for word in words[-1:]] + [f"{group}={near}"] * bool(near)
-    fixes += [f"model={'|'.join(models)}"] * bool(models)
-    return Problem(
-        group,
-        f"{group}={choice} ({name_of(target)}) {told}",
-        f"{why}; what fits: {', '.join(good) or 'nothing yet'}",
-        "command line" if words else composed.origin(f"{group}._target_"),
-        ", or ".join(fixes),
-    )
-
-
-def _chosen(group: str, target: type, composed: Composed) -> str:
-    return f"{group}={composed.choices.get(group, name_of(target))}"
-
-
-def _typed(group: str, composed: Composed) -> list[str]:
-    return [word for word in composed.overrides if word.startswith(f"{group}=")]
 
 
 # Everything that ships ----------------------------------------------------------------------------------------------

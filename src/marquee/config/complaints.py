@@ -1,13 +1,32 @@
-"""What Hydra and OmegaConf complain of, as a message that names the mistake, what is allowed and what to type."""
+"""A mistake as a message that names it, what is allowed and what to type; also what Hydra and OmegaConf complain of."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from marquee.config.folders import file_of_option, groups, options
 from marquee.config.targets import closest
 from marquee.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the key, what was found there, what is allowed, and what to type instead."""
+
+    key: str
+    found: str
+    allowed: str
+    origin: str
+    fix: str = ""
+    missing: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}", f"  found:   {self.found}", f"  where:   {self.origin}", f"  allowed: {self.allowed}"]
+        if self.fix:
+            lines.append(f"  fix:     {self.fix}")
+        return "\n".join(lines)
 
 
 @contextmanager

@@ -1,11 +1,14 @@
 """What fits what, by type alone: splits, tasks and models to data, and models to tasks."""
 
 import typing
+from collections.abc import Iterator, Sequence
 from functools import cache
 
+from marquee.config.complaints import Problem
+from marquee.config.compose import Composed
 from marquee.config.folders import file_of_option, options, read_yaml
-from marquee.config.kinds import asked
-from marquee.config.targets import resolve, signature
+from marquee.config.kinds import asked, name_of
+from marquee.config.targets import closest, resolve, signature
 from marquee.errors import ConfigError
 
 
@@ -86,6 +89,62 @@ def _home(optimizer: str) -> list[str]:
         if set(getattr(option_class("task", task), "learners", ())) == set(content):
             return [f"data={data}", f"task={task}", f"model={model}"]
     return []
+
+
+def misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
+    """Data decides: split, task and model must be able to work with what it yields, and task and model together."""
+    data = classes.get("data")
+    if data is None or not hasattr(data, "spec_type"):
+        return
+    yields = f"{_chosen('data', data, composed)} yields {data.spec_type.__name__}"
+    task, model = classes.get("task"), classes.get("model")
+    fit = {group: target for group in ("split", "task", "model")
+           if (target := classes.get(group)) and fits_data(group, target, data)}  # fmt: skip
+    for group in ("split", "task", "model"):
+        target = classes.get(group)
+        if target is None or group in fit:
+            continue
+        specs = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
+        takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
+        takes = "cuts another kind of data" if group == "split" else takes
+        good = fitting(group, data, {"task": fit.get("model"), "model": fit.get("task")}.get(group))
+        yield _misfit(group, target, takes, yields, good, composed)
+    if "task" not in fit or "model" not in fit or fits_task(model, task):
+        return
+    wanted = " or ".join(base.__name__ for base in models_of(task))
+    asks = f"{_chosen('task', task, composed)} takes a {wanted}"
+    # Who typed the task and not the model wants other models; else the model is what was chosen wrongly.
+    if _typed("task", composed) and not _typed("model", composed):
+        told = f"{_chosen('model', model, composed)} is none"
+        yield _misfit("task", task, f"takes a {wanted}", told, fitting("task", data, model), composed,
+                      fitting("model", data, task))  # fmt: skip
+    else:
+        yield _misfit("model", model, f"is no {wanted}", asks, fitting("model", data, task), composed)
+
+
+def _misfit(
+    group: str, target: type, told: str, why: str, good: list[str], composed: Composed, models: Sequence[str] = ()
+) -> Problem:
+    """One part that does not fit: what it is, why it does not, and what does; `models` would fit it instead."""
+    choice, words = composed.choices.get(group, name_of(target)), _typed(group, composed)
+    near = closest(choice, good) or good[0] if good else ""
+    fixes = [f"leave {word} out" for word in words[-1:]] + [f"{group}={near}"] * bool(near)
+    fixes += [f"model={'|'.join(models)}"] * bool(models)
+    return Problem(
+        group,
+        f"{group}={choice} ({name_of(target)}) {told}",
+        f"{why}; what fits: {', '.join(good) or 'nothing yet'}",
+        "command line" if words else composed.origin(f"{group}._target_"),
+        ", or ".join(fixes),
+    )
+
+
+def _chosen(group: str, target: type, composed: Composed) -> str:
+    return f"{group}={composed.choices.get(group, name_of(target))}"
+
+
+def _typed(group: str, composed: Composed) -> list[str]:
+    return [word for word in composed.overrides if word.startswith(f"{group}=")]
 
 
 @cache

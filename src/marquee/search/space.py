@@ -212,7 +212,7 @@ def space_problems(base: Composed, space: Mapping[str, Range]) -> list[Any]:
 
 def check_spaces() -> list[tuple[str, list[Any]]]:
     """Each space of conf/search with the model of its name, on data that this model fits: (words, problems)."""
-    from marquee.config.check import Problem
+    from marquee.config.complaints import Problem
     from marquee.config.compose import compose
     from marquee.config.fitting import combinations
 
