@@ -52,20 +52,24 @@ def hydra_flags(words: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
     parser.prog = "marquee train"
     flags = parser.parse_intermixed_args(words)  # flags between the overrides, too
-    for flag in ("config_name", "config_path"):
-        if value := getattr(flags, flag):
-            name = Path(value).stem
-            raise ConfigError(
-                f"--{flag.replace('_', '-')} {value}: Marquee has one root, conf/train.yaml; a recipe of yours is an "
-                f"experiment.\n  fix: marquee train --config-dir FOLDER experiment={name}, which is "
-                f"FOLDER/experiment/{name}.yaml"
-            )
+    refuse_other_root(flags)
     if flags.experimental_rerun:
         raise ConfigError(
             f"--experimental-rerun {flags.experimental_rerun}: Marquee repeats a run from its record, not from a "
             "pickle.\n  fix: marquee rerun RUN"
         )
     return flags
+
+
+def refuse_other_root(flags: argparse.Namespace) -> None:
+    """Raise ConfigError for the flags that would put another root in the place of conf/train.yaml."""
+    for flag in ("config_name", "config_path"):
+        if value := getattr(flags, flag):
+            name = Path(value).stem
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} {value}: Marquee has one root, conf/train.yaml; a recipe of yours is an "
+                f"experiment.\n  fix: --config-dir FOLDER experiment={name}, which is FOLDER/experiment/{name}.yaml"
+            )
 
 
 def hydra_words(words: Sequence[str], overrides: Sequence[str]) -> list[str]:
