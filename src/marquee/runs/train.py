@@ -145,14 +145,6 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     )
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
-    for name in task.learners:
-        try:
-            task.learner(name)
-        except AttributeError as error:
-            raise ConfigError(
-                f"model: {config['model']['_target_']} has no part {name}, and {type(task).__name__} trains one after "
-                f"the other: {', '.join(task.learners)}. Choose a model that has them."
-            ) from error
     refuse_untrainable(config, task)
     return task
 
