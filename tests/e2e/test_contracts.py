@@ -433,6 +433,12 @@ def test_the_optimisers_of_learners_are_checked_by_name():
     assert [problem.key for problem in found(tunes(optimizer={"generator": adam}))] == ["optimizer"]
 
 
+def test_a_model_without_a_part_that_the_task_trains_is_refused_before_the_run_has_a_folder(tmp_path):
+    with pytest.raises(ConfigError, match=r"NextNote has no part generator, and Adversaries trains .*generator, judge"):
+        train(tunes(task="Adversaries"))
+    assert not (tmp_path / "outputs" / "runs").exists()
+
+
 # Experience ----------------------------------------------------------------------------------------------------------
 
 

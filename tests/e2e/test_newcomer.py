@@ -10,7 +10,7 @@ import pytest
 from marquee.cli import listing, main
 from marquee.cli.arguments import runs_option
 from marquee.config import folders, targets
-from marquee.config.check import option_class
+from marquee.config.fitting import option_class
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "house.md"
 BLOCK = re.compile(r"```\w+\n# (mine/\S+)\n(.*?)```", re.DOTALL)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import marquee as package
-from marquee.config import check, targets
+from marquee.config import fitting, targets
 
 from .conftest import manifest_of
 
@@ -110,7 +110,7 @@ def plugin(tmp_path, monkeypatch):
 
 def _forget():
     """Classes are looked up once a process; each test has another package of the same name."""
-    for remembered in (targets.resolve, targets.signature, check.option_class):
+    for remembered in (targets.resolve, targets.signature, fitting.option_class):
         remembered.cache_clear()
 
 

@@ -8,6 +8,7 @@ import torch
 from annotated_types import Ge
 
 from marquee.config.build import build, paths
+from marquee.data.dataset import Split
 from marquee.errors import ConfigError
 
 MODULE = "built_plugin"
@@ -18,7 +19,7 @@ class Inner:
         self.size = size
 
 
-class Outer:
+class Outer(Split):
     def __init__(self, spec: str, *, inner: Inner, place: Path, pair: tuple[int, int] = (0, 0), parts: list[Inner] = (),
                  dim: Annotated[int, Ge(1)] = 1):  # fmt: skip
         self.spec, self.inner, self.place, self.pair, self.parts, self.dim = spec, inner, place, pair, parts, dim

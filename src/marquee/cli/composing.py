@@ -10,6 +10,7 @@ from typing import Any
 from marquee.config.complaints import hydra_errors
 from marquee.config.compose import Composed, normalised, plain, search_path_override, typed
 from marquee.config.folders import conf_folder
+from marquee.config.hydra_section import guarded
 from marquee.errors import ConfigError, JobError
 from marquee.runs.environment import SCRIPT
 from marquee.runs.resume import resumed
@@ -24,7 +25,7 @@ def run_hydra(argv: list[str], job: Callable[[Any], None]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints and exits by itself
     typed_argv, sys.argv = sys.argv, [*argv, *search_path_override()]
     try:
-        with hydra_errors():
+        with hydra_errors(), guarded():
             hydra.main(config_path=str(conf_folder()), config_name="train", version_base="1.3")(job)()
     except SystemExit as error:
         if error.code not in (0, None):
@@ -42,12 +43,33 @@ def run_hydra(argv: list[str], job: Callable[[Any], None]) -> None:
 
 
 def hydra_flags(words: list[str]) -> argparse.Namespace:
-    """What Hydra's parser makes of the words: its flags, and `overrides`."""
+    """What Hydra's parser makes of the words: its flags, and `overrides`.
+
+    Raises ConfigError for the flags that would put another root in the place of conf/train.yaml, or read a pickle.
+    """
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
     parser.prog = "marquee train"
-    return parser.parse_intermixed_args(words)  # flags between the overrides, too
+    flags = parser.parse_intermixed_args(words)  # flags between the overrides, too
+    refuse_other_root(flags)
+    if flags.experimental_rerun:
+        raise ConfigError(
+            f"--experimental-rerun {flags.experimental_rerun}: Marquee repeats a run from its record, not from a "
+            "pickle.\n  fix: marquee rerun RUN"
+        )
+    return flags
+
+
+def refuse_other_root(flags: argparse.Namespace) -> None:
+    """Raise ConfigError for the flags that would put another root in the place of conf/train.yaml."""
+    for flag in ("config_name", "config_path"):
+        if value := getattr(flags, flag):
+            name = Path(value).stem
+            raise ConfigError(
+                f"--{flag.replace('_', '-')} {value}: Marquee has one root, conf/train.yaml; a recipe of yours is an "
+                f"experiment.\n  fix: --config-dir FOLDER experiment={name}, which is FOLDER/experiment/{name}.yaml"
+            )
 
 
 def hydra_words(words: Sequence[str], overrides: Sequence[str]) -> list[str]:

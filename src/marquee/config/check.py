@@ -1,38 +1,20 @@
 """One walk over a composed configuration that reports all its mistakes at once, before anything is loaded."""
 
-import typing
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from marquee.config import schema
+from marquee.config.complaints import Problem
 from marquee.config.compose import Composed, compose_all
-from marquee.config.folders import file_of_option, options
+from marquee.config.fitting import everything, misfits
+from marquee.config.folders import file_of_option, options, read_yaml
 from marquee.config.former import KEYS
+from marquee.config.kinds import NO_INSTRUCTION, holds_node, misfit, name_of, part
 from marquee.config.targets import closest, resolve, signature
 from marquee.config.values import describe, fits, kind, shown
 from marquee.errors import ConfigError
 
 MISSING = "???"
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One mistake: the key, what was found there, what is allowed, and what to type instead."""
-
-    key: str
-    found: str
-    allowed: str
-    origin: str
-    fix: str = ""
-    missing: bool = False
-
-    def __str__(self) -> str:
-        lines = [f"{self.key}", f"  found:   {self.found}", f"  where:   {self.origin}", f"  allowed: {self.allowed}"]
-        if self.fix:
-            lines.append(f"  fix:     {self.fix}")
-        return "\n".join(lines)
 
 
 def check(composed: Composed) -> None:
@@ -70,7 +52,7 @@ def problems(composed: Composed) -> list[Problem]:
         found += _node(key, MISSING if node is None else node, resolve(base), composed)
         if isinstance(node, dict):
             target = _resolved(node)
-            if target is not None:
+            if target is not None and not misfit(target, resolve(base)):
                 classes[key] = target
     for key, base in schema.COLLECTIONS.items():
         nodes = config.get(key) or {}
@@ -79,8 +61,12 @@ def problems(composed: Composed) -> list[Problem]:
             found.append(Problem(key, shown(nodes), allowed, composed.origin(key)))
             continue
         for name, node in nodes.items():
-            found += _node(f"{key}.{name}", node, resolve(base) if base else None, composed)
-    found += _misfits(classes, composed)
+            if node == MISSING or _is_node(node):
+                found += _node(f"{key}.{name}", node, resolve(base), composed)
+            else:
+                found.append(_misnamed(key, name, nodes, composed))
+    found += misfits(classes, composed)
+    found += _counted_wrongly(config, composed)
     return found
 
 
@@ -97,11 +83,34 @@ def _named(key: str, nodes: dict[str, Any], names: Sequence[str], base: type, co
             yield Problem(path, "nothing", "a class (_target_)", composed.origin(path), missing=True)
 
 
+def _misnamed(group: str, name: str, nodes: dict[str, Any], composed: Composed) -> Problem:
+    """What stands under a name of `callbacks` or `tracker` and is no node: a name misspelt, or brought by nothing."""
+    path, value = f"{group}.{name}", nodes[name]
+    here = [other for other, node in nodes.items() if _is_node(node)]
+    brought = {other: option for option in reversed(options(group))
+               for other, node in read_yaml(file_of_option(group, option)).items() if _is_node(node)}  # fmt: skip
+    owners = [other for other in here if (target := _resolved(nodes[other])) and name in signature(target).keys]
+    near = closest(str(name), [*here, *brought])
+    first = next(iter(value), None) if isinstance(value, dict) else None
+    tail = "" if first is None else f".{first}"
+    if not isinstance(value, dict) or (first is not None and not isinstance(value[first], (dict, list))):
+        tail += f"={shown(value if first is None else value[first])}"
+    if owners and not isinstance(value, dict):
+        fix = f"did you mean {group}.{owners[0]}.{name}{tail}?"
+    elif near in here:
+        fix = f"did you mean {group}.{near}{tail if isinstance(value, dict) else ''}?"
+    else:
+        fix = f"{group}={brought[near]} brings {group}.{near}" if near else ""
+    found = f"{kind(value)} {shown(value)}" if not isinstance(value, dict) else f"keys {', '.join(value) or 'none'}"
+    allowed = f"{group} has {', '.join(here) or 'none'}; a further one needs its class, {path}._target_"
+    return Problem(path, f"{found}, and no _target_", allowed, composed.origin(path + tail.partition("=")[0]), fix)
+
+
 # One node, one value ------------------------------------------------------------------------------------------------
 
 
-def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterator[Problem]:
-    """The problems of one `_target_` node and all below it."""
+def _node(path: str, node: Any, annotation: Any, composed: Composed) -> Iterator[Problem]:
+    """The problems of one `_target_` node where `annotation` is asked for, and of all below it."""
     if node == MISSING:
         group = path.split(".")[0]
         choices = options(group) if "." not in path else []
@@ -124,8 +133,8 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
         key = f"{path}._target_"
         yield Problem(key, shown(node["_target_"]), str(error), composed.origin(key))
         return
-    if base is not None and not issubclass(target, base):
-        yield Problem(path, _name(target), f"a sub-class of {_name(base)}", composed.origin(f"{path}._target_"))
+    if allowed := misfit(target, annotation):
+        yield Problem(path, node["_target_"], allowed, composed.origin(f"{path}._target_"))
         return
     accepted = signature(target)
     for key, value in node.items():
@@ -134,11 +143,15 @@ def _node(path: str, node: Any, base: type | None, composed: Composed) -> Iterat
         full = f"{path}.{key}"
         if key in accepted.keys:
             yield from _value(full, value, accepted.keys[key].annotation, composed, accepted.keys[key].default)
+        elif str(key).startswith("_"):
+            yield Problem(full, "an instruction", NO_INSTRUCTION, composed.origin(full), f"leave {full} out")
         elif key in accepted.supplied:
-            allowed = f"{_name(target)} gets {key} from the framework; it cannot be configured"
+            allowed = f"{name_of(target)} gets {key} from the framework; it cannot be configured"
             yield Problem(full, shown(value), allowed, composed.origin(full), f"leave {full} out")
-        elif not accepted.open:
-            yield _unknown(full, value, key, _name(target), accepted.keys, composed)
+        elif accepted.open:
+            yield from _value(full, value, Any, composed)
+        else:
+            yield _unknown(full, value, key, name_of(target), accepted.keys, composed)
     for key, parameter in accepted.keys.items():
         if parameter.required and key not in node:
             full = f"{path}.{key}"
@@ -152,18 +165,10 @@ def _value(path: str, value: Any, annotation: Any, composed: Composed, default: 
     if value == MISSING:
         yield Problem(path, "nothing", describe(annotation), composed.origin(path), f"{path}=...", missing=True)
     elif isinstance(value, dict) and "_target_" in value:
-        bases = tuple(part for part in (*typing.get_args(annotation), annotation) if isinstance(part, type))
-        bases = tuple(base for base in bases if base is not type(None) and not typing.get_origin(base))
-        yield from _node(path, value, None, composed)
-        target = _resolved(value)
-        if bases and target is not None and not issubclass(target, bases):
-            allowed = " or ".join(f"a sub-class of {_name(base)}" for base in bases)
-            yield Problem(path, _name(target), allowed, composed.origin(f"{path}._target_"))
-    elif _holds_node(value):
-        items = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, part in items:
-            if _holds_node(part):
-                yield from _value(f"{path}.{key}", part, Any, composed)
+        yield from _node(path, value, annotation, composed)
+    elif holds_node(value):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _value(f"{path}.{key}", inner, part(annotation, key), composed)
     elif _holds_missing(value):
         yield Problem(path, shown(value), describe(annotation), composed.origin(path), f"{path}=...", missing=True)
     elif not fits(annotation, value):
@@ -196,17 +201,15 @@ def _unknown(path: str, value: Any, name: str, owner: str, keys: Any, composed: 
                    allowed, composed.origin(path), fix)  # fmt: skip
 
 
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
 def _resolved(node: dict[str, Any]) -> type | None:
     try:
         return resolve(node["_target_"])
     except (ConfigError, KeyError, TypeError):
         return None
-
-
-def _holds_node(value: Any) -> bool:
-    if isinstance(value, dict):
-        return "_target_" in value or any(map(_holds_node, value.values()))
-    return isinstance(value, list) and any(map(_holds_node, value))
 
 
 def _holds_missing(value: Any) -> bool:
@@ -215,100 +218,34 @@ def _holds_missing(value: Any) -> bool:
     return any(map(_holds_missing, value)) if isinstance(value, list) else value == MISSING
 
 
-def _name(target: type) -> str:
-    return f"{target.__module__}.{target.__qualname__}"
-
-
-# Do the parts fit each other ----------------------------------------------------------------------------------------
-
-
-def _misfits(classes: dict[str, type], composed: Composed) -> Iterator[Problem]:
-    """Data decides: split, task and model must be able to work with what it yields."""
-    data = classes.get("data")
-    if data is None or not hasattr(data, "spec_type"):
+def _counted_wrongly(config: dict[str, Any], composed: Composed) -> Iterator[Problem]:
+    """A schedule that goes by the step and whose length is still the run's in epochs, as its YAML has it."""
+    node, trainer = config.get("scheduler"), config.get("trainer")
+    if not isinstance(node, dict) or not isinstance(trainer, dict) or node.get("interval") != "step":
         return
-    chosen = f"data={composed.choices.get('data', _name(data))}"
-    yields = f"{chosen} yields {data.spec_type.__name__}"
-    for group in ("split", "task", "model"):
-        target = classes.get(group)
-        if target is None or fits_data(group, target, data):
-            continue
-        specs = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
-        takes = f"takes {' or '.join(spec.__name__ for spec in specs) or 'no spec'}"
-        takes = "cuts another kind of data" if group == "split" else takes
-        good = fitting(group, data)
-        choice = composed.choices.get(group, _name(target))
-        words = [word for word in composed.overrides if word.startswith(f"{group}=")]
-        near = closest(choice, good) or good[0] if good else ""
+    if any(word.startswith("resume=") for word in composed.overrides):
+        return  # that run began with it, and may have been told so
+    epochs, key = trainer.get("max_epochs"), "scheduler.T_max"
+    if epochs is not None and node.get("T_max") == epochs and composed.origin(key) != "command line":
         yield Problem(
-            group,
-            f"{group}={choice} ({_name(target)}) {takes}",
-            f"{yields}; what fits it: {', '.join(good) or 'nothing yet'}",
-            "command line" if words else composed.origin(f"{group}._target_"),
-            f"leave {words[-1]} out, or {group}={near}" if words else f"{group}={near}",
+            key,
+            f"{shown(epochs)}, which is trainer.max_epochs",
+            "a number of optimizer steps, since scheduler.interval=step: epochs times batches an epoch",
+            composed.origin(key),
+            f"{key}=..., or scheduler.interval=epoch",
         )
-
-
-def fits_data(group: str, target: type, data: type) -> bool:
-    """Whether a split, task or model class can work with a data class, by type alone."""
-    if group == "split":
-        return issubclass(target, data.split_type)
-    takes = getattr(target, "spec_types", ()) if group == "task" else specs_of(target)
-    return any(issubclass(data.spec_type, spec) for spec in takes)
-
-
-def specs_of(model: type) -> tuple[type, ...]:
-    """The specs that a model takes: the annotation of its first parameter."""
-    from marquee.data.spec import Spec
-
-    supplied = list(signature(model).supplied.values())
-    if not supplied:
-        return ()
-    parts = typing.get_args(supplied[0]) or (supplied[0],)
-    return tuple(part for part in parts if isinstance(part, type) and issubclass(part, Spec))
-
-
-def fitting(group: str, data: type) -> list[str]:
-    """The options of a group that fit a data class."""
-    return [
-        option
-        for option in options(group)
-        if (target := option_class(group, option)) and fits_data(group, target, data)
-    ]
-
-
-@cache
-def option_class(group: str, option: str) -> type | None:
-    """The class that an option's YAML names, or None where it names none that can be resolved."""
-    import yaml
-
-    file = file_of_option(group, option)
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) if file else None
-    return _resolved(content) if isinstance(content, dict) else None
 
 
 # Everything that ships ----------------------------------------------------------------------------------------------
 
 
 def check_all() -> list[tuple[str, list[Problem]]]:
-    """Check every data set with every model that fits it, and every experiment; no data is loaded.
+    """Check every data set with each task and model that fit it, every experiment, every other choice. Loads no data.
 
     Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
     bring-your-own data set) are no problem here.
     """
-    jobs = []
-    for data in options("data"):
-        target = option_class("data", data)
-        if target is None or not hasattr(target, "spec_type"):
-            jobs.append([f"data={data}"])  # composing it will say what is wrong
-            continue
-        jobs += [[f"data={data}", f"model={model}"] for model in fitting("model", target)]
-        for group in ("model", "split", "task"):
-            unresolved = [option for option in options(group) if option_class(group, option) is None]
-            jobs += [[f"data={data}", f"{group}={option}"] for option in unresolved]
-    jobs += [[f"experiment={experiment}"] for experiment in options("experiment")]
-    for group in ("optimizer", "scheduler", "trainer", "callbacks", "tracker"):
-        jobs += [[f"{group}={option}"] for option in options(group)]
+    jobs = everything()
     results = []
     try:
         composed = compose_all(jobs)

@@ -1,8 +1,9 @@
-"""What Hydra and OmegaConf complain of, as a message that names the mistake, what is allowed and what to type."""
+"""A mistake as a message that names it, what is allowed and what to type; also what Hydra and OmegaConf complain of."""
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from marquee.config.folders import file_of_option, groups, options
@@ -10,14 +11,35 @@ from marquee.config.targets import closest
 from marquee.errors import ConfigError
 
 
+@dataclass(frozen=True)
+class Problem:
+    """One mistake: the key, what was found there, what is allowed, and what to type instead."""
+
+    key: str
+    found: str
+    allowed: str
+    origin: str
+    fix: str = ""
+    missing: bool = False
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}", f"  found:   {self.found}", f"  where:   {self.origin}", f"  allowed: {self.allowed}"]
+        if self.fix:
+            lines.append(f"  fix:     {self.fix}")
+        return "\n".join(lines)
+
+
 @contextmanager
 def hydra_errors() -> Iterator[None]:
     """Turn what Hydra and OmegaConf raise into a ConfigError that names the mistake and the closest valid name."""
     from hydra.errors import HydraException, MissingConfigException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     try:
         yield
+    except YAMLError as error:
+        raise ConfigError(f"A configuration file is no plain YAML: {first_lines(error)}") from error
     except MissingConfigException as error:
         raise ConfigError(_unknown_option(error)) from error
     except OverrideParseException as error:

@@ -11,6 +11,7 @@ from typing import Any
 
 from marquee.config.complaints import first_lines, hydra_errors
 from marquee.config.folders import ROOT, conf_folder, conf_folders, find, options, read_yaml, user_folders
+from marquee.config.hydra_section import guarded, refuse_search_path
 from marquee.errors import ConfigError
 
 _OVERRIDE = re.compile(r"^(\+\+|\+|~)?([^=]*?)(=.*)?$", re.DOTALL)
@@ -42,11 +43,12 @@ def normalised(overrides: Sequence[str]) -> list[str]:
     """Overrides as Hydra should see them: `key=value` may add a key, because the check judges keys, not Hydra.
 
     So all mistakes are found in one go, and a key that the signature knows needs no `+`. Raises ConfigError for a group
-    set to nothing, which Hydra would refuse without naming it.
+    set to nothing, which Hydra would refuse without naming it, and for a search path of Hydra's.
     """
     result = []
     for override in overrides:
         sign, name, value = _parse(override)
+        refuse_search_path(name, value.removeprefix("="))
         if value in ("=null", "=") and not sign and _is_group(name):
             raise ConfigError(
                 f"{name}{value} on the command line: a group needs one of its choices.\n"
@@ -76,7 +78,7 @@ def _hydra() -> Iterator[None]:
     # While `marquee train` runs a job, Hydra's own main holds the one place that there is.
     outer, GlobalHydra.instance().hydra = GlobalHydra.instance().hydra, None
     try:
-        with initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="marquee"):
+        with guarded(), initialize_config_dir(str(conf_folder()), version_base="1.3", job_name="marquee"):
             yield
     finally:
         GlobalHydra.instance().hydra = outer
@@ -102,7 +104,7 @@ def compose_all(jobs: Sequence[Sequence[str]]) -> list[Composed]:
         result = []
         for overrides in jobs:
             words = [*search_path_override(), *normalised(overrides)]
-            values = [word for word in words if word.startswith("++")]
+            values = [word for word in words if word.startswith("++") and not word.startswith("++hydra")]
             if any(word.startswith("~") for word in words):
                 values = []  # what is set and taken away again depends on the order
             chosen = tuple(word for word in words if word not in values)

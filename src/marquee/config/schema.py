@@ -30,6 +30,6 @@ OPTIONAL = ("scheduler",)
 NAMED = ("optimizer",)
 
 # Named nodes: any number of them under a name each.
-COLLECTIONS = {"callbacks": "pytorch_lightning.Callback", "tracker": None}
+COLLECTIONS = {"callbacks": "pytorch_lightning.Callback", "tracker": "marquee.tracking.tracker.Tracker"}
 
 ROOT = (*VALUES, *NODES, *COLLECTIONS, "paths")

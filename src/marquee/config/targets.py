@@ -17,6 +17,9 @@ from marquee.errors import ConfigError
 
 PREFIXES = ("marquee", "torch", "pytorch_lightning", "torchmetrics")
 
+# Packages whose classes Lightning offers as its own.
+LENT = ("lightning_fabric", "lightning_utilities")
+
 # Keys that the framework itself takes from the node of a foreign class, beside those of its signature.
 OWN = {
     "torch.optim.lr_scheduler.LRScheduler": {"interval": (Literal["epoch", "step"], "epoch")},
@@ -60,8 +63,17 @@ class Signature:
 
 
 def plugins() -> tuple[str, ...]:
-    """The packages that MARQUEE_PLUGINS names (separated by commas); the working folder is on their path."""
+    """The packages that MARQUEE_PLUGINS names (separated by commas); the working folder is on their path.
+
+    Raises ConfigError for a name that is no package of the user's own.
+    """
     names = tuple(name.strip() for name in os.environ.get("MARQUEE_PLUGINS", "").split(",") if name.strip())
+    for name in names:
+        top = name.split(".")[0]
+        if not all(map(str.isidentifier, name.split("."))):
+            raise ConfigError(f"MARQUEE_PLUGINS names {name!r}, which is no name of a package, such as mine.")
+        if top in (*PREFIXES, *LENT, *sys.builtin_module_names) or top in sys.stdlib_module_names:
+            raise ConfigError(f"MARQUEE_PLUGINS names {name}, which is no package of yours; leave it out.")
     if names and os.getcwd() not in sys.path and "" not in sys.path:
         sys.path.append(os.getcwd())
     return names
@@ -90,10 +102,14 @@ def resolve(target: str) -> type:
     if target in MOVED:
         raise ConfigError(f"{target} is {MOVED[target]} now.")
     if not _allowed(target):
+        lightning = target.replace("lightning.pytorch.", "pytorch_lightning.", 1)
         raise ConfigError(
             f"{target} may not be instantiated: a class must come from {', '.join(p + '.' for p in PREFIXES)} or from "
             f"a package of your own that MARQUEE_PLUGINS names (now {', '.join(plugins()) or 'none'})."
+            + (f" Did you mean {lightning}?" if lightning != target else "")
         )
+    if private := [part for part in target.split(".") if not part.isidentifier() or part.startswith("_")]:
+        raise ConfigError(f"{target} may not be instantiated: {private[0] or 'a part of its name'} is private.")
     module_name, _, class_name = target.rpartition(".")
     module = _module(module_name, target)
     if not hasattr(module, class_name):
@@ -103,13 +119,18 @@ def resolve(target: str) -> type:
     if not inspect.isclass(found):
         raise ConfigError(f"{target} is not a class but {type(found).__name__}; only classes can be built.")
     # A whitelisted module may have imported anything: `marquee.x.Popen` must not reach `subprocess.Popen`.
-    if not _allowed(found.__module__ + "."):
+    if not _allowed(found.__module__ + ".", *LENT):
         raise ConfigError(f"{target} is {found.__module__}.{found.__qualname__}, which may not be instantiated.")
     return found
 
 
-def _allowed(name: str) -> bool:
-    return any(name.startswith(prefix + ".") for prefix in (*PREFIXES, *plugins()))
+def is_own(target: type) -> bool:
+    """Whether a class is Marquee's or a plug-in's, and not another package's."""
+    return any(f"{target.__module__}.".startswith(f"{name}.") for name in (PREFIXES[0], *plugins()))
+
+
+def _allowed(name: str, *further: str) -> bool:
+    return any(name.startswith(prefix + ".") for prefix in (*PREFIXES, *plugins(), *further))
 
 
 def _module(name: str, target: str) -> Any:
@@ -143,7 +164,7 @@ def _did_you_mean(name: str, candidates: list[str]) -> str:
 @cache
 def signature(target: type) -> Signature:
     """The keys of a class by the rules at the top of this file."""
-    own = target.__module__.split(".")[0] not in PREFIXES[1:]
+    own = is_own(target)
     names = {name for base in target.__mro__ for name in SUPPLIED.get(f"{base.__module__}.{base.__qualname__}", ())}
     hints = _hints(target)
     supplied: dict[str, Any] = {}

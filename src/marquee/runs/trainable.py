@@ -16,8 +16,16 @@ def validated(config: dict[str, Any], task: Task) -> bool:
 
 
 def refuse_untrainable(config: dict[str, Any], task: Task) -> None:
-    """Raise DataError where the data gives no batch to train on, ConfigError where the settings leave none or a
-    schedule waits for validation that there is not."""
+    """Raise DataError where the data gives no batch to train on, ConfigError where the settings leave none, a
+    schedule waits for validation that there is not, or the model lacks a part that the task trains."""
+    for name in task.learners:
+        try:
+            task.learner(name)
+        except AttributeError as error:
+            raise ConfigError(
+                f"model: {config['model']['_target_']} has no part {name}, and {type(task).__name__} trains one after "
+                f"the other: {', '.join(task.learners)}. Choose a model that has them."
+            ) from error
     view, settings = task.model.view, config["trainer"]
     steps = view.steps(task.data)
     if not steps:

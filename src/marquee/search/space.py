@@ -212,18 +212,18 @@ def space_problems(base: Composed, space: Mapping[str, Range]) -> list[Any]:
 
 def check_spaces() -> list[tuple[str, list[Any]]]:
     """Each space of conf/search with the model of its name, on data that this model fits: (words, problems)."""
-    from marquee.config.check import Problem, fits_data, option_class
+    from marquee.config.complaints import Problem
     from marquee.config.compose import compose
+    from marquee.config.fitting import combinations
 
+    homes = {model: (data, task) for data, task, model in reversed(combinations())}
     results = []
     for name in options("search"):
         words = f"hydra.sweeper.space={name}"
         try:
             space, found = named_space(name), []
-            target = option_class("model", name) if name in options("model") else None
-            if target is not None:
-                data = next(d for d in options("data") if fits_data("model", target, option_class("data", d)))
-                found = space_problems(compose([f"data={data}", f"model={name}"]), space)
+            if home := homes.get(name):
+                found = space_problems(compose([f"data={home[0]}", f"task={home[1]}", f"model={name}"]), space)
         except ConfigError as error:
             found = [Problem(words, "a search space that cannot be read", str(error), f"conf/search/{name}.yaml")]
         results.append((words, found))
