@@ -88,10 +88,10 @@ def _described(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         seen = "masked" if task.get("mask_seen", True) else "not masked"
         shown = [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
         protocol = f"full ranking of {spec['n_items']:,} items, seen items {seen}"
-        return {"unit": "user", "measured": ["ks", "mask_seen"], "protocol": protocol, "shown": shown}
+        return {"unit": "user", "measured": ["ks", "mask_seen"], "protocol": protocol, "shown": shown, "directions": {}}
     if spec:
         shown = ["accuracy", "f1_macro", "auroc", "log_loss"]
-        return {"unit": "example", "measured": [], "protocol": "", "shown": shown}
+        return {"unit": "example", "measured": [], "protocol": "", "shown": shown, "directions": {}}
     return None
 
 

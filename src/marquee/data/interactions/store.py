@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from marquee.data.interactions.filters import Duplicates, k_core, without_duplicates
 from marquee.data.interactions.ids import canonical, identifiers
-from marquee.data.interactions.seen import Seen
 from marquee.errors import DataError
+
+if TYPE_CHECKING:
+    from marquee.data.interactions.seen import Seen
 
 COLUMNS = ("users", "items", "timestamps", "values", "labels")
 
@@ -57,8 +59,10 @@ class Interactions:
         return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(counts, dtype=np.int64)])
 
     @cached_property
-    def seen(self) -> Seen:
+    def seen(self) -> "Seen":
         """Which items each user has here; made once, and not for each epoch that draws negatives."""
+        from marquee.data.interactions.seen import Seen  # brings torch, which a table of interactions does not need
+
         return Seen(self.pairs(), self.n_users, self.n_items)
 
     def pairs(self) -> np.ndarray:
