@@ -59,7 +59,9 @@ def read_ratings(space: Workspace, data: Any) -> Callable[[], object]:
 
     file = space.published / "ml-1m" / "ratings.dat"
     file = file if not space.source("ratings").synthetic else space.folder / "ratings.dat"
-    return lambda: pd.read_csv(file, sep=":", header=None, usecols=[0, 2, 4, 6], dtype=np.int64)
+    # Between the two colons of "::" lie columns without content; copies without times have fewer.
+    columns = pd.read_csv(file, sep=":", header=None, nrows=1).columns[::2]
+    return lambda: pd.read_csv(file, sep=":", header=None, usecols=columns, dtype=np.int64)
 
 
 def counted(space: Workspace, data: Any) -> Callable[[], object]:
