@@ -94,7 +94,9 @@ def _train(
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
         for remark in remarks(config["trainer"], task.model):
-            log.warning(remark)
+            log.warning(remark)  # which goes into the run's own file
+            if trainer.is_global_zero:
+                print(f"note: {remark}", file=sys.stderr)
         if not validated(config, task):
             log.warning("no validation: all %s epochs are trained and the last is kept", trainer.max_epochs)
         with EnergyMeter(cuda_devices(trainer)) as energy:
