@@ -23,6 +23,7 @@ from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.loaders import EvaluationLoader, TrainLoader, nothing_between_steps
 from marquee.runs.lock import release
 from marquee.runs.opening import open_run, take_over
+from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
 from marquee.runs.record import Run
 from marquee.runs.recording import recording
@@ -92,6 +93,10 @@ def _train(
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
+        for remark in remarks(config["trainer"], task.model):
+            log.warning(remark)  # which goes into the run's own file
+            if trainer.is_global_zero:
+                print(f"note: {remark}", file=sys.stderr)
         if not validated(config, task):
             log.warning("no validation: all %s epochs are trained and the last is kept", trainer.max_epochs)
         with EnergyMeter(cuda_devices(trainer)) as energy:
@@ -122,6 +127,7 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     except ValueError as error:
         raise ConfigError(f"model: {error}") from error
     refuse_unfit_gradients(config, model)
+    refuse_unfit_precision(config["trainer"])
     model.prepare(data)
 
     def scheduler(optimizer: torch.optim.Optimizer) -> Schedule:
@@ -156,7 +162,7 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
     if task.model.learns_in_fit:
-        settings.update(devices=1, strategy="auto", gradient_clip_val=None, accumulate_grad_batches=1)
+        settings.update(devices=1, strategy="auto", precision=32, gradient_clip_val=None, accumulate_grad_batches=1)
     if task.model.view.wants_policy:  # what each process collects would be its own, and a checkpoint holds one
         settings.update(devices=1, strategy="auto")
     if task.learners and settings.get("strategy") == "ddp":  # whoever has no turn is without a gradient

@@ -66,4 +66,4 @@ class PosterCnn(Classifier):
 
     def forward(self, batch: ImageBatch) -> Tensor:
         """Logits [batch, n_classes]."""
-        return self.classifier(self.features(as_float(batch.images)))
+        return self.classifier(self.features(as_float(batch.images).to(self.classifier[-1].weight.dtype)))

@@ -1,27 +1,33 @@
 """How often two items share a user: the one statistic that item-kNN and EASE are made of."""
 
+from collections.abc import Iterator
+
+import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
-PANEL = 512  # columns of the product that are formed at a time
+PANEL_CELLS = 4_000_000  # cells that are formed at a time: 16 MB of float32
 
 
-def co_counts(users: Tensor, items: Tensor, n_items: int) -> Tensor:
-    """X^T X [n_items, n_items] of the binary matrix of (user, item) pairs; repeated pairs count once.
+def binary_matrix(users: Tensor, items: Tensor, n_items: int) -> sparse.csr_matrix:
+    """X [n_users, n_items] with a 1 for each (user, item) pair, however often it is listed (float32)."""
+    n_users = int(users.max()) + 1 if len(users) else 0
+    ones = np.ones(len(users), np.float32)
+    matrix = sparse.csr_matrix((ones, (users.cpu().numpy(), items.cpu().numpy())), shape=(n_users, n_items))
+    matrix.data[:] = 1
+    return matrix
 
-    Dense products of blocks of users: on common CPUs this beats a sparse product at MovieLens densities (4 %).
+
+def co_counts(matrix: sparse.csr_matrix) -> Iterator[tuple[slice, Tensor]]:
+    """X^T X of a binary matrix, some rows at a time: which rows, and their counts [rows, n_items] (float32).
+
+    Each panel is a product of sparse matrices: half the time of dense products at the density of MovieLens-1M (4 %),
+    and far less below.
     """
-    keys = torch.unique(users * n_items + items)
-    users, items = keys // n_items, keys % n_items
-    gram = torch.zeros(n_items, n_items, device=items.device)
-    # Blocks keep the dense rows below 64 MB whatever the number of users.
-    size = max(1, 16_000_000 // n_items)
-    n_users = int(users[-1]) + 1 if len(users) else 0
-    bounds = torch.searchsorted(users, torch.arange(0, n_users + size, size, device=users.device))
-    for start, low, high in zip(range(0, n_users, size), bounds[:-1].tolist(), bounds[1:].tolist(), strict=False):
-        block = torch.zeros(min(size, n_users - start), n_items, device=items.device)
-        block[users[low:high] - start, items[low:high]] = 1
-        # The product is symmetric: its lower half is formed in panels, which saves 44 % of the work at 3,700 items.
-        for left in range(0, n_items, PANEL):
-            gram[left:, left : left + PANEL].addmm_(block[:, left:].T, block[:, left : left + PANEL])
-    return gram.tril_() + gram.tril(-1).T
+    n_items = matrix.shape[1]
+    transposed = matrix.T.tocsr()
+    size = max(1, PANEL_CELLS // n_items)
+    for start in range(0, n_items, size):
+        rows = slice(start, min(start + size, n_items))
+        yield rows, torch.from_numpy((transposed[rows] @ matrix).toarray())

@@ -9,6 +9,7 @@ from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
+from marquee.models.rnn.autocast import read
 
 
 class GRU4Rec(NextItemRecommender):
@@ -39,5 +40,4 @@ class GRU4Rec(NextItemRecommender):
         nn.init.xavier_normal_(self.items.weight)
 
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
-        states, _ = self.gru(self.dropout(self.items(items)))
-        return self.out(states)
+        return self.out(read(self.gru, self.dropout(self.items(items))))

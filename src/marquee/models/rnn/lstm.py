@@ -10,6 +10,7 @@ from marquee.data.spec import TextSpec
 from marquee.data.text.store import PADDING
 from marquee.data.text.views import TextBatch, TextBatches
 from marquee.models.base import Classifier
+from marquee.models.rnn.autocast import read
 
 
 class Lstm(Classifier):
@@ -64,11 +65,11 @@ class Lstm(Classifier):
         states = self.embedding(tokens)
         for layer, forwards in enumerate(self.forwards):
             states = self.dropout(states)
-            read, _ = forwards(states)
+            onwards = read(forwards, states)
             if len(self.backwards):
-                reversed_read, _ = self.backwards[layer](_reorder(states, mirror))
-                read = torch.cat([read, _reorder(reversed_read, mirror)], dim=-1)
-            states = read
+                backwards = read(self.backwards[layer], _reorder(states, mirror))
+                onwards = torch.cat([onwards, _reorder(backwards, mirror)], dim=-1)
+            states = onwards
         return self.output(self.dropout(self._pool(states, inside, lengths)))
 
     def _pool(self, states: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
