@@ -37,7 +37,7 @@ class _PairLoss(torch.autograd.Function):
             margin += (bias[item][:, None] - bias[negative]).view_as(margin)
         loss = -F.logsigmoid(margin).mean()
         if l2:
-            loss += l2 / 2 / n * sum(torch.dot(part.view(-1), part.view(-1)) for part in (p, q, r))
+            loss += l2 / 2 / n * sum(torch.dot(flat, flat) for flat in (part.view(-1).float() for part in (p, q, r)))
         ctx.save_for_backward(user, item, negative, p, q, r, difference, torch.sigmoid(-margin).div_(-n * k))
         ctx.decay, ctx.sparse = l2 / n, sparse
         ctx.shapes = users.shape, items.shape, None if bias is None else bias.shape
