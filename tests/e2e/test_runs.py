@@ -70,9 +70,25 @@ def test_steps_taken_at_once_are_the_same_steps(monkeypatch, output, world_cache
     assert one["step"].tolist() == [32, 65, 98]  # 32,045 pairs, counted from 0
 
 
+def test_steps_taken_at_once_are_evaluated_again_where_the_optimiser_asks_for_it(monkeypatch, output, world_cache):
+    """LBFGS does, up to 20 times a step."""
+    words = [*FAST["bpr"], *(f"~optimizer.{key}" for key in ("betas", "eps", "weight_decay", "fused"))]
+    words += ["optimizer._target_=torch.optim.LBFGS", "trainer.max_epochs=1"]
+    train(monkeypatch, output, world_cache, *words)
+    assert pd.read_csv(output / "latest" / "metrics.csv")["step"].tolist() == [3]  # 32,045 pairs, counted from 0
+
+
+def test_a_loss_that_is_no_number_names_its_step_among_all_that_an_epoch_has(monkeypatch, output, world_cache, capsys):
+    for name, value in environment(output, world_cache).items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", "tracker=none", *FAST["bpr"], "optimizer.lr=1e30", "model.l2=1e5"]) == 4
+    assert "step 2 of 4." in capsys.readouterr().err
+
+
 BETWEEN = [
     ["trainer.gradient_clip_val=1.0"], ["trainer.limit_train_batches=5"], ["trainer.precision=bf16-mixed"],
-    ["trainer.max_steps=3"], ["trainer.accumulate_grad_batches=2"],
+    ["trainer.max_steps=3"], ["trainer.accumulate_grad_batches=2"], ["trainer.val_check_interval=1"],
+    ["trainer.min_steps=40"], ["trainer.strategy=fsdp"],
     ["scheduler=linear_warmup", "scheduler.interval=step"],
     ["+callbacks.rates._target_=pytorch_lightning.callbacks.LearningRateMonitor"],
 ]  # fmt: skip

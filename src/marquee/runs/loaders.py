@@ -62,8 +62,9 @@ class EvaluationLoader:
 # What asks the Trainer to look between two steps, or makes them otherwise, and the values that do not.
 BETWEEN_STEPS: dict[str, tuple[Any, ...]] = {
     "max_steps": (-1,), "limit_train_batches": (None, 1.0), "val_check_interval": (None, 1.0),
-    "accumulate_grad_batches": (1,), "gradient_clip_val": (None, 0), "precision": (None, 32, "32", "32-true"),
+    "accumulate_grad_batches": (1,), "gradient_clip_val": (None, 0, 0.0), "precision": (None, 32, "32", "32-true"),
     "overfit_batches": (0, 0.0), "fast_dev_run": (False, 0), "plugins": (None,), "profiler": (None,),
+    "min_steps": (None,), "strategy": (None, "auto", "ddp"),
 }  # fmt: skip
 
 
@@ -71,8 +72,12 @@ def nothing_between_steps(config: dict[str, Any], settings: dict[str, Any]) -> b
     """Whether an epoch is nothing but steps on one device, so that several may be taken at once."""
     own = {"checkpoint", "early_stopping", "pruning"}
     return (
-        all(settings.get(key, allowed[0]) in allowed for key, allowed in BETWEEN_STEPS.items())
-        and not isinstance(settings.get("limit_train_batches"), int)  # 1 is one batch; 1.0 is all of them
+        # With its type: 1 is after each batch, 1.0 after all of them.
+        all(
+            any(type(value) is type(other) and value == other for other in allowed)
+            for key, allowed in BETWEEN_STEPS.items()
+            for value in [settings.get(key, allowed[0])]
+        )
         and (config.get("scheduler") or {}).get("interval", "epoch") == "epoch"
         and set(config["callbacks"]) <= own
     )

@@ -197,12 +197,16 @@ class Task(pl.LightningModule):
 
     def _joined_steps(self, batches: Sequence[Any]) -> None:
         (optimizer,) = self.trainer.strategy.optimizers  # not Lightning's wrapper, which is what the time goes into
-        for batch in batches:
+
+        def evaluated() -> Tensor:  # by LBFGS several times a step
             loss = self.loss(batch)
             optimizer.zero_grad()
             loss.backward()
-            optimizer.step()
             self._losses.append(loss.detach())
+            return loss
+
+        for batch in batches:
+            optimizer.step(evaluated)
         # Lightning counts its own calls; loggers and checkpoints are to know the steps.
         loop = self.trainer.fit_loop.epoch_loop
         loop._batches_that_stepped += len(batches) - 1
@@ -249,7 +253,7 @@ class Task(pl.LightningModule):
             step = int((~finite).nonzero()[0, 0])
             raise JobError(
                 f"The training loss became {float(losses[step])} in epoch {self.current_epoch + 1}, step {step + 1} of "
-                f"{len(self.trainer.train_dataloader)}. Lower the learning rate (optimizer.lr=...), clip gradients "
+                f"{self.model.view.steps(self.data)}. Lower the learning rate (optimizer.lr=...), clip gradients "
                 "(trainer.gradient_clip_val=1) or use trainer.precision=32."
             )
         return float(losses.mean())
