@@ -15,6 +15,7 @@ from marquee.config.kinds import misfit
 from marquee.config.targets import resolve
 from marquee.errors import ConfigError, MarqueeError
 from marquee.inference.artefacts import load_model
+from marquee.sweeps.clusters import SubmititPool
 from marquee.sweeps.worker import run as run_frozen
 from marquee.tracking.tracker import Tracker
 
@@ -130,6 +131,8 @@ ATTACKS = {
     "search path by ++": (["++hydra.searchpath=[pkg://evil]"], "hydra.searchpath"),
     # Files of a folder that came with the attack
     "experiment with callbacks": (["experiment=callbacks"], "hydra.callbacks.evil"),
+    "lines of shell": (["experiment=shell"], "hydra.launcher.shell_setup"),
+    "options of sbatch": (["hydra/launcher=mine"], "hydra.launcher.additional"),
     "launcher in the name of another": (["hydra/launcher=joblib"], "hydra.launcher._target_"),
     "YAML that makes objects": (["experiment=tagged"], "python/object/apply"),
 }  # fmt: skip
@@ -143,6 +146,9 @@ FILES = {
     "experiment/decode.yaml": "# @package _global_\ntracker:\n  evil: \"${oc.decode:'{_target_: ${oc.env:EVIL}}'}\"\n",
     "experiment/create.yaml": "# @package _global_\ntracker:\n  evil: ${oc.create:{_target_:os.system}}\n",
     "experiment/tagged.yaml": "# @package _global_\nname: !!python/object/apply:os.system ['touch MARK']\n",
+    "experiment/shell.yaml": "# @package _global_\ndefaults:\n  - override /hydra/launcher: slurm\n"
+    "hydra:\n  launcher:\n    shell_setup: ['touch MARK']\n",
+    "hydra/launcher/mine.yaml": "defaults: [slurm]\nadditional: {export: 'PYTHONPATH=/tmp/evil'}\n",
     "hydra/launcher/joblib.yaml": SHELL + "\n",
 }
 
@@ -222,6 +228,18 @@ def test_a_swept_choice_brings_nothing_into_hydras_section(mark, capsys):
     words = ["train", "-m", *BASE, "hydra/launcher=basic", "experiment=logs,quiet", f"paths.output={mark.parent}"]
     assert main(words) == 2
     assert f"{LOG}.x.class" in capsys.readouterr().err and not mark.exists()
+
+
+def test_what_is_typed_for_a_cluster_is_the_users_own():
+    compose([*BASE, "hydra/launcher=slurm", "hydra.launcher.shell_setup=[module load cuda]",
+             "hydra.launcher.additional={constraint: a100}"])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["slurm_partition", "slurm_account", "name"])
+def test_no_word_for_a_cluster_becomes_a_line_of_its_script(tmp_path, name):
+    pytest.importorskip("submitit")
+    with pytest.raises(ConfigError, match=name.removeprefix("slurm_")):
+        SubmititPool(tmp_path, "local", 1, 1, {name: "x\ntouch MARK\n#"})
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ Hydra acts on its own section before any code of ours runs, so each composed con
 Hydra's loader:
 
   launcher, sweeper            one of ours or of Hydra's two basic ones, or of a package that MARQUEE_PLUGINS names
+  launcher.shell_setup         only what is typed: lines of shell for a cluster's job; and launcher.additional, options
+                               of sbatch, which may set its environment
   any other node (_target_)    none; so there are no `hydra.callbacks`
   job_logging, hydra_logging   handlers that print (logging.StreamHandler), plain formats; no class or factory (`()`) of
                                another kind, and no interpolation. Files are written by Marquee itself (log.txt)
@@ -12,7 +14,7 @@ Hydra's loader:
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,6 +36,8 @@ PLUGINS = {
 }
 HANDLER = "logging.StreamHandler"
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+# Keys of launchers that make a job run what they say.
+TYPED = ("shell_setup", "additional")
 
 
 @contextmanager
@@ -45,9 +49,9 @@ def guarded() -> Iterator[None]:
     # (a run, a sweep, each job of a basic launcher, `compose`) lead through this one method.
     load = ConfigLoaderImpl.load_configuration
 
-    def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        node = load(self, *args, **kwargs)
-        refuse_foreign(node.hydra)
+    def checked(self: Any, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any) -> Any:
+        node = load(self, config_name, overrides, *args, **kwargs)
+        refuse_foreign(node.hydra, overrides)
         return node
 
     ConfigLoaderImpl.load_configuration = checked
@@ -57,8 +61,8 @@ def guarded() -> Iterator[None]:
         ConfigLoaderImpl.load_configuration = load
 
 
-def refuse_foreign(section: Any) -> None:
-    """Raise ConfigError for what may not stand in a composed `hydra` section (see above)."""
+def refuse_foreign(section: Any, overrides: Sequence[str] = ()) -> None:
+    """Raise ConfigError for what may not stand in a composed `hydra` section (see above); `overrides` were typed."""
     from omegaconf import OmegaConf
 
     # As it is written, interpolations and all: a node that is only referred to is none that we can see.
@@ -69,6 +73,10 @@ def refuse_foreign(section: Any) -> None:
             _refuse_plugin(path, value, PLUGINS[key])
             resolved = OmegaConf.to_container(section[key], resolve=True, throw_on_missing=False)
             _refuse_nodes(path, {name: part for name, part in resolved.items() if name != "_target_"})
+            for name in TYPED:
+                if resolved.get(name) and not any(_sets(word, f"{path}.{name}") for word in overrides):
+                    allowed = f"on the command line only, since a job runs what it says: '{path}.{name}=...'"
+                    raise _refused(f"{path}.{name}", str(resolved[name]), allowed)
         elif key in ("job_logging", "hydra_logging"):
             _refuse_logging(path, value)
         elif key == "callbacks":
@@ -87,6 +95,11 @@ def refuse_search_path(name: str, value: str) -> None:
     """Raise ConfigError for a typed `hydra.searchpath`: Hydra imports what it names while it composes."""
     if name == "hydra.searchpath":
         raise _refused(name, value, "--config-dir FOLDER, or MARQUEE_CONF")
+
+
+def _sets(word: str, key: str) -> bool:
+    name = word.lstrip("+").partition("=")[0]
+    return name == key or name.startswith(f"{key}.")
 
 
 def _refuse_plugin(path: str, value: Any, names: tuple[str, ...]) -> None:

@@ -40,6 +40,10 @@ class SubmititPool(Pool):
         self.capacity = n_jobs
         self.executor = submitit.AutoExecutor(folder=str(self.folder), cluster=executor)
         given = {key: value for key, value in parameters.items() if value is not None}
+        for key, value in given.items():
+            # In a script for sbatch each line that does not begin with #SBATCH is a command.
+            if key != "slurm_setup" and not str(value).isprintable():
+                raise ConfigError(f"hydra.launcher: {key.removeprefix('slurm_')} is one line of text, not {value!r}.")
         self.executor.update_parameters(**given)
 
     def start(self, files: Sequence[Path]) -> list[Running]:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import pytorch_lightning as pl
@@ -197,16 +198,8 @@ class Task(pl.LightningModule):
 
     def _joined_steps(self, batches: Sequence[Any]) -> None:
         (optimizer,) = self.trainer.strategy.optimizers  # not Lightning's wrapper, which is what the time goes into
-
-        def evaluated() -> Tensor:  # by LBFGS several times a step
-            loss = self.loss(batch)
-            optimizer.zero_grad()
-            loss.backward()
-            self._losses.append(loss.detach())
-            return loss
-
         for batch in batches:
-            optimizer.step(evaluated)
+            optimizer.step(partial(self._with_gradients, batch, optimizer))
         # Lightning counts its own calls; loggers and checkpoints are to know the steps.
         loop = self.trainer.fit_loop.epoch_loop
         loop._batches_that_stepped += len(batches) - 1
@@ -214,6 +207,14 @@ class Task(pl.LightningModule):
         for count in (steps.total, steps.current):
             count.ready += len(batches)
             count.completed += len(batches)
+
+    def _with_gradients(self, batch: Any, optimizer: torch.optim.Optimizer) -> Tensor:
+        """The loss, with its gradients formed; LBFGS asks for it several times a step."""
+        loss = self.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        self._losses.append(loss.detach())
+        return loss
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
         # Here and not at the start of the epoch: that hook is left out in the first epoch after a resume.
