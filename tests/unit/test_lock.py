@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, JobError
 from marquee.runs import lock
 from marquee.runs.liveness import status_of
 from marquee.runs.opening import take_over
@@ -107,6 +107,31 @@ def test_a_process_of_another_machine_is_at_work_until_it_has_been_silent(tmp_pa
     lock.release(tmp_path)
 
 
+@pytest.mark.parametrize("ahead", [2 * lock.STALE_SECONDS, 1e7])
+def test_a_sign_of_days_to_come_is_none(tmp_path, ahead):
+    """Of a folder that was unpacked, or whose machine's clock was set back: nobody is at work there for ever."""
+    of_elsewhere(tmp_path, silent_for=-ahead)
+    assert not lock.at_work(tmp_path) and lock.hold(tmp_path)
+    lock.release(tmp_path)
+
+
+def look_once(folder):
+    lock.is_locked(folder)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_a_pipe_in_the_place_of_the_lock_keeps_nobody_waiting(tmp_path):
+    os.mkfifo(tmp_path / lock.LOCK)
+    process = Forked(look_once, tmp_path)
+    assert process.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize("content", ["[]", "7", '{"host": "here"}', '{"pid": "../../etc"}', "not JSON"])
+def test_an_owner_that_makes_no_sense_is_nobody(tmp_path, content):
+    (tmp_path / lock.OWNER).write_text(content)
+    assert lock.owner(tmp_path) == {} and lock.told(tmp_path) == "another process" and not lock.at_work(tmp_path)
+
+
 def test_waiting_ends_with_the_silence(tmp_path):
     of_elsewhere(tmp_path, silent_for=lock.STALE_SECONDS - 2)
     lock.wait_until_silent(tmp_path)
@@ -180,6 +205,15 @@ def test_a_run_that_another_process_is_at_is_left_alone_with_what_to_type(run):
     of_elsewhere(run.folder, silent_for=5)
     holder.wait()
     with pytest.raises(ConfigError, match="on elsewhere, which gave a sign .* s ago.*a minute without a sign"):
+        take_over(run.folder)
+
+
+def test_a_run_whose_folder_cannot_be_written_is_told_and_not_a_traceback(run, monkeypatch):
+    def refuse(folder):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("marquee.runs.opening.hold", refuse)
+    with pytest.raises(JobError, match="cannot be written: Permission denied"):
         take_over(run.folder)
 
 

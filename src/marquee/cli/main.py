@@ -9,6 +9,7 @@ from pathlib import Path
 from marquee import __version__
 from marquee.cli import compare, listing, train, use
 from marquee.errors import ConfigError, MarqueeError
+from marquee.runs.terminal import printable
 
 VERBS = {
     "train": "compose, check, train and record an experiment (also sweeps: -m)",
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MarqueeError as error:
         if os.environ.get("MARQUEE_DEBUG") == "1":
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as interrupt:  # a run that was stopped says how to continue it
         print(str(interrupt) or "interrupted", file=sys.stderr)

@@ -40,7 +40,7 @@ def first_of(output: Path, fingerprint: str) -> Iterator[None]:
                 continue
             status = status_of(folder, manifest)
             if manifest.get("fingerprint") == fingerprint and status in ("finished", "running"):
-                raise Taken(f"{folder.name} has this fingerprint and is {status}.")
+                raise Taken(f"{folder.name} has this fingerprint and is {status}.", folder)
         yield
 
 

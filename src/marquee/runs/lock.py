@@ -27,7 +27,11 @@ _PATIENCE_SECONDS = 1.0
 
 
 class Taken(ConfigError):
-    """Another process works on what this one was asked to do, or has just done it."""
+    """Another process works on what this one was asked to do, or has just done it: in the folder `run`."""
+
+    def __init__(self, message: str, run: Path):
+        super().__init__(message)
+        self.run = run
 
 
 _held: dict[Path, tuple[int, Any]] = {}  # folder -> process, lock
@@ -92,7 +96,7 @@ def is_locked(folder: Path) -> bool:
         except Timeout:
             return True
     try:
-        handle = os.open(folder / LOCK, os.O_RDONLY)
+        handle = os.open(folder / LOCK, os.O_RDONLY | os.O_NONBLOCK)  # a pipe of that name has no end to wait for
     except OSError:  # nobody has ever locked it
         return False
     try:
@@ -124,7 +128,7 @@ def owner(folder: Path) -> dict[str, Any]:
     """Who holds the folder, as `process` tells it; nothing where that is not known."""
     with suppress(OSError, ValueError):
         content = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-        if isinstance(content, dict):
+        if isinstance(content, dict) and isinstance(content.get("pid"), int):
             return content
     return {}
 
@@ -218,4 +222,4 @@ def _silent_for(folder: Path) -> float:
             now = os.stat(probe.name).st_mtime
     except OSError:  # a folder that only others may write
         now = time.time()
-    return max(now - last, 0.0)
+    return abs(now - last)  # no live process gives a sign in days to come: a clock was set back, or a file unpacked

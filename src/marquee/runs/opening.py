@@ -17,7 +17,7 @@ from marquee.runs.environment import environment
 from marquee.runs.finding import first_of
 from marquee.runs.liveness import status_of
 from marquee.runs.lock import Taken, hold, is_here, owner, release, told
-from marquee.runs.record import Run, read_manifest
+from marquee.runs.record import Run, read_manifest, unwritable
 from marquee.tasks.base import Task
 
 log = logging.getLogger("marquee")
@@ -29,15 +29,21 @@ def take_over(folder: Path) -> None:
     """Hold a run's folder, to continue it: only where something is left to do and nobody else is doing it."""
     if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of a distributed run holds it for all
         return
-    if status_of(folder, read_manifest(folder)) == "running" or not hold(folder):
+    try:
+        free = status_of(folder, read_manifest(folder)) != "running" and hold(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    if not free:
         who = owner(folder)
         ways = "Wait for it, or stop it first" if is_here(who) else "Wait for it; a minute without a sign means its end"
-        raise Taken(f"{folder.name} is being run by {told(folder)}. {ways}; then: marquee train resume={folder.name}")
+        again = f"marquee train resume={folder.name}"
+        raise Taken(f"{folder.name} is being run by {told(folder)}. {ways}; then: {again}", folder)
     # Not before: until the folder was held, another process may have finished it.
     if read_manifest(folder).get("status") == "finished":
         release(folder)
         raise Taken(
-            f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}"
+            f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}",
+            folder,
         )
 
 

@@ -250,6 +250,7 @@ class _Batch:
         job.exit_code = attempt.running.exit_code()
         if job.exit_code == TAKEN:
             job.status, job.attempts, job.seconds, job.exit_code = "waiting", job.attempts - 1, None, None
+            self._follow(job)
             self.waiting.insert(0, job)
             self.sweep.save()
             return
@@ -272,6 +273,15 @@ class _Batch:
         else:
             self.view.ended(job, manifest)
         self.sweep.save()
+
+    def _follow(self, job: Job) -> None:
+        """Wait for the run that the job was left to, also where the job had another fingerprint than was planned.
+
+        It has on a cluster where the code was edited; looking for the planned one would hand it out for ever.
+        """
+        found = manifest_of(self.sweep.run_folder(job)).get("fingerprint")
+        if found and not self.frozen[job.index].resumes:
+            job.fingerprint = self.frozen[job.index].fingerprint = found
 
     def _why(self, job: Job, folder: Path | None, manifest: dict[str, Any]) -> str:
         if manifest.get("error"):

@@ -16,6 +16,7 @@ from marquee.files import write_text
 from marquee.runs.environment import DECISIVE, environment
 from marquee.runs.finding import run_folders_of
 from marquee.runs.liveness import status_of
+from marquee.runs.lock import at_work
 from marquee.runs.record import read_manifest
 from marquee.sweeps.store import Sweep
 
@@ -131,21 +132,28 @@ def _find_stored(frozen: Sequence[Frozen]) -> None:
 
 
 def look_again(job: Frozen) -> None:
-    """Bring a job's run and status up to date: another sweep may have begun or finished it since the planning."""
+    """Bring a job's run and status up to date: another sweep may have begun or finished it since the planning.
+
+    One that has ended and is still held is `running`: its process may be handing it to a tracker, for minutes.
+    """
     output = Path(job.config["paths"]["output"]).expanduser()
     if job.resumes:
         folder = output / "runs" / str(job.run)
-        job.status = status_of(folder, read_manifest(folder))
+        job.status = _occupied(folder, status_of(folder, read_manifest(folder)))
         return
     found = []
     for folder in run_folders_of(output, job.fingerprint):
         with contextlib.suppress(ConfigError):
             manifest = read_manifest(folder)
             if manifest.get("fingerprint") == job.fingerprint:
-                status = status_of(folder, manifest)
+                status = _occupied(folder, status_of(folder, manifest))
                 found.append({"folder": folder, "status": status, "started": manifest.get("started") or ""})
     best = best_run(sorted(found, key=lambda run: run["started"]))
     job.run, job.status = (best["folder"].name, best["status"]) if best else (None, None)
+
+
+def _occupied(folder: Path, status: str) -> str:
+    return "running" if status in ("failed", "interrupted") and at_work(folder) else status
 
 
 def best_run(found: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

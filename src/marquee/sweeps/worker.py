@@ -93,6 +93,7 @@ def run(file: Path, threads: int | None = None, frozen_code: bool = False) -> in
         return 0
     except Taken as taken:
         print(f"left to another process: {taken}", file=sys.stderr)
+        note_run(file.parent.parent, stem, taken.run.name)  # which the launcher will wait for
         return TAKEN
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
