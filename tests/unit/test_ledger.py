@@ -244,3 +244,16 @@ def test_runs_that_were_moved_are_listed_at_their_new_place(output, tmp_path_fac
 def test_no_runs_and_no_folder(tmp_path):
     assert ledger.runs(tmp_path / "nothing") == []
     assert not (tmp_path / "nothing").exists()
+
+
+def test_an_index_that_is_a_link_leaves_alone_what_it_leads_to(output, tmp_path):
+    """In a folder of somebody else's it may lead to any database; ours has a table of the same name."""
+    other = tmp_path / "other.sqlite"
+    with sqlite3.connect(other) as connection:
+        connection.execute("create table runs (kilometres real)")
+        connection.execute("insert into runs values (42.195)")
+    (output / ledger.FILE).unlink(missing_ok=True)
+    (output / ledger.FILE).symlink_to(other)
+    assert ledger.runs(output)
+    with sqlite3.connect(other) as connection:
+        assert connection.execute("select * from runs").fetchall() == [(42.195,)]

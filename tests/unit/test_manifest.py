@@ -141,3 +141,27 @@ def test_pointing_again_replaces(tmp_path):
     one, other = make(tmp_path), make(tmp_path)
     point_latest(tmp_path, one.folder)
     assert (tmp_path / "latest").resolve() == one.folder.resolve() != other.folder.resolve()
+
+
+MISSHAPEN = [
+    ("status", ["running"]), ("config", "x"), ("config.task", 7), ("config.scheduler", ["x"]), ("overrides", True),
+    ("overrides", [5]), ("code", 5), ("code.commit", -1), ("environment.packages", "x"), ("data", "x"),
+    ("data.fingerprint", 5), ("data.spec", []), ("split.config", ["x"]), ("task", "x"), ("task.unit", {}),
+    ("task.measured", [1]), ("seed", []), ("started", "yesterday"), ("finished", 5), ("durations.fit", {"a": 1}),
+    ("metrics", True), ("metrics.test/ndcg@10", "\x1b]0;x\x07"), ("baselines", {"a": 1}), ("oracle.ndcg@10", []),
+    ("cost.latency_ms", "x"), ("process", "x"), ("process.pid", "../../etc"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key, value", MISSHAPEN, ids=lambda part: str(part)[:20])
+def test_a_manifest_that_holds_something_of_another_kind_is_named_with_its_key(tmp_path, key, value):
+    """Edited by hand or somebody else's: readers rely on the kinds, and would end with a traceback."""
+    run = Run.create(tmp_path, "a" * 64, "world", {"config": {}})
+    manifest = json.loads((run.folder / "manifest.json").read_text())
+    *parents, leaf = key.split(".", 1) if key.count(".") else [key]
+    for parent in parents:
+        manifest[parent] = manifest.get(parent) or {}
+    (manifest[parents[0]] if parents else manifest)[leaf] = value
+    (run.folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ConfigError, match=rf"manifest.json is not as a run writes it: {key.split('.')[0]}"):
+        read_manifest(run.folder)

@@ -172,3 +172,14 @@ def test_a_log_without_room_is_lost_without_a_word(run, trackers, monkeypatch, c
         logging.getLogger("marquee").warning("something")
     assert on_disk(run)["status"] == "finished"
     assert capsys.readouterr().err == ""
+
+
+def test_a_log_that_is_a_link_leaves_alone_what_it_leads_to(run, trackers, tmp_path):
+    """In a run of somebody else's, which is resumed, it may lead to a file that a shell reads."""
+    other = tmp_path / "profile"
+    other.write_text("alias ll='ls -l'\n")
+    (run.folder / "log.txt").symlink_to(other)
+    with recording(run, CONFIG):
+        logging.getLogger("marquee").info("begun")
+    assert other.read_text() == "alias ll='ls -l'\n"
+    assert "begun" in (run.folder / "log.txt").read_text()

@@ -39,13 +39,15 @@ def runs(output: Path) -> list[dict[str, Any]]:
     stamps = _stamps(output)
     if not stamps:
         return []
+    # A link, in a folder of somebody else's, may lead to another database, whose tables are not ours to drop.
+    index = ":memory:" if (output / FILE).is_symlink() else str(output / FILE)
     try:
-        summaries = _indexed(output, stamps, str(output / FILE))
+        summaries = _indexed(output, stamps, index)
     except (sqlite3.DatabaseError, ValueError) as error:
         if not any(word in str(error).lower() for word in _UNUSABLE):
             _remove(output)
         try:
-            summaries = _indexed(output, stamps, str(output / FILE))
+            summaries = _indexed(output, stamps, index)
         except (sqlite3.DatabaseError, ValueError):
             summaries = _indexed(output, stamps, ":memory:")
     for summary in summaries:

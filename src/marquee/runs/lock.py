@@ -43,13 +43,13 @@ def hold(folder: Path) -> bool:
 
     Raises OSError where the folder cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     folder = folder.resolve()
     if _mine(folder):
         return True
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
+    lock = _lock_of(folder)
     try:
         lock.acquire(timeout=_PATIENCE_SECONDS, poll_interval=0.02)
     except Timeout:
@@ -75,10 +75,16 @@ def release(folder: Path) -> None:
 @contextmanager
 def turn(folder: Path) -> Iterator[None]:
     """For a look and a change that belong together: other processes wait some milliseconds for theirs."""
+    with _lock_of(folder):
+        yield
+
+
+def _lock_of(folder: Path) -> Any:
     from filelock import FileLock
 
-    with FileLock(folder / LOCK):
-        yield
+    if (folder / LOCK).is_symlink():  # earlier versions of filelock empty the file that it leads to
+        (folder / LOCK).unlink()
+    return FileLock(folder / LOCK)
 
 
 def is_locked(folder: Path) -> bool:

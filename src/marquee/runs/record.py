@@ -134,7 +134,60 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{file} has schema_version {manifest['schema_version']}; this Marquee reads up to {SCHEMA_VERSION}. "
             "Upgrade marquee."
         )
+    if wrong := _misshapen(manifest):
+        raise ConfigError(f"{file} is not as a run writes it: {wrong}.")
     return manifest if manifest.get("schema_version") == SCHEMA_VERSION else modern_manifest(manifest)
+
+
+# What readers rely on, where it is there and not null: a record may have been edited, or be somebody else's.
+_NODES = ("data", "split", "task", "model", "optimizer", "scheduler", "trainer", "callbacks", "tracker", "paths")
+_SHAPE: dict[type, tuple[str, ...]] = {
+    dict: (
+        "config", *(f"config.{node}" for node in _NODES), "code", "environment", "environment.packages", "data",
+        "data.spec", "data.report", "split", "split.config", "task", "task.directions", "durations", "metrics",
+        "baselines", "oracle", "checkpoint", "cost", "process",
+    ),
+    list: ("overrides", "tags", "resumed", "task.measured", "task.shown"),
+    str: (
+        "id", "fingerprint", "status", "name", "sweep", "model", "monitor", "mode", "started", "finished", "error",
+        "code.version", "code.commit", "code.sha256", "data.name", "data.fingerprint", "split.name",
+        "split.fingerprint", "task.unit", "task.protocol",
+    ),
+    int: ("seed", "parameters", "n_units", "epochs", "best_epoch", "process.pid"),
+}  # fmt: skip
+_WORDS = {dict: "mapping", list: "list", str: "text", int: "integer"}
+
+
+def _misshapen(manifest: Mapping[str, Any]) -> str | None:
+    """The first key that holds something of another kind than a run writes there, in words."""
+    for kind, keys in _SHAPE.items():
+        for key in keys:
+            value: Any = manifest
+            for name in key.split("."):  # a parent is looked at before its children
+                value = value.get(name) if value else None
+            if value is not None and not isinstance(value, kind):
+                return f"{key} is no {_WORDS[kind]}"
+    for key in ("overrides", "task.measured", "task.shown"):
+        parent, _, name = key.rpartition(".")
+        values = ((manifest.get(parent) or {}) if parent else manifest).get(name) or []
+        if not all(isinstance(value, str) for value in values):
+            return f"{key} is no list of text"
+    baselines = manifest.get("baselines") or {}
+    numbers = {key: manifest.get(key) or {} for key in ("durations", "metrics", "oracle")}
+    numbers["cost"] = {key: value for key, value in (manifest.get("cost") or {}).items() if key != "energy_of"}
+    for key, values in [*numbers.items(), *((f"baselines.{name}", baselines[name]) for name in baselines)]:
+        if not isinstance(values, dict) or not all(value is None or _is_number(value) for value in values.values()):
+            return f"{key} holds something else than numbers"
+    for key in ("started", "finished"):
+        try:
+            datetime.fromisoformat(manifest.get(key) or now())
+        except ValueError:
+            return f"{key} is no time"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # Writing -------------------------------------------------------------------------------------------------------------

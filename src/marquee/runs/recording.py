@@ -49,7 +49,10 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
             yield []  # the first process of a distributed run keeps the record
         return
     started = time.monotonic()
-    handler = LogFile(run.folder / "log.txt", encoding="utf-8")
+    file = run.folder / "log.txt"
+    if file.is_symlink():  # in a run of somebody else's it may lead to any file, and this one is written to as it is
+        file.unlink()
+    handler = LogFile(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("marquee").setLevel(logging.INFO)
