@@ -13,7 +13,7 @@ from marquee.config.check import check, problems
 from marquee.config.compose import compose, compose_all
 from marquee.config.kinds import misfit
 from marquee.config.targets import resolve
-from marquee.errors import ConfigError, MarqueeError
+from marquee.errors import ConfigError, DataError, MarqueeError
 from marquee.inference.artefacts import load_model
 from marquee.sweeps.clusters import SubmititPool
 from marquee.sweeps.worker import run as run_frozen
@@ -373,6 +373,17 @@ def test_a_frozen_job_of_somebody_elses_runs_nothing(mark, capsys, place):
     file.write_text(json.dumps({"config": {**config, place: node(mark)}, "overrides": [], "code": None}))
     assert run_frozen(file) == 2
     assert HANDLER in capsys.readouterr().err and not mark.exists()
+
+
+@pytest.mark.parametrize("key, value", [("dim", -1), ("init_std", -1.0), ("dim", "x")])
+def test_a_model_that_cannot_be_built_is_told_with_its_file(tmp_path, key, value):
+    view = {"_target_": "marquee.data.interactions.views.Pairs", "batch_size": 8}
+    spec = {"kind": "InteractionSpec", "n_users": 2, "n_items": 3}
+    model = {"_target_": "marquee.models.mf.bpr.BPR", "view": view, key: value}
+    (tmp_path / "model.json").write_text(json.dumps({"format": 2, "model": model, "spec": spec}))
+    save_file({"x": torch.zeros(1)}, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match=r"model\.json: marquee\.models\.mf\.bpr\.BPR cannot be built"):
+        load_model(tmp_path)
 
 
 def test_an_inference_folder_of_somebody_elses_runs_nothing(mark):

@@ -1,5 +1,6 @@
 """The session between `marquee train -m` and the launcher that Hydra makes: what is handed on, what comes back."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from hydra_plugins.marquee.launcher import LocalLauncher
 from marquee.errors import ConfigError, DataError
 from marquee.runs.record import Run
 from marquee.sweeps import session
-from marquee.sweeps.store import Job
+from marquee.sweeps.store import Job, Sweep, note_run
 
 
 @pytest.fixture
@@ -102,3 +103,29 @@ def test_lists_of_hydras_configuration_reach_the_pool_as_plain_ones(launcher, ba
     session.begin([])
     made.launch([], 0)
     assert type(made.gpus) is list
+
+
+@pytest.mark.parametrize("key, value", [
+    ("jobs", "x"), ("jobs.index", "0"), ("jobs.overrides", 5), ("jobs.overrides", [5]), ("jobs.status", []),
+    ("jobs.run", 5), ("command", 5), ("began", "yesterday"),
+])  # fmt: skip
+def test_a_sweeps_record_of_another_shape_is_told_and_not_a_traceback(output, key, value):
+    """Edited by hand or somebody else's."""
+    sweep = Sweep.begin(output / "sweeps" / "tune", ["marquee", "train", "-m"])
+    sweep.add([Job(0, ["seed=1"])])
+    sweep.save()
+    file = sweep.folder / "sweep.json"
+    content = json.loads(file.read_text())
+    parent, _, leaf = key.rpartition(".")
+    (content["jobs"][0] if parent else content)[leaf] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="sweep.json cannot be read"):
+        Sweep.open(sweep.folder)
+
+
+def test_the_run_of_a_job_lies_among_the_runs_whatever_a_record_says(output):
+    sweep = Sweep.begin(output / "sweeps" / "tune", [])
+    job = Job(0, ["seed=1"], run="../../elsewhere/run")
+    assert sweep.run_folder(job) == output / "runs" / "run"
+    note_run(sweep.folder, job.stem, "/etc/run")
+    assert sweep.run_folder(job) == output / "runs" / "run"

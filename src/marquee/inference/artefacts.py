@@ -52,7 +52,10 @@ def load_model(folder: Path) -> tuple[Model, Spec]:
         spec = spec_from_json(content["spec"])
     except ValueError as error:
         raise DataError(f"{folder / MODEL}: {error}") from None
-    model: Model = build(content["model"], spec)
+    try:
+        model: Model = build(content["model"], spec)
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise DataError(f"{folder / MODEL}: {content['model']['_target_']} cannot be built of this: {error}") from error
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:

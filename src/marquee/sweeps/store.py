@@ -6,10 +6,12 @@ The runs themselves lie with all others in `<output>/runs/`, so one run can belo
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from marquee.errors import ConfigError, JobError
 from marquee.runs import lock
@@ -95,12 +97,14 @@ class Sweep:
                     f"{file} has schema_version {content['schema_version']}; this Marquee reads up to "
                     f"{SCHEMA_VERSION}. Upgrade marquee."
                 )
-            known = {entry.name for entry in fields(Job)}
-            jobs = [Job(**{key: value for key, value in job.items() if key in known}) for job in content["jobs"]]
-            return cls(folder, folder.name, content["command"], content["began"], jobs)
+            jobs = [_read(job) for job in content["jobs"]]
+            command, began = content["command"], content["began"]
+            if not _is_text(command) or not datetime.fromisoformat(began):
+                raise ValueError("command is no list of text")
+            return cls(folder, folder.name, command, began, jobs)
         except FileNotFoundError:
             raise ConfigError(f"{folder} is no sweep: it has no {RECORD}. `marquee sweeps` lists them.") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
 
     @property
@@ -131,7 +135,7 @@ class Sweep:
     def run_folder(self, job: Job) -> Path | None:
         """The folder of a job's run: what the job itself has noted, else `job.run`."""
         name = noted_run(self.folder, job) or job.run
-        return self.output / "runs" / name if name else None
+        return self.output / "runs" / Path(name).name if name else None  # a name, and no way out of `runs/`
 
     def run_folders(self) -> list[Path]:
         """The folders of all runs, in the order of the jobs, each once."""
@@ -148,6 +152,26 @@ class Sweep:
         with suppress(ConfigError):
             return status_of(folder, read_manifest(folder))
         return "interrupted"
+
+
+def _read(content: Mapping[str, Any]) -> Job:
+    """A job of a record. Raises ValueError where a key is of another kind: a record may be somebody else's."""
+    known = {entry.name for entry in fields(Job)}
+    job = Job(**{key: value for key, value in content.items() if key in known})
+    if not isinstance(job.index, int):
+        raise ValueError(f"index of a job: {job.index!r}")
+    kinds = {"run": str, "error": str, "place": str, "fingerprint": str, "exit_code": int, "seconds": (int, float)}
+    for key, kind in {**kinds, "status": str, "model": str, "attempts": int}.items():
+        value = getattr(job, key)
+        if not isinstance(value, kind) and (value is not None or key not in kinds):
+            raise ValueError(f"{key} of job {job.index}: {value!r}")
+    if not _is_text(job.overrides):
+        raise ValueError(f"overrides of job {job.index}: {job.overrides!r}")
+    return job
+
+
+def _is_text(words: Any) -> bool:
+    return isinstance(words, list) and all(isinstance(word, str) for word in words)
 
 
 def _move(folder: Path, job: Job, index: int) -> None:
