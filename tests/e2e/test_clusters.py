@@ -5,9 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from marquee.errors import JobError
 
 from .commands import FAST, environment
 from .conftest import manifest_of
@@ -27,7 +30,10 @@ def weights(output: Path) -> list[str]:
 
 
 def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(tmp_path, shell, world_cache):
-    """The job is held while there is no launcher, so that it cannot be at its end before the next one looks for it."""
+    """The job is held while there is no launcher, so that it cannot be at its end before the next one looks for it.
+
+    Then it is told to make room, as a cluster does before a time limit: submitit starts it again, in its place.
+    """
     pytest.importorskip("submitit")
     output = tmp_path / "outputs"
     words = [*GRU, "seed=1", "trainer.max_epochs=30", "callbacks=none"]
@@ -42,29 +48,38 @@ def test_jobs_on_a_cluster_outlive_their_launcher_and_give_what_local_ones_give(
         assert [job["place"].split()[0] for job in jobs_of("grid", output)] == ["local"]
         again = begin(words, output, world_cache, *SUBMITIT)
         wait_for(lambda: "sweep grid: 1 job" in again.told() or again.poll() is not None)
+        os.kill(job, signal.SIGUSR2)
     finally:
         os.kill(job, signal.SIGCONT)
     told, _ = again.communicate(timeout=300)
     assert again.returncode == 0, told
     assert runs_of(output) == [run]
-    assert not manifest_of(run).get("resumed")
+    assert len(manifest_of(run)["resumed"]) == 1
     assert jobs_of("grid", output)[0]["attempts"] == 1, "it was waited for, neither stored nor begun again"
     assert shell("train", "-m", *words, "paths.output=other").code == 0
     assert weights(output) == weights(Path("other"))
 
 
-def test_what_submitit_takes_off_the_cluster_is_marked_and_submitted_anew(shell):
+def test_a_job_at_its_time_limit_is_submitted_anew_unless_no_epoch_ended(shell, monkeypatch):
     pytest.importorskip("submitit")
+    from marquee.runs.signals import taken_off
     from marquee.sweeps.clusters import ClusterJob
 
-    assert shell("train", "-m", *EASE, "seed=1").code == 0
-    file, (run,) = Path("outputs/sweeps/grid/jobs/0000.json"), runs_of()
-    manifest = manifest_of(run)
-    for status, left in (("running", "interrupted"), ("finished", "finished")):
-        (run / "manifest.json").write_text(json.dumps({**manifest, "status": status}))
-        again = ClusterJob().checkpoint(str(file), 2)
-        assert manifest_of(run)["status"] == left
-        assert isinstance(again.function, ClusterJob) and again.args == (str(file), 2)
+    monkeypatch.setattr(taken_off, "set", lambda: None)
+    file, last = Path("outputs/sweeps/s/jobs/0000.json"), Path("outputs/runs/r/checkpoints/last.ckpt")
+    for folder in (file.parent, last.parent):
+        folder.mkdir(parents=True)
+    file.write_text(json.dumps({"config": {"paths": {"output": "outputs"}}}))
+    file.with_suffix(".run").write_text("r\n")
+    job = ClusterJob(minutes=1)
+    job.began = time.time() - 10
+    again = job.checkpoint(str(file), 2)  # pre-empted in its first epoch
+    assert isinstance(again.function, ClusterJob) and again.args == (str(file), 2)
+    job.began = time.time() - 50
+    with pytest.raises(JobError, match="no epoch ended in hydra.launcher.time_limit=1 minutes"):
+        job.checkpoint(str(file), 2)
+    last.touch()
+    assert job.checkpoint(str(file), 2).function.minutes == 1
 
 
 def test_no_slurm_here_says_what_to_do(shell, monkeypatch):

@@ -243,6 +243,38 @@ def test_machines_that_share_a_journal_share_the_total_and_leave_each_others_tri
     assert [trial.number for trial in there.left_behind()] == [2]
 
 
+@pytest.mark.parametrize("sampler", ["random", "tpe", "grid"])
+def test_of_two_processes_that_ask_at_the_same_moment_each_gets_a_trial_of_its_own(sampler, tmp_path):
+    space = {"x": Range("x", "", choices=("a", "b", "c", "d"))} if sampler == "grid" else SQUARE
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    here, there = (study(storage, plan(space=space), owner=name, sampler=sampler, shared=True) for name in "ht")
+    given, ask = [], here.optuna.ask
+
+    def slower():  # the other one asks between our look at the study and our question
+        given.append(there.ask(3))
+        return ask()
+
+    here.optuna.ask = slower
+    first = here.ask(3)
+    given.append(first if first is not None else here.ask(3))
+    assert None not in given[:1] and given[0] != given[1]
+    del here.optuna.ask
+    while here.asked() < 3:
+        here.ask(3)
+    points = parameters(here)
+    assert len(points) == 3 and all(points.count(point) == 1 for point in points)
+
+
+def test_the_last_trial_is_given_once(tmp_path):
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    here, there = (study(storage, owner=name, shared=True) for name in "ht")
+    ask = here.optuna.ask
+    here.optuna.ask = lambda: (there.ask(1), ask())[1]
+    assert here.ask(1) is None
+    assert [trial.user_attrs["owner"] for trial in here.trials()] == ["t"] and here.asked() == 1
+    assert "1 trials" in lines(here)[0]
+
+
 @pytest.mark.parametrize(("package", "said"), [("optuna", "marquee[search]"), ("cmaes", "pip install cmaes")])
 def test_a_missing_package_is_told_with_what_to_install(package, said, monkeypatch):
     found = study(InMemoryStorage()) if package == "cmaes" else None
@@ -250,6 +282,25 @@ def test_a_missing_package_is_told_with_what_to_install(package, said, monkeypat
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=said.replace("[", r"\[")):
         study("sqlite://", sampler="cmaes").ask() if found else open_storage("sqlite://")
+
+
+def test_who_finds_the_tables_half_made_by_another_process_waits_for_them(tmp_path, monkeypatch):
+    """PostgreSQL refuses one of two processes that make them at the same moment; the words are its own."""
+    from optuna import storages
+    from sqlalchemy.exc import IntegrityError
+
+    refusals = ['duplicate key value violates unique constraint "pg_type_typname_nsp_index" already exists', "no disk"]
+    whole = storages.RDBStorage
+
+    def refused(*arguments, **further):
+        if refusals:
+            raise IntegrityError("create table", {}, Exception(refusals.pop(0)))
+        return whole(*arguments, **further)
+
+    monkeypatch.setattr(storages, "RDBStorage", refused)
+    with pytest.raises(ConfigError, match="no disk"):
+        open_storage(f"sqlite:///{tmp_path / 'study.db'}")
+    assert open_storage(f"sqlite:///{tmp_path / 'study.db'}").get_all_studies() == []
 
 
 def test_a_storage_that_cannot_be_opened_is_one_message():

@@ -78,12 +78,15 @@ class SlurmLauncher(_MarqueeLauncher):
     def pool(self, folder: Path) -> Any:
         from marquee.sweeps.clusters import SubmititPool
 
+        minutes = max(math.ceil(self.time_limit), 1)
         slurm = {
             "partition": self.partition, "account": self.account, "qos": self.qos, "setup": self.shell_setup,
             "array_parallelism": self.n_jobs, "additional_parameters": self.additional,
+            # Seconds before the limit at which a job is told to save itself: 90, but not at its very start.
+            "signal_delay_s": min(90, 15 * minutes),
         }  # fmt: skip
         parameters = {
-            "timeout_min": max(math.ceil(self.time_limit), 1), "mem_gb": self.mem_gb, "nodes": 1, "tasks_per_node": 1,
+            "timeout_min": minutes, "mem_gb": self.mem_gb, "nodes": 1, "tasks_per_node": 1,
             "cpus_per_task": self.cpus_per_task, "gpus_per_node": self.gpus_per_node, "name": folder.name,
             **{f"slurm_{key}": value for key, value in slurm.items()},
         }  # fmt: skip

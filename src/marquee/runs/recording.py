@@ -12,7 +12,7 @@ from typing import Any
 from marquee.config.build import build
 from marquee.errors import JobError, MarqueeError
 from marquee.runs.record import Run
-from marquee.runs.signals import sigterm_raises, was_sigterm
+from marquee.runs.signals import sigterm_raises, taken_off, was_sigterm
 from marquee.tracking.tracker import Tracker
 
 log = logging.getLogger("marquee")
@@ -73,8 +73,8 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
         print(f"{pruned}\nrun: {run.folder}")
     except (KeyboardInterrupt, SystemExit) as exception:
         # Lightning turns Ctrl-C into SystemExit after tidying up.
-        cause = "SIGTERM" if was_sigterm(exception) else "Ctrl-C"
-        _finish(run, "interrupted", started, f"stopped by {cause}")
+        cause = f"stopped by {'SIGTERM' if was_sigterm(exception) else 'Ctrl-C'}"
+        _finish(run, "interrupted", started, "taken off the cluster, to be continued" if taken_off.is_set() else cause)
         raise KeyboardInterrupt(
             f"Interrupted. What is trained so far is kept; to continue: marquee train resume={run.folder}"
         ) from None

@@ -13,6 +13,9 @@ from typing import Any
 # job; read by the checkpoint callback, which knows when an epoch is safe.
 stop_after_epoch = threading.Event()
 
+# A cluster has asked for this process's place and will continue the run; set by whoever heard it, for the manifest.
+taken_off = threading.Event()
+
 
 def stop_gently(signum: int, frame: Any) -> None:
     """The first Ctrl-C lets the epoch end, so that nothing of it is lost; the second does not wait."""

@@ -9,11 +9,11 @@ from typing import Any
 
 from marquee.config.compose import normalised, typed
 from marquee.config.values import spelled
-from marquee.errors import MarqueeError
+from marquee.errors import JobError, MarqueeError
 from marquee.search.objectives import values_of
 from marquee.search.planning import plan_studies
 from marquee.search.report import print_studies
-from marquee.search.study import Plan, Study, folder_owner, import_optuna, open_storage
+from marquee.search.study import Plan, Study, folder_owner, open_storage, storage_errors
 from marquee.sweeps.pool import in_nursery
 from marquee.sweeps.session import current
 from marquee.sweeps.store import hold
@@ -36,7 +36,16 @@ def search(words: Sequence[str], settings: Mapping[str, Any], config: Any, launc
     settings  those of conf/hydra/sweeper/optuna.yaml
     Raises ConfigError before any trial where something is wrong with the command, the spaces or the stored study.
     """
-    import_optuna()
+    try:
+        return _search(words, settings, config, launcher)
+    except storage_errors() as error:
+        raise JobError(
+            f"hydra.sweeper.storage does not answer: {str(error).splitlines()[0]}\n"
+            "What the trials have trained is kept; when the storage is back, the same command goes on."
+        ) from error
+
+
+def _search(words: Sequence[str], settings: Mapping[str, Any], config: Any, launcher: Any) -> list[Any]:
     folder = Path(config.hydra.sweep.dir).expanduser().resolve()
     plans = in_nursery(plan_studies, list(words), dict(settings), settings["study"] or folder.name)
     hold(folder)
@@ -86,7 +95,9 @@ def next_trials(studies: Sequence[Study], n_trials: int, at_once: int, url: str,
         if not waiting:
             break
         study = min(waiting, key=lambda study: study.asked())
-        batch.append(_trial(study, study.ask(), url, pruner))
+        asked = study.ask(n_trials)
+        if asked is not None:
+            batch.append(_trial(study, asked, url, pruner))
     return batch
 
 

@@ -1,5 +1,6 @@
 """One Optuna study: where it is kept, what proposes, what prunes, what it was made with, and which trials are left."""
 
+import time
 import uuid
 import warnings
 from collections.abc import Mapping, Sequence
@@ -39,16 +40,44 @@ def open_storage(url: str) -> Any:
 
             # Locked by making a file, which also works on network file systems that know no links.
             return optuna.storages.JournalStorage(JournalFileBackend(path, JournalFileOpenLock(path)))
-        return optuna.storages.RDBStorage(url)
+        return _data_base(url)
     except ModuleNotFoundError as error:
+        package = {"psycopg2": "psycopg2-binary", "psycopg": "'psycopg[binary]'"}.get(str(error.name), error.name)
         raise ConfigError(
-            f"hydra.sweeper.storage={url} needs the package {error.name} (pip install {error.name})."
+            f"hydra.sweeper.storage={url} needs the package {error.name} (pip install {package})."
         ) from error
     except Exception as error:  # whatever the data base's driver raises
         raise ConfigError(
             f"hydra.sweeper.storage={url} cannot be opened: {str(error).splitlines()[0]}\n"
             "  allowed: null (a file in the sweep's folder), sqlite:///FILE, postgresql://..., journal:FILE"
         ) from error
+
+
+def storage_errors() -> tuple[type[Exception], ...]:
+    """What a storage raises that does not answer."""
+    import_optuna()
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return SQLAlchemyError, StorageInternalError
+
+
+def _data_base(url: str) -> Any:
+    """A data base of SQLAlchemy's; a connection that broke while jobs ran is made anew.
+
+    Of two processes that make the tables of an empty one at the same moment one is refused: it finds them then.
+    """
+    import_optuna()
+    from optuna.storages import RDBStorage
+    from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError
+
+    for patience in (0.5, 1.0, 2.0, None):
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (IntegrityError, OperationalError, ProgrammingError) as error:
+            if patience is None or "exist" not in str(error):
+                raise
+            time.sleep(patience)
 
 
 def sampler_of(name: str, seed: int) -> Any:
@@ -153,7 +182,8 @@ class Study:
     # Trials ----------------------------------------------------------------------------------------------------------
 
     def trials(self) -> list[Any]:
-        return self.optuna.get_trials(deepcopy=False)
+        """All but those that were one too many (`ask`)."""
+        return [trial for trial in self.optuna.get_trials(deepcopy=False) if not trial.user_attrs.get("surplus")]
 
     def left_behind(self) -> list[Any]:
         """The running trials of a process that died: to be run again, with the parameters that they have."""
@@ -185,19 +215,42 @@ class Study:
             count *= len(entry.all() or ())
         return min(n_trials, count)
 
-    def ask(self) -> tuple[int, dict[str, Any]]:
-        """A new trial: its number and its parameters.
+    def ask(self, n_trials: int | None = None) -> tuple[int, dict[str, Any]] | None:
+        """A new trial of `n_trials`: its number and parameters; None where others have just asked for the last ones.
 
         The sampler is made anew for each trial, from (seed, study, number): what it proposes depends on the trials that
         are finished, never on how often the search was interrupted.
         """
-        self._reseed(self.asked())
+        trial_of = import_optuna().trial.Trial
+        number = self.asked()
+        self._reseed(number)
         if self.sampler == "grid":
             known = [trial.system_attrs.get("fixed_params") or trial.params for trial in self.trials()]
-            self.optuna.enqueue_trial(next(point for point in grid(self.plan.space) if point not in known))
+            point = next((point for point in grid(self.plan.space) if point not in known), None)
+            if point is not None:  # else the last one has been given, to whoever asks first
+                self.optuna.enqueue_trial(point)
         trial = self.optuna.ask()
+        if trial.number != number:  # another process was faster, and drew with that number
+            self._reseed(trial.number)
+            trial = trial_of(self.optuna, trial._trial_id)
         trial.set_user_attr("owner", self.owner)
+        if n_trials is not None and self._is_surplus(trial.number, n_trials):
+            trial.set_user_attr("surplus", True)
+            self.tell(trial.number, None)
+            return None
         return trial.number, self._parameters(trial)
+
+    def _is_surplus(self, number: int, n_trials: int) -> bool:
+        """Whether a trial is one too many: two processes that ask at the same moment both see the last one free.
+
+        No storage has a lock that all of them know, but each numbers its trials one by one: the lower number stays.
+        """
+        asked = [trial for trial in self.trials() if trial.state.name != "WAITING"]
+        before = [trial for trial in asked if trial.number <= number]
+        own = before.pop()
+        points = [trial.system_attrs.get("fixed_params") for trial in before]
+        twice = self.sampler == "grid" and own.system_attrs.get("fixed_params") in points
+        return twice or len(before) >= self.total(n_trials)
 
     def ask_again(self, frozen: Any) -> tuple[int, dict[str, Any]]:
         """A trial that was left behind: the parameters that it has, and those that it had not got yet."""

@@ -267,9 +267,9 @@ class _Batch:
         elif self.presses.count and job.exit_code in (130, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGINT):
             job.status, job.error = "interrupted", "stopped by Ctrl-C"
         else:
-            job.status, job.error = "failed", self._why(job, folder, manifest)
+            job.status, job.error = "failed", attempt.running.told() or self._why(job, folder, manifest)
         if job.status == "failed":
-            self._failed(job)
+            self._failed(job, attempt.running.cancelled)
         else:
             self.view.ended(job, manifest)
         self.sweep.save()
@@ -294,8 +294,9 @@ class _Batch:
         told = [line for line in tail(self.sweep.folder / f"{job.stem}.log", 40) if line.startswith("error: ")]
         return told[-1].removeprefix("error: ") if told else f"the process {ended(code)}"
 
-    def _failed(self, job: Job) -> None:
+    def _failed(self, job: Job, cancelled: bool) -> None:
         again = job.attempts <= self.settings.retries and not self.stopping and job.exit_code != ConfigError.exit_code
+        again = again and not cancelled
         log = self.sweep.folder / f"{job.stem}.log"
         self.view.failed(job, last_words(log), log, again)
         if again:

@@ -6,18 +6,26 @@ every node sees them at the same path. A ledger on a network file system is no r
 
 import contextlib
 import os
+import pickle
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from marquee.errors import ConfigError, JobError
+from marquee.runs.signals import taken_off
 from marquee.sweeps.pool import Pool, Running, Stop
+from marquee.sweeps.slurm import GONE, OVER, Queue, end_of, state_now
 
-_SLURM_LIVE = ("PENDING", "CONFIGURING", "RUNNING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "COMPLETING", "UNKNOWN")
+# How often a job may come to its time limit: as long as it saves something in between (ClusterJob).
+_REQUEUES = 10_000
+# Seconds until a result that a job has left is seen on a network file system.
+_RESULT_SECONDS = 15.0
 
 
 class SubmititPool(Pool):
@@ -37,8 +45,11 @@ class SubmititPool(Pool):
                 "login node, or try the same path here: hydra.launcher.executor=local"
             )
         self.folder, self.kind, self.threads = folder / "cluster", executor, threads
-        self.capacity = n_jobs
-        self.executor = submitit.AutoExecutor(folder=str(self.folder), cluster=executor)
+        self.capacity, self.queue = n_jobs, Queue()
+        self.minutes = parameters["timeout_min"]
+        self.executor = submitit.AutoExecutor(
+            folder=str(self.folder), cluster=executor, slurm_max_num_timeout=_REQUEUES
+        )
         given = {key: value for key, value in parameters.items() if value is not None}
         for key, value in given.items():
             # In a script for sbatch each line that does not begin with #SBATCH is a command.
@@ -47,9 +58,16 @@ class SubmititPool(Pool):
         self.executor.update_parameters(**given)
 
     def start(self, files: Sequence[Path]) -> list[Running]:
-        with self.executor.batch():  # on Slurm: one array
-            jobs = [self.executor.submit(ClusterJob(), str(file.resolve()), self.threads) for file in files]
-        return [SubmititRunning(job, self.kind) for job in jobs]
+        import submitit
+
+        try:
+            with self.executor.batch():  # on Slurm: one array
+                job = ClusterJob(self.minutes)
+                jobs = [self.executor.submit(job, str(file.resolve()), self.threads) for file in files]
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            told = " ".join(line.removeprefix("sbatch: error: ") for line in str(error).splitlines())
+            raise ConfigError(f"hydra/launcher=slurm: sbatch takes no such job: {told}") from error
+        return [self._running(job) for job in jobs]
 
     def adopt(self, place: str) -> Running | None:
         import submitit
@@ -59,62 +77,138 @@ class SubmititPool(Pool):
         if kind != self.kind or not number:
             return None
         if kind == "local":
-            running = SubmititRunning(LocalJob(self.folder, number), kind)
+            running = LocalRunning(LocalJob(self.folder, number))
             return running if running.exit_code() is None else None
-        job: Any = submitit.SlurmJob(self.folder, number)
-        return SubmititRunning(job, kind) if job.state.split(" ")[0] in _SLURM_LIVE else None
+        return self._running(submitit.SlurmJob(self.folder, number)) if state_now(number) not in {*OVER, GONE} else None
+
+    def _running(self, job: Any) -> "SubmititRunning":
+        return LocalRunning(job) if self.kind == "local" else SlurmRunning(job, self.queue)
 
 
 class ClusterJob:
-    """The function that submitit pickles. A requeued job (pre-emption, time limit) goes on with its run."""
+    """The function that submitit pickles. A requeued job (pre-emption, time limit) goes on with its run.
+
+    minutes  its time limit
+    """
+
+    def __init__(self, minutes: float):
+        self.minutes, self.began = minutes, 0.0
 
     def __call__(self, file: str, threads: int | None) -> int:
+        import submitit
+        from submitit.local.local import LOCAL_REQUEUE_RETURN_CODE
+
         from marquee.sweeps.worker import submitted
 
-        return submitted(file, threads)
+        self.began = time.time()
+        # What it left when it was taken off before is not its result.
+        submitit.JobEnvironment().paths.result_pickle.unlink(missing_ok=True)
+        code = submitted(file, threads)
+        if taken_off.is_set():  # Lightning and we have caught submitit's exit, to save everything: now it is due
+            sys.exit(LOCAL_REQUEUE_RETURN_CODE)
+        return code
 
     def checkpoint(self, file: str, threads: int | None) -> Any:
-        """submitit calls this in the process that is about to be taken away; what it returns is submitted anew."""
+        """submitit calls this in the process that is about to be taken away; what it returns is submitted anew.
+
+        Raises JobError, which fails the run, where no epoch ended in most of the time limit: it would never end.
+        """
         import submitit
 
-        from marquee.sweeps.worker import mark_interrupted
+        from marquee.sweeps.worker import saved_last
 
-        mark_interrupted(Path(file), "taken off the cluster, to be continued")
-        return submitit.helpers.DelayedSubmission(ClusterJob(), file, threads)
+        if time.time() - self.began > 30 * self.minutes and saved_last(Path(file)) < self.began:
+            raise JobError(f"no epoch ended in hydra.launcher.time_limit={self.minutes:g} minutes: give it more")
+        taken_off.set()
+        return submitit.helpers.DelayedSubmission(ClusterJob(self.minutes), file, threads)
 
 
 class SubmititRunning(Running):
     """A job of submitit's."""
 
-    def __init__(self, job: Any, kind: str):
-        self.job, self.kind = job, kind
+    kind: str
 
-    def exit_code(self) -> int | None:
-        if self.kind == "local" and self.job._process is None and not self.job.paths.result_pickle.exists():
-            # Adopted: all that is known of it is its controller's process.
-            return None if _is_process(int(self.job.job_id)) else -signal.SIGKILL
-        if not self.job.done():
-            return None
+    def __init__(self, job: Any):
+        self.job = job
+
+    def result(self) -> int | None:
+        """The exit code that the job has left, None where it left none."""
+        with contextlib.suppress(OSError):  # a network file system looks anew
+            os.utime(self.job.paths.folder)
         try:
-            return int(self.job.result())
-        except Exception:  # submitit's words for a job that left no result: killed, out of memory, node lost
-            return -signal.SIGKILL
-
-    def stop(self, how: Stop) -> None:
-        with contextlib.suppress(OSError, subprocess.SubprocessError):
-            if self.kind == "local":
-                if how == "kill":
-                    os.kill(int(self.job.job_id), signal.SIGKILL)
-                else:
-                    os.kill(int(self.job.job_id), signal.SIGTERM)
-            elif how == "gently" and self.job.state.split(" ")[0] == "RUNNING":
-                subprocess.run(["scancel", "--signal=INT", str(self.job.job_id)], check=False, timeout=30)
-            else:
-                self.job.cancel(check=False)
+            outcome, code = pickle.loads(self.job.paths.result_pickle.read_bytes())
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+        return int(code) if outcome == "success" else JobError.exit_code
 
     @property
     def place(self) -> str:
         return f"{self.kind} {self.job.job_id}"
+
+
+class LocalRunning(SubmititRunning):
+    """A job of submitit's executor for one machine: a controller's process, which starts the job's."""
+
+    kind = "local"
+
+    def exit_code(self) -> int | None:
+        if self.job._process is not None:
+            over = self.job._process.poll() is not None
+        else:  # adopted: all that is known of it is its controller's process
+            over = self.result() is not None or not _is_process(int(self.job.job_id))
+        if not over:
+            return None
+        code = self.result()
+        return -signal.SIGKILL if code is None else code
+
+    def stop(self, how: Stop) -> None:
+        with contextlib.suppress(OSError):
+            os.kill(int(self.job.job_id), signal.SIGKILL if how == "kill" else signal.SIGTERM)
+
+
+class SlurmRunning(SubmititRunning):
+    """A job of Slurm's. Its end is Slurm's to say: one that is requeued runs on, whatever its process has left."""
+
+    kind = "slurm"
+
+    def __init__(self, job: Any, queue: Queue):
+        super().__init__(job)
+        self.queue, self.began = queue, time.monotonic()
+        self.over: str | None = None  # the state that it ended in
+        self.missed: float | None = None  # since when it is over and its result not to be seen
+        self.code: int | None = None
+
+    def exit_code(self) -> int | None:
+        if self.code is not None:
+            return self.code
+        if self.over is None:
+            state = self.queue.state(self.job.job_id, self.began, hurry=self.job.paths.result_pickle.exists())
+            if state is None or state not in {*OVER, GONE}:
+                return None
+            self.over, self.missed = state, time.monotonic()
+        found = self.result()
+        if self.over in ("COMPLETED", "FAILED", GONE):
+            if found is None and time.monotonic() - (self.missed or 0) < _RESULT_SECONDS and self.over != "FAILED":
+                return None
+            self.code = -signal.SIGKILL if found is None else found
+        else:  # ended by Slurm: a job that tidied up after SIGTERM may have left a result, too
+            self.code = 0 if found == 0 else -signal.SIGKILL
+        return self.code
+
+    def told(self) -> str | None:
+        if self.code is None or self.code >= 0 or self.over is None:
+            return None
+        return end_of(self.job.job_id, self.over, self.job.paths.stderr)
+
+    @property
+    def cancelled(self) -> bool:
+        return self.over == "CANCELLED"
+
+    def stop(self, how: Stop) -> None:
+        running = self.queue.state(self.job.job_id, self.began, hurry=True) == "RUNNING"
+        signals = ["--signal=INT"] if how == "gently" and running else []
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            subprocess.run(["scancel", *signals, str(self.job.job_id)], check=False, timeout=30)
 
 
 class RayPool(Pool):
@@ -143,6 +237,7 @@ class RayRunning(Running):
 
     def __init__(self, reference: Any):
         self.reference = reference
+        self.lost: str | None = None
 
     def exit_code(self) -> int | None:
         import ray
@@ -154,7 +249,8 @@ class RayRunning(Running):
             return int(ray.get(self.reference))
         except ray.exceptions.TaskCancelledError:
             return 130
-        except ray.exceptions.RayError:  # the worker died: killed, out of memory, node lost
+        except ray.exceptions.RayError as error:  # the worker died: killed, out of memory, node lost
+            self.lost = type(error).__name__
             return -signal.SIGKILL
 
     def stop(self, how: Stop) -> None:
@@ -162,6 +258,9 @@ class RayRunning(Running):
 
         with contextlib.suppress(ray.exceptions.RayError, ValueError):
             ray.cancel(self.reference, force=how == "kill")  # without force: as Ctrl-C in the worker
+
+    def told(self) -> str | None:
+        return f"its worker or node was lost ({self.lost}, as Ray calls it)" if self.lost else None
 
     @property
     def place(self) -> str:

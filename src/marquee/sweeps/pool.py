@@ -25,7 +25,12 @@ _PRELOAD = ("marquee.sweeps.imported",)
 
 
 class Running(ABC):
-    """A job that was started."""
+    """A job that was started.
+
+    cancelled  whether somebody has ended it where it ran, by hand: it is not tried again
+    """
+
+    cancelled = False
 
     @abstractmethod
     def exit_code(self) -> int | None:
@@ -39,6 +44,10 @@ class Running(ABC):
     @abstractmethod
     def place(self) -> str:
         """Where it runs, for the reader: a process, a cluster's job."""
+
+    def told(self) -> str | None:
+        """How it ended, where the place knows more than its exit code says: out of memory, cancelled, a node lost."""
+        return None
 
 
 class Pool(ABC):

@@ -19,7 +19,7 @@ from typing import Any
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.environment import script
 from marquee.runs.liveness import status_of
-from marquee.runs.lock import Taken, release, wait_until_silent
+from marquee.runs.lock import Taken, wait_until_silent
 from marquee.runs.record import Run, read_manifest
 from marquee.runs.signals import stop_gently
 
@@ -49,6 +49,10 @@ def forked(file: str, environment: Mapping[str, str], threads: int, program: str
 def submitted(file: str, threads: int | None) -> int:
     """Run a frozen job in a process that a cluster has made for it; returns the exit code of `run`."""
     os.chdir(json.loads(Path(file).read_text(encoding="utf-8"))["cwd"])
+    # Of the cluster's one task. Further processes, of a distributed job, are Lightning's to start, by sys.argv, and not
+    # by the module (submitit's) that this process was started as.
+    os.environ.pop("SLURM_NTASKS", None)
+    sys.modules["__main__"].__spec__ = None
     sys.argv = [script(), "job", file]
     _log_to(Path(file).with_suffix(".log"))
     code = run(Path(file), threads)
@@ -115,7 +119,15 @@ def mark_interrupted(file: Path, why: str) -> None:
         run = Run.open(folder) if folder else None
         if run is not None and run.manifest["status"] == "running":
             run.finish("interrupted", error=why)
-            release(run.folder)  # where it is this process that the cluster takes away: another may go on at once
+
+
+def saved_last(file: Path) -> float:
+    """When the run of a job was saved last (time.time), 0 where it was not."""
+    folder = _noted(file)
+    try:
+        return (folder / "checkpoints" / "last.ckpt").stat().st_mtime if folder else 0.0
+    except OSError:
+        return 0.0
 
 
 def _noted(file: Path) -> Path | None:

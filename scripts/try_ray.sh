@@ -1,0 +1,138 @@
+#!/bin/bash
+# Marquee on a Ray cluster of two nodes, one of which dies: starts both on this machine (Ray's own cluster for tests) in
+# a temporary folder, runs small sweeps, checks what must hold, stops everything. Exit code 0: all of it held.
+#
+#   scripts/try_ray.sh            every scenario, some 3 minutes on two cores
+#   scripts/try_ray.sh --quick    what the suite does: a node dies while its job runs
+#
+# Needs marquee[ray] for the Python in $PYTHON.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo "$PWD/.venv/bin/python" || command -v python3)}
+"$PYTHON" -c 'import importlib.util as i, sys; sys.exit(i.find_spec("ray") is None)' || { echo "no Ray here: pip install 'marquee[ray]'"; exit 1; }
+
+here=$(mktemp -d /tmp/try-ray-XXXXXX)
+failed=0
+cluster=
+
+stop() {
+  exec 3>&-  # the cluster ends with its standard input
+  [ -n "$cluster" ] && wait "$cluster" 2>/dev/null
+  kill $(jobs -p) 2>/dev/null
+  if [ $failed = 0 ] || [ -z "${KEEP:-}" ]; then rm -rf "$here"; else echo "kept: $here"; fi
+}
+trap stop EXIT
+trap 'exit 1' INT TERM
+
+holds() {  # holds WORDS CONDITION...: a line that says whether it is so
+  local words=$1
+  shift
+  if "$@"; then echo "  holds: $words"; else echo "  DOES NOT HOLD: $words"; failed=1; fi
+}
+until_it() {  # until_it SECONDS COMMAND...
+  local end=$((SECONDS + $1))
+  shift
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || { echo "  DOES NOT HOLD: this never happened: $*"; failed=1; return 1; }
+    sleep 0.3
+  done
+}
+is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; return 1; }; }
+
+# The engine -----------------------------------------------------------------------------------------------------------
+
+mkdir "$here/work"
+cd "$here/work" || exit 1
+export MARQUEE_OUTPUT=$here/work/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
+export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled RAY_memory_monitor_refresh_ms=0
+mkfifo "$here/orders"
+cat > "$here/cluster.py" <<'PY'
+import sys
+from ray.cluster_utils import Cluster
+
+shared = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": sys.argv[1], **shared})
+other = cluster.add_node(num_cpus=1, **shared)
+print(cluster.address, flush=True)
+for line in sys.stdin:  # each a node's death, as by a power cut; another takes its place where the line says so
+    cluster.remove_node(other, allow_graceful=False)
+    if "replace" in line:
+        other = cluster.add_node(num_cpus=1, **shared)
+    print("done", flush=True)
+cluster.shutdown()
+PY
+"$PYTHON" "$here/cluster.py" "$here/ray" < "$here/orders" > "$here/told" 2> "$here/cluster.err" &
+cluster=$!
+exec 3> "$here/orders"
+until_it 120 bash -c "grep -q : $here/told || ! kill -0 $cluster" && grep -q : "$here/told" || { tail -5 "$here/cluster.err"; exit 1; }
+address=$(head -1 "$here/told")
+echo "Ray $("$PYTHON" -c 'import ray; print(ray.__version__)'): two nodes of one core each, the head at $address"
+
+# What is run ----------------------------------------------------------------------------------------------------------
+
+GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
+RAY="hydra/launcher=ray hydra.launcher.address=$address"
+sweep() { timeout -k 5 600 "$PYTHON" -m marquee train -m "$@"; }
+
+told() {  # told NAME FIELD [OUTPUT]: this field of every job of a sweep, or weights, resumed, of its run
+  "$PYTHON" - "$1" "$2" "${3:-outputs}" <<'PY'
+import json, sys
+from pathlib import Path
+name, field, output = sys.argv[1:]
+def of(job):
+    if field in job: return job[field]
+    run = json.loads((Path(output) / "runs" / job["run"] / "manifest.json").read_text())
+    return run["checkpoint"]["weights_sha256"] if field == "weights" else len(run.get("resumed") or [])
+print(*[of(job) for job in json.loads((Path(output) / "sweeps" / name / "sweep.json").read_text())["jobs"]])
+PY
+}
+runs_of() { grep -ls "\"sweep\": \"$1\"" outputs/runs/*/manifest.json | wc -l; }
+trained() {  # trained NAME N: N of its runs have a checkpoint
+  local n=0 run
+  for run in outputs/sweeps/"$1"/jobs/*.run; do [ -s "outputs/runs/$(cat "$run")/checkpoints/last.ckpt" ] && n=$((n + 1)); done
+  [ "$n" -ge "$2" ]
+}
+
+a_node_dies() {  # a_node_dies EPOCHS
+  echo "two jobs on two nodes; one node dies; its job goes on at the other"
+  local words="$GRU trainer.max_epochs=$1 seed=1,2" began=$SECONDS launcher
+  sweep $words sweep=death $RAY > death.out 2>&1 &
+  launcher=$!
+  until_it 300 trained death 2 || { cat death.out; return; }
+  echo die >&3
+  wait $launcher
+  holds "exit code 0" is $? 0 || cat death.out
+  holds "both finished" is "$(told death status)" "finished finished"
+  holds "the dead node's job had two attempts and one run, which went on; the other was left alone" \
+    is "$(told death attempts | tr ' ' '\n' | sort | xargs) $(told death resumed | tr ' ' '\n' | sort | xargs) $(runs_of death)" "1 2 0 1 2"
+  sweep $words sweep=calm paths.output=calm > calm.out 2>&1
+  holds "weights are those of a local sweep that nobody disturbed, bit for bit" is "$(told death weights)" "$(told calm weights calm)"
+  sed -n '/failed /,/log:/p' death.out | cut -c1-140
+  echo "   $((SECONDS - began)) s"
+}
+
+without_retries() {
+  echo "what the launcher says of a job whose node died, without retries; and the same command again"
+  local words="$GRU trainer.max_epochs=40 seed=3,4 sweep=once" began=$SECONDS launcher
+  echo replace >&3
+  until_it 60 bash -c "[ \$(grep -c done $here/told) = 2 ]"
+  sweep $words $RAY hydra.launcher.retries=0 > once.out 2>&1 &
+  launcher=$!
+  until_it 300 trained once 2 || return
+  echo die >&3
+  wait $launcher
+  holds "exit code 4" is $? 4
+  holds "its node's death is told" grep -q "its worker or node was lost" once.out
+  sweep $words $RAY > once.out 2>&1
+  holds "the same command goes on: exit code 0, two runs" is "$? $(told once status) $(runs_of once)" "0 finished finished 2"
+  echo "   $((SECONDS - began)) s"
+}
+
+if [ "${1:-}" = --quick ]; then
+  a_node_dies "${EPOCHS:-25}"
+else
+  a_node_dies 60
+  without_retries
+fi
+[ $failed = 0 ] && echo "all of it held" || echo "something did not hold"
+exit $failed
