@@ -54,9 +54,11 @@ shared = {"object_store_memory": 100 * 2**20, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "temp_dir": sys.argv[1], **shared})
 other = cluster.add_node(num_cpus=1, **shared)
 print(cluster.address, flush=True)
-for line in sys.stdin:  # each a node's death, as by a power cut; another takes its place where the line says so
-    cluster.remove_node(other, allow_graceful=False)
-    if "replace" in line:
+for line in sys.stdin:
+    if line.strip() == "die":  # as by a power cut
+        cluster.remove_node(other, allow_graceful=False)
+        other = None
+    elif other is None:  # another takes its place
         other = cluster.add_node(num_cpus=1, **shared)
     print("done", flush=True)
 cluster.shutdown()
@@ -93,9 +95,9 @@ trained() {  # trained NAME N: N of its runs have a checkpoint
   [ "$n" -ge "$2" ]
 }
 
-a_node_dies() {  # a_node_dies EPOCHS
+a_node_dies() {  # a_node_dies [EPOCHS]
   echo "two jobs on two nodes; one node dies; its job goes on at the other"
-  local words="$GRU trainer.max_epochs=$1 seed=1,2" began=$SECONDS launcher
+  local words="$GRU trainer.max_epochs=${1:-60} seed=1,2" began=$SECONDS launcher
   sweep $words sweep=death $RAY > death.out 2>&1 &
   launcher=$!
   until_it 300 trained death 2 || { cat death.out; return; }
@@ -114,8 +116,10 @@ a_node_dies() {  # a_node_dies EPOCHS
 without_retries() {
   echo "what the launcher says of a job whose node died, without retries; and the same command again"
   local words="$GRU trainer.max_epochs=40 seed=3,4 sweep=once" began=$SECONDS launcher
-  echo replace >&3
-  until_it 60 bash -c "[ \$(grep -c done $here/told) = 2 ]"
+  local orders
+  orders=$(grep -c done "$here/told")
+  echo new >&3
+  until_it 120 bash -c "[ \$(grep -c done $here/told) -gt $orders ]" || return
   sweep $words $RAY hydra.launcher.retries=0 > once.out 2>&1 &
   launcher=$!
   until_it 300 trained once 2 || return
@@ -131,8 +135,7 @@ without_retries() {
 if [ "${1:-}" = --quick ]; then
   a_node_dies "${EPOCHS:-25}"
 else
-  a_node_dies 60
-  without_retries
+  for scenario in ${*:-a_node_dies without_retries}; do $scenario; done
 fi
 [ $failed = 0 ] && echo "all of it held" || echo "something did not hold"
 exit $failed

@@ -1,9 +1,11 @@
-"""The same sweeps through submitit (its executor for one machine) and Ray (a head on loopback)."""
+"""The same sweeps through submitit's executor for one machine, and what is said where no engine is found.
+
+A real Slurm and a Ray cluster: test_engines.py.
+"""
 
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from marquee.errors import JobError
 
-from .commands import FAST, environment
+from .commands import FAST
 from .conftest import manifest_of
 from .sweeping import EASE as SHORT
 from .sweeping import begin, jobs_of, runs_of, wait_for
@@ -94,38 +96,6 @@ def test_a_missing_extra_is_named(shell, monkeypatch, launcher, module):
     monkeypatch.setitem(sys.modules, module, None)
     done = shell("train", "-m", *EASE, "seed=1,2", f"hydra/launcher={launcher}")
     assert done.code == 2 and f"pip install 'marquee[{launcher}]'" in done.err
-
-
-HEAD = """
-import sys, ray
-context = ray.init(num_cpus=2, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
-print(context.address_info["gcs_address"], flush=True)
-sys.stdin.read()
-"""
-
-
-@pytest.fixture
-def ray_head(tmp_path, world_cache):
-    """The address of a Ray head on loopback that ends with the test."""
-    pytest.importorskip("ray")
-    variables = {**environment(tmp_path / "outputs", world_cache), "RAY_AUTH_MODE": "disabled"}
-    head = subprocess.Popen([sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True, env=variables)  # fmt: skip
-    yield head.stdout.readline().strip()
-    head.stdin.close()
-    head.wait(timeout=600)
-
-
-def test_a_sweep_through_ray_gives_what_a_local_one_gives(ray_head, shell, tmp_path, world_cache, monkeypatch):
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    output = tmp_path / "outputs"
-    words = [*GRU, "trainer.max_epochs=2", "seed=1,2"]
-    process = begin(words, output, world_cache, "hydra/launcher=ray", f"hydra.launcher.address={ray_head}")
-    told, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, told
-    assert all(job["place"].startswith("ray ") for job in jobs_of("grid", output))
-    assert shell("train", "-m", *words, "paths.output=other").code == 0
-    assert weights(output) == weights(Path("other"))
 
 
 @pytest.mark.parametrize(
