@@ -103,7 +103,7 @@ def asked(annotation: Any) -> tuple[tuple[type, ...], bool]:
     kind = origin or annotation
     if not isinstance(kind, type):
         return (), True  # a type variable, a name that could not be resolved
-    plain = kind in (type(None), type) or kind.__module__ in ("builtins", "pathlib", "datetime", "collections.abc")
+    plain = kind in (type(None), type) or kind.__module__ in ("builtins", "datetime", "collections.abc")
     return ((), False) if plain or issubclass(kind, Path) else ((kind,), False)
 
 

@@ -31,7 +31,7 @@ def adapter(annotation: Any) -> TypeAdapter | None:
 def _prepared(annotation: Any) -> Any:
     """The annotation with each class of ours or of a library refused: no YAML value is an instance of it."""
     if isinstance(annotation, type) and typing.get_origin(annotation) is None:
-        plain = annotation.__module__ in ("builtins", "pathlib", "datetime")
+        plain = annotation.__module__.partition(".")[0] in ("builtins", "pathlib", "datetime")  # 3.13: pathlib._local
         return annotation if plain else Annotated[Any, AfterValidator(_refuse)]
     if typing.get_origin(annotation) in (Union, types.UnionType):
         return Union[tuple(map(_prepared, typing.get_args(annotation)))]  # noqa: UP007  (made at run time)
