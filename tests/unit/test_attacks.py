@@ -239,7 +239,7 @@ def test_what_is_typed_for_a_cluster_is_the_users_own():
 def test_no_word_for_a_cluster_becomes_a_line_of_its_script(tmp_path, name):
     pytest.importorskip("submitit")
     with pytest.raises(ConfigError, match=name.removeprefix("slurm_")):
-        SubmititPool(tmp_path, "local", 1, 1, {name: "x\ntouch MARK\n#"})
+        SubmititPool(tmp_path, "local", 1, 1, {"timeout_min": 1, name: "x\ntouch MARK\n#"})
 
 
 @pytest.mark.parametrize(
