@@ -50,8 +50,10 @@ class View:
         self.told = telling_words(sweep.jobs, self.shared)
         stored = [job for job in jobs if job.status in ("finished", "pruned")]
         went_on = sum(job.run is not None for job in waiting)
-        doubles = len(jobs) - len(stored) - len(waiting)
+        adopted = sum(job.status == "running" for job in jobs)  # left on a cluster by an earlier launcher
+        doubles = len(jobs) - len(stored) - len(waiting) - adopted
         parts = [f"{len(stored)} stored"] if stored else []
+        parts += [f"{adopted} running still"] if adopted else []
         parts += [f"{went_on} to continue"] if went_on else []
         parts += [f"{doubles} double"] if doubles > 0 else []
         parts += [f"{len(waiting) - went_on} to run"]  # the parts add up to the jobs
@@ -113,12 +115,13 @@ class View:
     # The live part ---------------------------------------------------------------------------------------------------
 
     def _lines(self, active: Active) -> list[Text]:
-        counts = {status: sum(job.status == status for job in self.jobs) for status in ("waiting", "failed")}
+        failed = sum(job.status == "failed" for job in self.jobs)
+        waiting = sum(job.status == "waiting" for job in self.jobs) + self._unasked()
         done = sum(job.status in ("finished", "pruned") for job in self.jobs)
         left = self._left(active)
         head = Text.assemble(
             (f"{self.name}  ", "bold"), (f"{done}/{self._whole()} done", "green"), f"  {len(active)} running  ",
-            (f"{counts['failed']} failed", "red" if counts["failed"] else ""), f"  {counts['waiting']} left",
+            (f"{failed} failed", "red" if failed else ""), f"  {waiting} left",
             f"  ETA {clock(left)}" if left is not None else "",
         )  # fmt: skip
         lines = [head]
@@ -134,7 +137,8 @@ class View:
         return lines
 
     def _left(self, active: Active) -> float | None:
-        """Seconds until the end: each waiting job takes the mean of its model, or of all, shared by the places."""
+        """Seconds until the end: each waiting job takes the mean of its model, or of all, shared by the places; those
+        that a search has still to ask for take the mean of all."""
         every = [seconds for times in self.took.values() for seconds in times]
         if not every:
             return None
@@ -145,7 +149,8 @@ class View:
 
         total = sum(expected(job) for job in self.jobs if job.status == "waiting")
         total += sum(max(expected(job) - (time.monotonic() - started), 0) for job, _, started in active)
-        return total / max(min(self.capacity, len(self.jobs)), 1)
+        total += self._unasked() * sum(every) / len(every)
+        return total / max(min(self.capacity, self._whole()), 1)
 
     def _progress(self, job: Job) -> str:
         """The last row of the run's curves: epoch and watched metric."""
@@ -167,6 +172,10 @@ class View:
 
     def _whole(self) -> int:
         return max(self.total or 0, len(self.jobs))
+
+    def _unasked(self) -> int:
+        """The jobs that a search has still to ask for."""
+        return self._whole() - len(self.jobs)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
         folder = self.sweep.run_folder(job) if self.sweep else None
