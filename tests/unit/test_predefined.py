@@ -196,3 +196,25 @@ def test_the_models_named_as_readers_of_histories_are_all_of_them():
         if issubclass(kind, Recommender) and kind.scores_unseen_users and file.parent.name != "baseline":
             found.add(f"{file.parent.name}/{file.stem}")
     assert ", ".join(sorted(found)) == READ_HISTORIES
+
+
+@pytest.mark.parametrize("widths", [("int32", "int64"), ("uint64", "uint32"), ("uint8", "int16")])
+def test_one_id_is_one_id_however_wide_each_files_numbers_are(paths, widths):
+    for name, kind, rows in zip(("train", "test"), widths, (TRAIN_ROWS, TEST_ROWS), strict=True):
+        pd.DataFrame(rows, columns=["user", "item"]).astype(kind).to_parquet(paths.data / f"{name}.parquet")
+    data = published(paths, path="train.parquet", test="test.parquet", validation_share=0)
+    assert (data.spec.n_users, data.spec.n_items) == (4, 12)
+    assert (pairs(data.parts["train"]), pairs(data.parts["test"])) == (set(TRAIN_ROWS), set(TEST_ROWS))
+
+
+@pytest.mark.parametrize("late", ["2020-02-01 00:00:00", "1580515200"])
+def test_times_of_several_files_have_one_unit_though_only_one_has_parts_of_seconds(paths, late):
+    header = "user,item,time\n"
+    (paths.data / "early.csv").write_text(header + "1,a,2020-01-01 00:00:00.5\n1,b,2020-01-02 00:00:00\n")
+    (paths.data / "late.csv").write_text(f"{header}1,c,{late}\n")
+    (paths.data / "last.csv").write_text(header + "1,d,2020-03-01 00:00:00\n")
+    data = InteractionTable(path="early.csv", columns={"user": "user", "item": "item", "timestamp": "time"})
+    data.setup(Files(validation="late.csv", test="last.csv"), paths)
+    history = data.history("test")
+    assert history.item_ids[history.items].tolist() == ["a", "b", "c"], "oldest first"
+    assert history.timestamps[-1] == 1_580_515_200_000_000

@@ -67,7 +67,8 @@ def read_interactions(
     quoted: bool = True,
 ) -> pd.DataFrame:
     """The columns that `columns` names, under their roles: user and item categorical (whole numbers where all of them
-    are, else strings), value float64, timestamp int64 (seconds, or whatever whole number the file has).
+    are, else strings), value float64, timestamp int64 (seconds, or whatever whole number the file has) or, of dates,
+    datetime64.
 
     `separator` None means a tab for .tsv, else a comma; Parquet is known by its name.
     Raises DataError with the line and what is wrong with it.
@@ -262,14 +263,15 @@ def _typed(path: Path, role: Role, column: pa.ChunkedArray) -> np.ndarray | pd.C
 
 
 def _timestamps(path: Path, column: pa.ChunkedArray) -> np.ndarray:
-    """Whole numbers as they are; dates and times as Unix seconds, or microseconds where there are parts of seconds."""
+    """Whole numbers as they are; dates and times as datetime64 of seconds, or of microseconds where there are parts of
+    seconds: a number would not say of which."""
     kind = column.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         try:
             seconds = column.cast(pa.timestamp("s"))
         except pa.ArrowInvalid:  # parts of a second must keep their order
             seconds = column.cast(pa.timestamp("us"), safe=False)
-        return seconds.cast(pa.int64()).to_numpy()
+        return seconds.cast(pa.int64()).to_numpy().astype(f"datetime64[{seconds.type.unit}]")
     if pa.types.is_integer(kind):
         return column.cast(pa.int64()).to_numpy()
     values = column.to_numpy() if pa.types.is_floating(kind) else _texts_as_numbers(column)

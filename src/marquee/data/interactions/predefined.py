@@ -136,7 +136,7 @@ def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]
         if column in IDS:
             joined[column] = _joined_ids(columns)
         else:
-            joined[column] = np.concatenate([part.to_numpy() for part in columns])
+            joined[column] = np.concatenate(_of_one_unit([part.to_numpy() for part in columns]))
     joined["label"] = np.repeat([PARTS[name] for name in frames], [len(frame) for frame in frames.values()])
     _refuse_overlap(joined, sources)
     return joined
@@ -144,9 +144,16 @@ def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]
 
 def _joined_ids(columns: list[pd.Series]) -> pd.Categorical:
     columns = [column.astype("category") for column in columns]
-    if len({column.cat.categories.dtype.kind for column in columns}) > 1:  # one file's ids are all numbers
+    if len({column.cat.categories.dtype for column in columns}) > 1:  # one file's ids are numbers, or wider ones
         columns = [column.cat.rename_categories(column.cat.categories.astype(str).astype(object)) for column in columns]
     return pd.api.types.union_categoricals(columns)
+
+
+def _of_one_unit(columns: list[np.ndarray]) -> list[np.ndarray]:
+    """Where one file has dates, whole numbers are seconds; of dates, NumPy joins seconds and microseconds rightly."""
+    if all(column.dtype.kind != "M" for column in columns):
+        return columns
+    return [column if column.dtype.kind == "M" else column.astype("datetime64[s]") for column in columns]
 
 
 def _refuse_overlap(frame: pd.DataFrame, sources: Mapping[str, Any]) -> None:
