@@ -78,6 +78,21 @@ def test_pairs_are_made_within_a_draw_and_a_unit_counts_once(tmp_path):
     assert test.p_seeds == pytest.approx(stats.ttest_1samp([gain.mean(), more.mean()], 0).pvalue)
 
 
+def test_draws_are_paired_whatever_their_order_and_never_tested_against_seeds_of_one_draw(tmp_path):
+    gains = {0: 0.01, 1: 0.02, 2: 0.04}
+    for draw, gain in gains.items():
+        draw_of(tmp_path, "mf/bpr", 1, draw, np.full(4, 0.1 * draw + gain))
+        draw_of(tmp_path, "linear/ease", 2 if draw == 1 else 1, draw, np.full(4, 0.1 * draw))  # draw 1 is listed last
+    for seed in (1, 2, 3):
+        draw_of(tmp_path, "mf/als", seed, 0, np.full(4, 0.001 * seed))
+    (block,) = compare([tmp_path]).blocks
+    found = scores(block)
+    assert found["linear/ease"].repetitions == ["draw 0", "draw 2", "draw 1"]
+    expected = stats.ttest_1samp(list(gains.values()), 0).pvalue  # SciPy, of the differences draw by draw
+    assert found["linear/ease"].against_best.p_seeds == pytest.approx(expected)
+    assert found["mf/als"].against_best.p_seeds is None, "seeds do not vary as draws do"
+
+
 def test_only_draws_that_all_rows_have_are_paired_and_the_others_are_told(tmp_path):
     for model, draws in (("mf/bpr", (0, 1)), ("linear/ease", (1, 2))):
         for draw in draws:

@@ -11,7 +11,15 @@ from marquee.compare import statistics
 from marquee.compare.ranks import critical_difference, rank_models
 from marquee.compare.results import MetricResult, Score
 from marquee.compare.scores import compare_pairs
-from marquee.compare.statistics import FLIPS, bootstrap_intervals, effect, seed_interval, sign_flips, welch_p
+from marquee.compare.statistics import (
+    FLIPS,
+    bootstrap_intervals,
+    effect,
+    paired_p,
+    seed_interval,
+    sign_flips,
+    welch_p,
+)
 from marquee.compare.units import Units
 
 
@@ -44,6 +52,16 @@ def test_the_test_between_seeds_is_welchs():
     assert welch_p(one, other) == pytest.approx(stats.ttest_ind(one, other, equal_var=False).pvalue)
     assert welch_p(one, other[:1]) is None
     assert welch_p(np.ones(2), np.zeros(2)) is None
+
+
+@pytest.mark.parametrize("n", [3, 6, 7])
+def test_what_differs_by_rounding_only_does_not_vary(n):
+    """The mean of three times 0.1 is 0.10000000000000002: a spread that is not 0 to NumPy, and would make p 1e-46."""
+    same = np.full(n, 0.1)
+    assert welch_p(same, np.full(n, 0.2)) is None
+    assert paired_p(np.array([0.4, 0.5, 0.6]) - np.array([0.1, 0.2, 0.3])) is None
+    assert effect(same).standardised is None
+    assert seed_interval(same) == (same.mean(), same.mean())
 
 
 def test_the_bootstrap_interval_is_scipys():

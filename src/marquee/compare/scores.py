@@ -67,7 +67,7 @@ def _score(label: str, kind: str, values: Sequence[float], repetitions: Sequence
     array = np.array(values, dtype=np.float64)
     score = Score(label, kind, [float(value) for value in values], float(array.mean()), repetitions=list(repetitions))
     if kind == "model" and len(array) > 1:
-        score.sd = float(array.std(ddof=1))
+        score.sd = statistics.spread(array)
         over = "draws" if repetitions[0].startswith("draw") else "seeds"
         score.interval, score.interval_over = statistics.seed_interval(array), over
     return score
@@ -176,11 +176,16 @@ def _fill(
 
 
 def _p_of_repetitions(score: Score, other: Score) -> float | None:
-    """t between two scores' repetitions: paired by draw, for a draw is as hard for both; seeds are not pairs."""
-    one, two = np.array(score.values), np.array(other.values)
-    if score.repetitions == other.repetitions and score.interval_over == "draws":
-        return statistics.paired_p(one - two)
-    return statistics.welch_p(one, two)
+    """t between two scores' repetitions: paired by draw, for a draw is as hard for both; seeds are not pairs.
+
+    None between draws and seeds: seeds of one draw do not vary as draws do.
+    """
+    one, two = (dict(zip(each.repetitions, each.values, strict=False)) for each in (score, other))
+    if {score.interval_over, other.interval_over} == {"draws", "seeds"}:
+        return None
+    if one.keys() == two.keys() and score.interval_over == "draws":
+        return statistics.paired_p(np.array([one[draw] - two[draw] for draw in one]))
+    return statistics.welch_p(np.array(score.values), np.array(other.values))
 
 
 def _complete(result: MetricResult) -> None:

@@ -24,12 +24,21 @@ _PAIRS = 250_000_000  # tested in all patterns together: some 3 s
 _CELLS = 4_000_000  # of one chunk of resamples: 16 or 32 MB
 
 
+def spread(values: np.ndarray) -> float:
+    """Standard deviation with n - 1; 0 where >= 2 values are one, or differ by no more than rounding does.
+
+    The mean of three times 0.1 is not 0.1, so NumPy's is no 0; whatever is divided by it would look beyond doubt.
+    """
+    found = float(values.std(ddof=1))
+    return found if found > 1e-9 * np.abs(values).max() else 0.0
+
+
 def seed_interval(values: np.ndarray) -> tuple[float, float]:
     """The 95 % confidence interval of the mean of >= 2 seeds, by Student's t with n - 1 degrees of freedom."""
     from scipy.special import stdtrit
 
     n = len(values)
-    half = stdtrit(n - 1, 1 - ALPHA / 2) * values.std(ddof=1) / np.sqrt(n)
+    half = stdtrit(n - 1, 1 - ALPHA / 2) * spread(values) / np.sqrt(n)
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -42,7 +51,7 @@ def welch_p(one: np.ndarray, other: np.ndarray) -> float | None:
 
     if min(len(one), len(other)) < 2:
         return None
-    shares = one.var(ddof=1) / len(one), other.var(ddof=1) / len(other)
+    shares = spread(one) ** 2 / len(one), spread(other) ** 2 / len(other)
     if sum(shares) == 0:
         return None
     t = abs(one.mean() - other.mean()) / np.sqrt(sum(shares))
@@ -54,8 +63,8 @@ def paired_p(differences: np.ndarray) -> float | None:
     """Two-sided p of Student's t test of >= 2 paired differences; None where they do not vary."""
     from scipy.special import stdtr
 
-    n, spread = len(differences), differences.std(ddof=1)
-    return float(2 * stdtr(n - 1, -abs(differences.mean()) / spread * np.sqrt(n))) if spread > 0 else None
+    n, deviation = len(differences), spread(differences)
+    return float(2 * stdtr(n - 1, -abs(differences.mean()) / deviation * np.sqrt(n))) if deviation > 0 else None
 
 
 def bootstrap_intervals(columns: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -152,8 +161,8 @@ class Effect(NamedTuple):
 
 def effect(differences: np.ndarray) -> Effect:
     """Cohen's d of the differences [units] of a pair (mean / standard deviation; None where they do not vary)."""
-    spread = float(differences.std(ddof=1)) if len(differences) > 1 else 0.0
-    standardised = float(differences.mean()) / spread if spread > 0 else None
+    deviation = spread(differences) if len(differences) > 1 else 0.0
+    standardised = float(differences.mean()) / deviation if deviation > 0 else None
     return Effect(standardised, float((differences > 0).mean()), float((differences < 0).mean()))
 
 
