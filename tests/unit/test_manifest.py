@@ -150,6 +150,7 @@ MISSHAPEN = [
     ("task.measured", [1]), ("seed", []), ("started", "yesterday"), ("finished", 5), ("durations.fit", {"a": 1}),
     ("metrics", True), ("metrics.test/ndcg@10", "\x1b]0;x\x07"), ("baselines", {"a": 1}), ("oracle.ndcg@10", []),
     ("cost.latency_ms", "x"), ("process", "x"), ("process.pid", "../../etc"),
+    ("schema_version", "2"),
 ]  # fmt: skip
 
 

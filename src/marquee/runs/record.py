@@ -129,14 +129,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     if not isinstance(manifest, dict) or "id" not in manifest:
         raise ConfigError(f"{file} is not the manifest of a run.")
-    if manifest.get("schema_version", 0) > SCHEMA_VERSION:
+    version = manifest.get("schema_version") or 0
+    if isinstance(version, int) and version > SCHEMA_VERSION:  # said first: a later one may be of another shape
         raise ConfigError(
-            f"{file} has schema_version {manifest['schema_version']}; this Marquee reads up to {SCHEMA_VERSION}. "
-            "Upgrade marquee."
+            f"{file} has schema_version {version}; this Marquee reads up to {SCHEMA_VERSION}. Upgrade marquee."
         )
     if wrong := _misshapen(manifest):
         raise ConfigError(f"{file} is not as a run writes it: {wrong}.")
-    return manifest if manifest.get("schema_version") == SCHEMA_VERSION else modern_manifest(manifest)
+    return manifest if version == SCHEMA_VERSION else modern_manifest(manifest)
 
 
 # What readers rely on, where it is there and not null: a record may have been edited, or be somebody else's.
@@ -153,7 +153,7 @@ _SHAPE: dict[type, tuple[str, ...]] = {
         "code.version", "code.commit", "code.sha256", "data.name", "data.fingerprint", "split.name",
         "split.fingerprint", "task.unit", "task.protocol",
     ),
-    int: ("seed", "parameters", "n_units", "epochs", "best_epoch", "process.pid"),
+    int: ("schema_version", "seed", "parameters", "n_units", "epochs", "best_epoch", "process.pid"),
 }  # fmt: skip
 _WORDS = {dict: "mapping", list: "list", str: "text", int: "integer"}
 

@@ -210,7 +210,8 @@ def _changed(manifest: Mapping[str, Any], job: Frozen) -> str:
         "split": ((manifest.get("split") or {}).get("fingerprint"), job.split),
         "configuration": (canonical(identity(manifest.get("config") or {})), canonical(identity(job.config))),
     }
-    return "other " + " and ".join(name for name, (before, after) in parts.items() if before != after)
+    other = [name for name, (before, after) in parts.items() if before != after]
+    return "other " + (" and ".join(other) or "fingerprint")
 
 
 def _jobs(count: int) -> str:
