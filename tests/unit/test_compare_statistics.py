@@ -74,6 +74,12 @@ def test_the_bootstrap_interval_is_scipys():
         assert interval == pytest.approx((theirs.low, theirs.high), abs=0.08 * width)
 
 
+def test_the_bootstrap_interval_moves_with_the_values_however_large_they_are():
+    values = generator().random((2000, 1)) * 0.01
+    here = bootstrap_intervals(values, generator())
+    assert bootstrap_intervals(values + 1000, generator()) == pytest.approx(here + 1000, abs=1e-8)
+
+
 def test_the_bootstrap_does_not_depend_on_how_rows_are_chunked(monkeypatch):
     columns = generator().random((50, 1))
     whole = bootstrap_intervals(columns, generator())

@@ -73,14 +73,15 @@ def bootstrap_intervals(columns: np.ndarray, generator: np.random.Generator) -> 
     Efron 1979; with the differences of pairs as columns this is the paired bootstrap.
     """
     n = len(columns)
-    values = columns.astype(np.float32)
+    centre = columns.mean(axis=0)
+    values = (columns - centre).astype(np.float32)  # float32 has seven digits: they shall be those of the spread
     means = []
     for size in _chunks(RESAMPLES, n):
         drawn = generator.integers(0, n, (size, n), dtype=np.int64)
         drawn += n * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
         means.append(counts.astype(np.float32) @ values / n)
-    return np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    return centre + np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
 
 
 def sign_flips(
