@@ -81,7 +81,8 @@ def bootstrap_intervals(columns: np.ndarray, generator: np.random.Generator) -> 
         drawn += n * np.arange(size)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * n).reshape(size, n)
         means.append(counts.astype(np.float32) @ values / n)
-    return centre + np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    bounds = centre + np.quantile(np.concatenate(means), [ALPHA / 2, 1 - ALPHA / 2], axis=0)
+    return np.clip(bounds, columns.min(axis=0), columns.max(axis=0))  # no mean lies outside, whatever rounding says
 
 
 def sign_flips(
