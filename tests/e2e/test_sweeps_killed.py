@@ -125,7 +125,7 @@ def test_jobs_that_are_handed_out_at_the_same_moment_are_run_once(tmp_path, worl
     """Where all launchers have looked, and found nothing, before one of them has made a run."""
     output = tmp_path / "outputs"
     with mock.patch.dict(os.environ, environment(output, world_cache)):
-        assert answer("train", "-m", *MANY[:2], "model.dim=8", "tracker=none", "seed=1", "sweep=many").code == 0
+        assert answer("train", "-m", *[word for word in MANY if "seed" not in word], "seed=1").code == 0
     (run,) = runs_of(output)
     job = output / "sweeps" / "many" / "jobs" / "0000.json"
     content = json.loads(job.read_text())
