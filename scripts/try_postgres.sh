@@ -52,7 +52,7 @@ says() { grep -q "$1" "$2" || { sed 's/^/    | /' "$2"; return 1; }; }
 
 # The engine -----------------------------------------------------------------------------------------------------------
 
-mkdir "$here/data" "$here/socket" "$here/work"
+mkdir "$here/data" "$here/socket" "$here/trial"
 chown "$owner" "$here/data" "$here/socket"
 as_owner "$bin/initdb" -D "$here/data" --auth=trust --username="$owner" >/dev/null || exit 1
 start() {
@@ -66,8 +66,8 @@ echo "$("$bin/postgres" --version), socket in $here"
 
 # What is run ----------------------------------------------------------------------------------------------------------
 
-cd "$here/work" || exit 1
-export MARQUEE_OUTPUT=$here/work/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
+cd "$here/trial" || exit 1
+export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
 export OMP_NUM_THREADS=1
 BPR="hydra/sweeper=optuna data=world_ratings model=mf/bpr model.dim=8 model.view.batch_size=8192 tracker=none
   callbacks=none hydra.sweeper.space=none hydra.sweeper.study=shared"

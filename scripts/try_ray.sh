@@ -41,9 +41,9 @@ is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; re
 
 # The engine -----------------------------------------------------------------------------------------------------------
 
-mkdir "$here/work"
-cd "$here/work" || exit 1
-export MARQUEE_OUTPUT=$here/work/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
+mkdir "$here/trial"
+cd "$here/trial" || exit 1
+export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
 export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled RAY_memory_monitor_refresh_ms=0
 mkfifo "$here/orders"
 cat > "$here/cluster.py" <<'PY'

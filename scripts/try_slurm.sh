@@ -54,7 +54,7 @@ until_it() {  # until_it SECONDS COMMAND...
 
 free_port() { "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-mkdir "$here"/{state,spool,munge,work}
+mkdir "$here"/{state,spool,munge,trial}
 head -c 128 /dev/urandom > "$here/munge/key"
 chmod 600 "$here/munge/key"
 node=$(hostname -s)
@@ -101,8 +101,8 @@ echo "$(sinfo --version) on $node, without accounting, as its queue says: $(sinf
 
 # What is run ----------------------------------------------------------------------------------------------------------
 
-cd "$here/work" || exit 1
-export MARQUEE_OUTPUT=$here/work/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
+cd "$here/trial" || exit 1
+export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
 export OMP_NUM_THREADS=1
 EASE="data=world_ratings model=linear/ease tracker=none"
 GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
