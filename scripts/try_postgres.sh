@@ -8,16 +8,13 @@
 #
 # Needs PostgreSQL's server (apt-get install postgresql), and for the Python in $PYTHON marquee[search] and a driver,
 # pip install 'psycopg[binary]', which may also lie in a folder that PYTHONPATH names.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo "$PWD/.venv/bin/python" || command -v python3)}
+engine=postgres
+source "$(dirname "$0")/trying.sh"
 bin=$(for folder in $(command -v initdb | xargs -r dirname) /usr/lib/postgresql/*/bin; do [ -x "$folder/initdb" ] && echo "$folder"; done | tail -1)
 [ -n "$bin" ] || { echo "no PostgreSQL here: apt-get install postgresql"; exit 1; }
 "$PYTHON" -c 'import psycopg' 2>/dev/null || { echo "no driver here: pip install 'psycopg[binary]'"; exit 1; }
 
-here=$(mktemp -d /tmp/try-postgres-XXXXXX)
-chmod 755 "$here"
-failed=0
+begin
 as_owner() { "$@"; }
 owner=$(id -un)
 if [ "$(id -u)" = 0 ]; then  # the server refuses to be root
@@ -29,30 +26,11 @@ stop() {
   kill $(jobs -p) 2>/dev/null
   wait
   as_owner "$bin/pg_ctl" -D "$here/data" -m immediate stop >/dev/null 2>&1
-  if [ $failed = 0 ] || [ -z "${KEEP:-}" ]; then rm -rf "$here"; else echo "kept: $here"; fi
 }
-trap stop EXIT
-trap 'exit 1' INT TERM
-
-holds() {  # holds WORDS CONDITION...: a line that says whether it is so
-  local words=$1
-  shift
-  if "$@"; then echo "  holds: $words"; else echo "  DOES NOT HOLD: $words"; failed=1; fi
-}
-until_it() {  # until_it SECONDS COMMAND...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "  DOES NOT HOLD: this never happened: $*"; failed=1; return 1; }
-    sleep 0.3
-  done
-}
-is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; return 1; }; }
-says() { grep -q "$1" "$2" || { sed 's/^/    | /' "$2"; return 1; }; }
 
 # The engine -----------------------------------------------------------------------------------------------------------
 
-mkdir "$here/data" "$here/socket" "$here/trial"
+mkdir "$here/data" "$here/socket"
 chown "$owner" "$here/data" "$here/socket"
 as_owner "$bin/initdb" -D "$here/data" --auth=trust --username="$owner" >/dev/null || exit 1
 start() {
@@ -67,8 +45,6 @@ echo "$("$bin/postgres" --version), socket in $here"
 # What is run ----------------------------------------------------------------------------------------------------------
 
 cd "$here/trial" || exit 1
-export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
-export OMP_NUM_THREADS=1
 BPR="hydra/sweeper=optuna data=world_ratings model=mf/bpr model.dim=8 model.view.batch_size=8192 tracker=none
   callbacks=none hydra.sweeper.space=none hydra.sweeper.study=shared"
 LR="optimizer.lr=tag(log,interval(1e-3,1e-1))"

@@ -6,45 +6,23 @@
 #   scripts/try_ray.sh --quick    what the suite does: a node dies while its job runs
 #
 # Needs marquee[ray] for the Python in $PYTHON.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo "$PWD/.venv/bin/python" || command -v python3)}
+engine=ray
+source "$(dirname "$0")/trying.sh"
 "$PYTHON" -c 'import importlib.util as i, sys; sys.exit(i.find_spec("ray") is None)' || { echo "no Ray here: pip install 'marquee[ray]'"; exit 1; }
 
-here=$(mktemp -d /tmp/try-ray-XXXXXX)
-failed=0
+begin
 cluster=
 
 stop() {
   exec 3>&-  # the cluster ends with its standard input
   [ -n "$cluster" ] && wait "$cluster" 2>/dev/null
   kill $(jobs -p) 2>/dev/null
-  if [ $failed = 0 ] || [ -z "${KEEP:-}" ]; then rm -rf "$here"; else echo "kept: $here"; fi
 }
-trap stop EXIT
-trap 'exit 1' INT TERM
-
-holds() {  # holds WORDS CONDITION...: a line that says whether it is so
-  local words=$1
-  shift
-  if "$@"; then echo "  holds: $words"; else echo "  DOES NOT HOLD: $words"; failed=1; fi
-}
-until_it() {  # until_it SECONDS COMMAND...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "  DOES NOT HOLD: this never happened: $*"; failed=1; return 1; }
-    sleep 0.3
-  done
-}
-is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; return 1; }; }
 
 # The engine -----------------------------------------------------------------------------------------------------------
 
-mkdir "$here/trial"
 cd "$here/trial" || exit 1
-export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
-export OMP_NUM_THREADS=1 RAY_AUTH_MODE=disabled RAY_memory_monitor_refresh_ms=0
+export RAY_AUTH_MODE=disabled RAY_memory_monitor_refresh_ms=0
 mkfifo "$here/orders"
 cat > "$here/cluster.py" <<'PY'
 import sys

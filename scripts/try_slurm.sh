@@ -6,18 +6,15 @@
 #   scripts/try_slurm.sh --quick    what the suite does: an array, its launcher killed, a requeue
 #
 # Needs root and Debian's packages: apt-get install slurm-wlm munge; and marquee[slurm] for the Python in $PYTHON.
-set -u
-cd "$(dirname "$0")/.." || exit 1
-PYTHON=${PYTHON:-$([ -x .venv/bin/python ] && echo "$PWD/.venv/bin/python" || command -v python3)}
+engine=slurm
+source "$(dirname "$0")/trying.sh"
 PATH=$PATH:/usr/sbin:/sbin
 for program in munged slurmctld slurmd sbatch; do
   command -v "$program" >/dev/null || { echo "no $program here: apt-get install slurm-wlm munge"; exit 1; }
 done
 [ "$(id -u)" = 0 ] || { echo "slurmd needs root"; exit 1; }
 
-here=$(mktemp -d /tmp/try-slurm-XXXXXX)
-chmod 755 "$here"
-failed=0
+begin
 daemons=()
 
 stop() {
@@ -31,30 +28,13 @@ stop() {
     [ $alive = 0 ] && break
     sleep 0.1
   done
-  if [ $failed = 0 ] || [ -z "${KEEP:-}" ]; then rm -rf "$here"; else echo "kept: $here"; fi
-}
-trap stop EXIT
-trap 'exit 1' INT TERM
-
-holds() {  # holds WORDS CONDITION...: a line that says whether it is so
-  local words=$1
-  shift
-  if "$@"; then echo "  holds: $words"; else echo "  DOES NOT HOLD: $words"; failed=1; fi
-}
-until_it() {  # until_it SECONDS COMMAND...
-  local end=$((SECONDS + $1))
-  shift
-  until "$@" >/dev/null 2>&1; do
-    [ $SECONDS -lt $end ] || { echo "  DOES NOT HOLD: this never happened: $*"; failed=1; return 1; }
-    sleep 0.3
-  done
 }
 
 # The engine -----------------------------------------------------------------------------------------------------------
 
 free_port() { "$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
 
-mkdir "$here"/{state,spool,munge,trial}
+mkdir "$here"/{state,spool,munge}
 head -c 128 /dev/urandom > "$here/munge/key"
 chmod 600 "$here/munge/key"
 node=$(hostname -s)
@@ -102,8 +82,6 @@ echo "$(sinfo --version) on $node, without accounting, as its queue says: $(sinf
 # What is run ----------------------------------------------------------------------------------------------------------
 
 cd "$here/trial" || exit 1
-export MARQUEE_OUTPUT=$here/trial/outputs MARQUEE_CACHE=${MARQUEE_CACHE:-$here/cache} MARQUEE_DATA=$here/none
-export OMP_NUM_THREADS=1
 EASE="data=world_ratings model=linear/ease tracker=none"
 GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
 SLURM="hydra/launcher=slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=2 hydra.launcher.time_limit=10"
@@ -131,8 +109,6 @@ trained() {  # trained NAME N: N of its runs have a checkpoint
   [ "$n" -ge "$2" ]
 }
 once() { ! told "$1" attempts | grep -q '[^ 01]'; }
-is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; return 1; }; }
-says() { grep -q "$1" "$2" || { sed 's/^/    | /' "$2"; return 1; }; }
 
 an_array() {
   echo "1. an array of 4 jobs"
