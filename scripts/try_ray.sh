@@ -50,23 +50,7 @@ echo "Ray $("$PYTHON" -c 'import ray; print(ray.__version__)'): two nodes of one
 
 # What is run ----------------------------------------------------------------------------------------------------------
 
-GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
 RAY="hydra/launcher=ray hydra.launcher.address=$address"
-sweep() { timeout -k 5 600 "$PYTHON" -m marquee train -m "$@"; }
-
-told() {  # told NAME FIELD [OUTPUT]: this field of every job of a sweep, or weights, resumed, of its run
-  "$PYTHON" - "$1" "$2" "${3:-outputs}" <<'PY'
-import json, sys
-from pathlib import Path
-name, field, output = sys.argv[1:]
-def of(job):
-    if field in job: return job[field]
-    run = json.loads((Path(output) / "runs" / job["run"] / "manifest.json").read_text())
-    return run["checkpoint"]["weights_sha256"] if field == "weights" else len(run.get("resumed") or [])
-print(*[of(job) for job in json.loads((Path(output) / "sweeps" / name / "sweep.json").read_text())["jobs"]])
-PY
-}
-runs_of() { grep -ls "\"sweep\": \"$1\"" outputs/runs/*/manifest.json | wc -l; }
 trained() {  # trained NAME N: N of its runs have a checkpoint
   local n=0 run
   for run in outputs/sweeps/"$1"/jobs/*.run; do [ -s "outputs/runs/$(cat "$run")/checkpoints/last.ckpt" ] && n=$((n + 1)); done

@@ -83,23 +83,7 @@ echo "$(sinfo --version) on $node, without accounting, as its queue says: $(sinf
 
 cd "$here/trial" || exit 1
 EASE="data=world_ratings model=linear/ease tracker=none"
-GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
 SLURM="hydra/launcher=slurm hydra.launcher.cpus_per_task=1 hydra.launcher.mem_gb=2 hydra.launcher.time_limit=10"
-sweep() { timeout -k 5 600 "$PYTHON" -m marquee train -m "$@"; }   # as it is typed
-
-told() {  # told NAME FIELD [OUTPUT]: this field of every job of a sweep, or weights, resumed, of its run
-  "$PYTHON" - "$1" "$2" "${3:-outputs}" <<'PY'
-import json, sys
-from pathlib import Path
-name, field, output = sys.argv[1:]
-def of(job):
-    if field in job: return job[field]
-    run = json.loads((Path(output) / "runs" / job["run"] / "manifest.json").read_text())
-    return run["checkpoint"]["weights_sha256"] if field == "weights" else len(run.get("resumed") or [])
-print(*[of(job) for job in json.loads((Path(output) / "sweeps" / name / "sweep.json").read_text())["jobs"]])
-PY
-}
-runs_of() { grep -ls "\"sweep\": \"$1\"" outputs/runs/*/manifest.json | wc -l; }
 submissions() { ls outputs/sweeps/"$1"/cluster/*_submission.sh | wc -l; }
 array() { squeue --noheader --states=all --name="$1" --format=%F | sort -n | head -1; }
 queued() { squeue --noheader --array --name="$1" --format=%T | sort | uniq -c | xargs; }

@@ -33,3 +33,20 @@ until_it() {  # until_it SECONDS COMMAND...
 }
 is() { [ "$1" = "$2" ] || { echo "    found:    $1"; echo "    expected: $2"; return 1; }; }
 says() { grep -q "$1" "$2" || { sed 's/^/    | /' "$2"; return 1; }; }
+
+# Small sweeps, and what became of them; to be called in the trial's folder.
+GRU="data=world_ratings model=rnn/gru4rec model.dim=8 model.hidden=8 model.view.max_length=10 tracker=none callbacks=none"
+sweep() { timeout -k 5 600 "$PYTHON" -m marquee train -m "$@"; }   # as it is typed
+told() {  # told NAME FIELD [OUTPUT]: this field of every job of a sweep, or weights, resumed, of its run
+  "$PYTHON" - "$1" "$2" "${3:-outputs}" <<'PY'
+import json, sys
+from pathlib import Path
+name, field, output = sys.argv[1:]
+def of(job):
+    if field in job: return job[field]
+    run = json.loads((Path(output) / "runs" / job["run"] / "manifest.json").read_text())
+    return run["checkpoint"]["weights_sha256"] if field == "weights" else len(run.get("resumed") or [])
+print(*[of(job) for job in json.loads((Path(output) / "sweeps" / name / "sweep.json").read_text())["jobs"]])
+PY
+}
+runs_of() { grep -ls "\"sweep\": \"$1\"" outputs/runs/*/manifest.json | wc -l; }

@@ -11,6 +11,7 @@ _LOG_LINES = 12
 
 
 def manifest_of(folder: Path | None) -> dict[str, Any]:
+    """The manifest of a job's run; an empty one where there is none, or none that can be read."""
     try:
         return read_manifest(folder) if folder else {}
     except ConfigError:
@@ -18,6 +19,7 @@ def manifest_of(folder: Path | None) -> dict[str, Any]:
 
 
 def tail(file: Path, lines: int) -> list[str]:
+    """The last lines of a log, as far as they lie in its last 20,000 bytes; none where it cannot be read."""
     try:
         with file.open("rb") as stream:
             stream.seek(max(file.stat().st_size - 20_000, 0))

@@ -8,8 +8,8 @@ from typing import Any
 from marquee.errors import ConfigError
 from marquee.runs.listing import local, number, status_colour
 from marquee.runs.lock import at_work
-from marquee.runs.record import read_manifest
 from marquee.runs.terminal import Coloured, command, folded, table
+from marquee.sweeps.ends import manifest_of
 from marquee.sweeps.store import Job, Sweep, sweep_folders, telling_words
 
 _ROWS = 60  # more at the end of a sweep would push its summary off the screen
@@ -115,8 +115,4 @@ def _run(sweep: Sweep, job: Job) -> str | None:
 
 
 def _manifest(sweep: Sweep, job: Job) -> dict[str, Any]:
-    folder = sweep.run_folder(job)
-    try:
-        return read_manifest(folder) if folder else {}
-    except ConfigError:
-        return {}
+    return manifest_of(sweep.run_folder(job))

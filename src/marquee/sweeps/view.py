@@ -11,10 +11,9 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from marquee.errors import ConfigError
 from marquee.runs.listing import number
-from marquee.runs.record import read_manifest
 from marquee.runs.terminal import folded, printable
+from marquee.sweeps.ends import manifest_of
 from marquee.sweeps.store import Job, Sweep, telling_words
 
 _COLOURS = {"finished": "green", "pruned": "yellow", "failed": "red", "interrupted": "yellow"}
@@ -178,11 +177,7 @@ class View:
         return self._whole() - len(self.jobs)
 
     def _manifest(self, job: Job) -> dict[str, Any]:
-        folder = self.sweep.run_folder(job) if self.sweep else None
-        try:
-            return read_manifest(folder) if folder else {}
-        except ConfigError:
-            return {}
+        return manifest_of(self.sweep.run_folder(job) if self.sweep else None)
 
     def _note_best(self, job: Job, manifest: dict[str, Any]) -> None:
         value, metric = _watched(manifest)
