@@ -130,12 +130,7 @@ server_restarts() {
   holds "back: the same command goes on" is "$? $(states restart), $(runs restart) runs" "0 3 COMPLETE, 3 runs"
 }
 
-if [ "${1:-}" = --quick ]; then
-  two_at_once 4 12
-else
-  for scenario in ${1:-many a_grid pruned server_restarts}; do
-    if [ "$scenario" = many ]; then two_at_once 8 20; else $scenario; fi
-  done
-fi
-[ $failed = 0 ] && echo "all of it held" || echo "something did not hold"
-exit $failed
+quick() { two_at_once 4 12; }
+many() { two_at_once 8 20; }
+scenarios="many a_grid pruned server_restarts"
+run "$@"

@@ -211,10 +211,5 @@ quick() {
   echo "   $((SECONDS - began)) s"
 }
 
-if [ "${1:-}" = --quick ]; then
-  quick
-else
-  for scenario in ${*:-an_array out_of_memory signals launcher_killed interrupted time_limit distributed}; do $scenario; done
-fi
-[ $failed = 0 ] && echo "all of it held" || echo "something did not hold"
-exit $failed
+scenarios="an_array out_of_memory signals launcher_killed interrupted time_limit distributed"
+run "$@"

@@ -50,3 +50,16 @@ print(*[of(job) for job in json.loads((Path(output) / "sweeps" / name / "sweep.j
 PY
 }
 runs_of() { grep -ls "\"sweep\": \"$1\"" outputs/runs/*/manifest.json | wc -l; }
+
+run() {  # run [--quick | SCENARIO...]: `quick`, these, or all of $scenarios; exits with 0 where all of it held
+  local scenario chosen=${*:-$scenarios}
+  [ "$chosen" = --quick ] && chosen=quick
+  for scenario in $chosen; do
+    case " quick $scenarios " in
+      *" $scenario "*) $scenario ;;
+      *) echo "there is no scenario $scenario: --quick, or some of $scenarios"; failed=1 ;;
+    esac
+  done
+  [ $failed = 0 ] && echo "all of it held" || echo "something did not hold"
+  exit $failed
+}

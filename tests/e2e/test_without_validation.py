@@ -22,7 +22,7 @@ def test_without_validation_all_epochs_are_trained_and_the_last_is_kept(shell, t
     assert manifest["checkpoint"]["kept"] == "last, without validation"
     assert manifest["data"]["report"]["validation_interactions"] == 0
     assert not [name for name in manifest["metrics"] if name.startswith("validation/")]
-    assert "the last of 3 epochs, without validation" in " ".join(answer.out.split())
+    assert "epoch 3, the last, without validation" in " ".join(answer.out.split())
     assert "no validation: all 3 epochs are trained and the last is kept" in (folder / "log.txt").read_text()
     assert len(list(csv.DictReader((folder / "metrics.csv").open()))) == 3
     last, best = (

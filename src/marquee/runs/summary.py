@@ -66,7 +66,7 @@ def _protocol(manifest: dict[str, Any]) -> str:
     if manifest.get("best_epoch"):
         parts.append(f"epoch {manifest['best_epoch']} of {manifest['epochs']}, best on validation")
     else:
-        parts.append(f"the last of {manifest['epochs']} epochs, without validation")
+        parts.append(f"epoch {manifest['epochs']}, the last, without validation")
     return "; ".join(parts)
 
 
