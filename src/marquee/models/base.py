@@ -65,6 +65,23 @@ class Recommender(Model):
         """Scores [batch, n_items], higher is better, for `users` [batch] with `histories` of the same length."""
 
 
+class RatingModel(Recommender):
+    """Predicts the value (rating) that a user would give an item; it also ranks, by what it predicts.
+
+    predicts_values tells whether it does: models that can learn either from values or from what was met say False
+    where they are set to the second.
+    """
+
+    predicts_values: bool = True
+
+    @abstractmethod
+    def predict(self, users: Tensor | None, items: Tensor, histories: Histories) -> Tensor:
+        """Values [n] of the pairs (`users`, `items`), both int64 [n], in the scale of the data, not clipped.
+
+        `histories` are those of the n users, one a pair, for models that read them.
+        """
+
+
 class Classifier(Model):
     """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label)."""
 

@@ -1,4 +1,4 @@
-"""How interactions become batches: pairs for BPR, rows for autoencoders, sequences for next-item models, the matrix.
+"""How interactions become batches: pairs for BPR, values for rating models, rows for autoencoders, sequences for next-item models, the matrix.
 
 All views read one in-memory store and build batches by indexing whole tensors. There are no DataLoader workers and no
 per-sample objects. Negatives and order are functions of (seed, epoch).
@@ -16,6 +16,7 @@ from marquee.data.dataset import View
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.histories import Histories, gather_rows
 from marquee.data.interactions.store import Interactions
+from marquee.errors import ConfigError
 from marquee.seeding import torch_generator
 
 
@@ -49,11 +50,21 @@ class RowBatch(NamedTuple):
     histories: Histories
 
 
+class RatingBatch(NamedTuple):
+    """Observed interactions with the value that each of them has, such as a rating."""
+
+    users: Tensor  # int64 [batch]
+    items: Tensor  # int64 [batch]
+    values: Tensor  # float32 [batch]
+
+
 class MatrixBatch(NamedTuple):
-    """All training interactions at once, as coordinates."""
+    """All training interactions at once, as coordinates, sorted by user and then by time."""
 
     users: Tensor  # int64 [n]
     items: Tensor  # int64 [n]
+    values: Tensor | None = None  # float32 [n], such as ratings or counts, where the data has them
+    timestamps: Tensor | None = None  # int64 [n], likewise
 
 
 class Pairs(View):
@@ -79,6 +90,31 @@ class Pairs(View):
             block_users, block_items = users.index_select(0, index), items.index_select(0, index)
             negatives = seen.sample_unseen(block_users, self.n_negatives, generator)
             yield from map(PairBatch, *(t.split(self.batch_size) for t in (block_users, block_items, negatives)))
+
+
+class Ratings(View):
+    """Each interaction once an epoch, in random order, with its value (rating). Raises ConfigError where there is none.
+
+    batch_size  interactions a step
+    """
+
+    def __init__(self, *, batch_size: Annotated[int, Ge(1)] = 1024):
+        self.batch_size = batch_size
+
+    def steps(self, data: InteractionData) -> int:
+        return -(-len(data.parts["train"].items) // self.batch_size)
+
+    def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[RatingBatch]:
+        train = data.parts["train"]
+        if train.values is None:
+            raise ConfigError(
+                "model.view: Ratings needs a value for each interaction, and this data has none. Name its column "
+                "(data.columns.value=...), or choose a model that learns from what was met, such as model=mf/bpr."
+            )
+        users, items = _columns(train)
+        values = torch.from_numpy(train.values)
+        for index in torch.randperm(len(users), generator=torch_generator(seed, "order", epoch)).split(self.batch_size):
+            yield RatingBatch(users[index], items[index], values[index])
 
 
 class Sequences(View):
@@ -191,7 +227,9 @@ class Matrix(View):
         return 1
 
     def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[MatrixBatch]:
-        yield MatrixBatch(*_columns(data.parts["train"]))
+        train = data.parts["train"]
+        others = (None if column is None else torch.from_numpy(column) for column in (train.values, train.timestamps))
+        yield MatrixBatch(*_columns(train), *others)
 
     def shard(self, batch: MatrixBatch, rank: int, world: int) -> MatrixBatch:
         return batch  # a closed form needs all of it

@@ -1,0 +1,54 @@
+"""Side features of users or items as vectors: one for each column of the table, for models that read them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from marquee.data.spec import Feature
+
+
+class FeatureVectors(nn.Module):
+    """The encoded columns of a table and a vector space for each of them.
+
+    A categorical column looks its value up; of a multi-hot one the mean of the values' vectors is taken (zero where
+    there is none); a dense one weighs learnt directions by its numbers. The table itself is part of the state, so that
+    a finished run needs no data.
+
+    columns  what the spec says of them, `spec.item_features` or `spec.user_features`
+    n        rows of the table
+    dim      length of the vectors
+    """
+
+    def __init__(self, columns: Sequence[Feature], n: int, dim: int, std: float = 0.01):
+        super().__init__()
+        self.columns = tuple(columns)
+        self.spaces = nn.ParameterList(nn.init.normal_(torch.empty(column.size, dim), std=std) for column in columns)
+        for place, column in enumerate(self.columns):
+            categorical = column.kind == "categorical"
+            shape, dtype = ((n,), torch.int64) if categorical else ((n, column.size), torch.float32)
+            self.register_buffer(f"column{place}", torch.zeros(shape, dtype=dtype))
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def fill(self, encoded: dict[str, np.ndarray]) -> None:
+        """Take the table, as `Features.encode` gives it. Called in a model's `prepare`."""
+        for place, column in enumerate(self.columns):
+            values = torch.from_numpy(encoded[column.name])
+            if column.kind == "multi_hot":
+                values = values / values.sum(1, keepdim=True).clamp(min=1)
+            getattr(self, f"column{place}").copy_(values)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Vectors [*rows.shape, columns, dim] of the rows (int64, any shape)."""
+        found = []
+        for place, (column, space) in enumerate(zip(self.columns, self.spaces, strict=True)):
+            values = getattr(self, f"column{place}")[rows]
+            found.append(space[values] if column.kind == "categorical" else values @ space)
+        return torch.stack(found, dim=-2)
+
+    def all(self) -> Tensor:
+        """Vectors [n, columns, dim] of the whole table."""
+        return self.forward(torch.arange(len(self.column0), device=self.column0.device))
