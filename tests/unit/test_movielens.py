@@ -7,7 +7,8 @@ import pytest
 from marquee.data.dataset import Paths
 from marquee.data.interactions.movielens import MovieLens1M, MovieLens100K, MovieLensLatestSmall
 from marquee.data.interactions.predefined import Files
-from marquee.data.interactions.splits import GlobalTime, LeaveOneOut, Ratio
+from marquee.data.interactions.splits import LeaveOneOut, Ratio
+from marquee.data.interactions.timelines import GlobalTime
 from marquee.data.sources import Archive, RawFile
 from marquee.errors import ConfigError, DataError
 

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from marquee.data.interactions.splits import LEFT_OUT, TEST, TRAIN, VALIDATION, GlobalTime, LeaveOneOut, Ratio, held_out
+from marquee.data.interactions.splits import LEFT_OUT, TEST, TRAIN, VALIDATION, LeaveOneOut, Ratio, held_out
 from marquee.data.interactions.store import Interactions
+from marquee.data.interactions.timelines import GlobalTime
 from marquee.errors import ConfigError, DataError
 
 

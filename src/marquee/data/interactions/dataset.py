@@ -19,7 +19,7 @@ from marquee.data.interactions.features import FeatureKind, Features
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.ids import canonical
 from marquee.data.interactions.known import Known
-from marquee.data.interactions.predefined import Files, read_parts
+from marquee.data.interactions.predefined import read_parts
 from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit
 from marquee.data.interactions.store import COLUMNS, Interactions
 from marquee.data.spec import InteractionSpec
@@ -118,9 +118,7 @@ class InteractionData(DataSet):
     # What it gives -------------------------------------------------------------------------------------------------
 
     def setup(self, split: InteractionSplit, paths: Paths) -> None:
-        sources = self.sources(paths)
-        if isinstance(split, Files):
-            sources = split.sources(sources, paths)
+        sources = split.sources(self.sources(paths), paths)
         key = {
             "preparation": [PREPARATION, self.preparation],
             "data": self.recorded_as or f"{type(self).__module__}.{type(self).__qualname__}",

@@ -82,7 +82,6 @@ class Files(InteractionSplit):
         return self.validation_share > 0 or self.validation is not None
 
     def sources(self, own: Mapping[str, Path], paths: Paths) -> dict[str, Path]:
-        """The data set's own files, with those of the split in place of, or beside, its interactions."""
         sources = dict(own)
         if self.labels is not None:
             if self.train or self.validation or self.test or self.history:
@@ -124,6 +123,8 @@ def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]
     """The interactions of one file, or of the files of a predefined split with a column `label`."""
     if "test" not in sources:
         frame = read(sources["interactions"])
+        if "fold0" in sources:
+            return frame.assign(label=_fold_of_each(frame, sources, read))
         if "labels" not in sources:
             return frame
         frame = frame.assign(label=_labels(sources["labels"], len(frame)))
@@ -140,6 +141,30 @@ def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]
     joined["label"] = np.repeat([PARTS[name] for name in frames], [len(frame) for frame in frames.values()])
     _refuse_overlap(joined, sources)
     return joined
+
+
+def _fold_of_each(frame: pd.DataFrame, sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]) -> np.ndarray:
+    """The number of the fold whose file holds a row, int8 [n]; -1 for rows that stand in none."""
+    files = [sources[role] for role in sorted(name for name in sources if name.startswith("fold"))]
+    folds = [read(file) for file in files]
+    codes = {name: pd.factorize(_joined_ids([part[name] for part in (frame, *folds)]).astype(str))[0] for name in IDS}
+    pairs = codes["user"].astype(np.int64) * (codes["item"].max() + 1) + codes["item"]
+    own, *parts = np.split(pairs, np.cumsum([len(part) for part in (frame, *folds)])[:-1])
+    found = np.full(len(frame), -1, dtype=np.int8)
+    for number, (file, part) in enumerate(zip(files, parts, strict=True)):
+        if lost := int((~among(part, own)).sum()):
+            raise DataError(
+                f"{file}: {lost:,} of its {len(part):,} pairs of user and item do not stand in {sources['interactions']}. "
+                "The folds must be cut from the data set's own file."
+            )
+        inside = among(own, part)
+        if (twice := inside & (found >= 0)).any():
+            raise DataError(
+                f"{file} and {files[found[twice][0]]} share {int(twice.sum()):,} pairs of user and item; an interaction "
+                "is tested in one fold."
+            )
+        found[inside] = number
+    return found
 
 
 def _joined_ids(columns: list[pd.Series]) -> pd.Categorical:

@@ -3,14 +3,15 @@
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Interval
 
-from marquee.data.dataset import Part, Split
+from marquee.data.dataset import Part, Paths, Split
 from marquee.errors import ConfigError, DataError
 from marquee.seeding import numpy_generator
 
@@ -45,6 +46,10 @@ class InteractionSplit(Split):
     def validates(self) -> bool:
         """Whether a validation part is asked for."""
         return True
+
+    def sources(self, own: Mapping[str, Path], paths: Paths) -> dict[str, Path]:
+        """The data set's own files by role, with those that the protocol brings or wants instead."""
+        return dict(own)
 
     @abstractmethod
     def assign(self, store: "Interactions") -> np.ndarray:
@@ -142,7 +147,7 @@ class LeaveOneOut(InteractionSplit):
     chronological = True
 
     def assign(self, store: "Interactions") -> np.ndarray:
-        _need_order(store, "leave_one_out")
+        need_order(store, "leave_one_out")
         enough = np.diff(store.offsets) >= 3
         last = store.offsets[1:][enough] - 1
         assigned = np.zeros(len(store), dtype=np.int8)
@@ -183,11 +188,7 @@ class Ratio(InteractionSplit):
         test: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         seed: int = 0,
     ):
-        if validation + test >= 1:
-            raise ConfigError(
-                f"split.validation={validation} and split.test={test} leave nothing to train on; "
-                "their sum must stay below 1."
-            )
+        refuse_all_held_out(validation, test)
         self.validation = validation
         self.test = test
         self.seed = seed
@@ -206,61 +207,13 @@ class Ratio(InteractionSplit):
         ).astype(np.int8)
 
 
-class GlobalTime(InteractionSplit):
-    """Two points in time cut all users alike: the youngest share is test, the share before it validation.
-
-    ======  =====  ==========
-    user    time   part
-    ======  =====  ==========
-    Ann     1      train
-    Bob     2      train
-    Ann     5      validation
-    Bob     8      test
-    Cid     9      none
-    ======  =====  ==========
-
-    Interactions of the same second are never separated: all that happened at the cut belong to the younger part, so
-    shares are approximate. Cid is unknown to training; his rows are left out and counted. Nothing leaks but what the
-    filters before it know (a k-core counts interactions of the future).
-    """
-
-    chronological = True
-
-    def __init__(
-        self,
-        *,
-        validation: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
-        test: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
-    ):
-        if validation + test >= 1:
-            raise ConfigError(
-                f"split.validation={validation} and split.test={test} leave nothing to train on; "
-                "their sum must stay below 1."
-            )
-        self.validation = validation
-        self.test = test
-
-    def assign(self, store: "Interactions") -> np.ndarray:
-        if store.timestamps is None:
-            raise ConfigError(
-                "split=global_time needs timestamps, and this data has none. Use split=ratio, or split=leave_one_out "
-                "where the order of the rows is known (data=sequences)."
-            )
-        ages = np.sort(store.timestamps)
-        n = len(ages)
-        first_test = ages[min(int(n * (1 - self.test)), n - 1)]
-        first_validation = ages[int(n * (1 - self.test - self.validation))]
-        assigned = (store.timestamps >= first_validation).astype(np.int8) + (store.timestamps >= first_test)
-        trained = np.bincount(store.users[assigned == TRAIN], minlength=store.n_users) > 0
-        return np.where((assigned > TRAIN) & ~trained[store.users], LEFT_OUT, assigned)
-
-    def check(self, store: "Interactions", assigned: np.ndarray) -> None:
-        super().check(store, assigned)
-        ranges = [store.timestamps[assigned == part] for part in (TRAIN, VALIDATION, TEST)]
-        ranges = [times for times in ranges if len(times)]
-        for older, younger in pairwise(ranges):
-            if older.max() >= younger.min():
-                raise DataError("The split leaks: a part holds interactions that are younger than the cut after it.")
+def refuse_all_held_out(validation: float, test: float) -> None:
+    """Raise ConfigError where two shares leave nothing."""
+    if validation + test >= 1:
+        raise ConfigError(
+            f"split.validation={validation} and split.test={test} leave nothing to train on; "
+            "their sum must stay below 1."
+        )
 
 
 def held_out(counts: np.ndarray, share: float, at_least_from: int) -> np.ndarray:
@@ -280,7 +233,7 @@ def shuffled_rank(store: "Interactions", seed: int) -> np.ndarray:
     return rank
 
 
-def _need_order(store: "Interactions", protocol: str) -> None:
+def need_order(store: "Interactions", protocol: str) -> None:
     if not store.ordered:
         raise ConfigError(
             f"split={protocol} needs to know which interaction came last, and this data has neither timestamps nor an "
