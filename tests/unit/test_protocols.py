@@ -23,7 +23,7 @@ def parts(split, data):
     return split.cut(data, "data").assigned.tolist()
 
 
-# By each user's order ---------------------------------------------------------------------------------------------------
+# By each user's order ------------------------------------------------------------------------------------------------
 
 
 def test_leave_last_n_is_the_table_of_its_docstring():
@@ -53,14 +53,15 @@ def test_time_ratio_is_the_table_of_its_docstring_and_takes_the_youngest():
         assert own.tolist() == [T] * (n - sum(held)) + [V] * held[0] + [X] * held[1]
 
 
-# By the clock ------------------------------------------------------------------------------------------------------------
+# By the clock --------------------------------------------------------------------------------------------------------
 
 
 def test_global_time_leaves_a_gap_out_and_keeps_its_fingerprint_without_one():
     rows = [(1, 10, 1), (2, 11, 2), (1, 12, 5), (2, 13, 8), (3, 14, 9)]
     plain = GlobalTime(validation=0.2, test=0.4)
     assert parts(plain, store(rows)) == [T, V, T, X, O]
-    assert GlobalTime(validation=0.2, test=0.4, gap=3).assign(store(rows)).tolist() == [T, O, T, X, O]
+    # Times 2 and 5 are not more than 3 before 5 and 8; user 2 is then unknown to training.
+    assert GlobalTime(validation=0.2, test=0.4, gap=3).assign(store(rows)).tolist() == [T, O, O, O, O]
     assert "gap" not in plain.parameters() and GlobalTime(gap=3).parameters()["gap"] == 3
 
 
@@ -108,7 +109,7 @@ def test_windows_that_leave_nothing_or_do_not_exist_are_refused():
         SlidingWindows().cut(store([(1, 10), (1, 11)]), "data")
 
 
-# Folds -------------------------------------------------------------------------------------------------------------------
+# Folds ---------------------------------------------------------------------------------------------------------------
 
 
 def test_folds_test_every_interaction_once_and_are_of_one_size():
@@ -176,7 +177,7 @@ def test_folds_that_are_not_of_this_data_are_refused(published):
         labelled(published, (1, 4))
 
 
-# Held-out users and items ------------------------------------------------------------------------------------------------
+# Held-out users and items --------------------------------------------------------------------------------------------
 
 
 def drawn_as_published(frame, seed, n_held, target=0.2):

@@ -154,14 +154,14 @@ def _fold_of_each(frame: pd.DataFrame, sources: Mapping[str, Path], read: Callab
     for number, (file, part) in enumerate(zip(files, parts, strict=True)):
         if lost := int((~among(part, own)).sum()):
             raise DataError(
-                f"{file}: {lost:,} of its {len(part):,} pairs of user and item do not stand in {sources['interactions']}. "
-                "The folds must be cut from the data set's own file."
+                f"{file}: {lost:,} of its {len(part):,} pairs of user and item do not stand in "
+                f"{sources['interactions']}. The folds must be cut from the data set's own file."
             )
         inside = among(own, part)
         if (twice := inside & (found >= 0)).any():
             raise DataError(
-                f"{file} and {files[found[twice][0]]} share {int(twice.sum()):,} pairs of user and item; an interaction "
-                "is tested in one fold."
+                f"{file} and {files[found[twice][0]]} share {int(twice.sum()):,} pairs of user and item; an "
+                "interaction is tested in one fold."
             )
         found[inside] = number
     return found

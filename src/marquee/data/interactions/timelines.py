@@ -120,7 +120,7 @@ class Timeline(InteractionSplit):
     gap: int = 0
 
     def _cut_at(self, store: "Interactions", validation: int, test: int) -> np.ndarray:
-        """Parts that begin at these times; what lies less than `gap` before either is left out, and so are the rows of
+        """Parts that begin at these times; what lies at most `gap` before either is left out, and so are the rows of
         users whom training does not know."""
         times = store.timestamps
         assigned = np.where(times >= test, TEST, np.where(times >= validation, VALIDATION, TRAIN))
@@ -153,9 +153,9 @@ class GlobalTime(Timeline):
 
     Interactions of the same second are never separated: all that happened at the cut belong to the younger part, so
     shares are approximate. Cid is unknown to training; his rows are left out and counted. Nothing leaks but what the
-    filters before it know (a k-core counts interactions of the future). A `gap` leaves out what happened less than
-    that long before either cut, as where a model is a day old before it is used: with gap=3, Ann's row of time 5 would
-    be left out, being 3 before the test begins.
+    filters before it know (a k-core counts interactions of the future). A `gap` leaves out what happened at most
+    that long before either cut, as where a model is a day old before it is used: with gap=2, a row of time 3 would not
+    train, nor one of time 6 validate.
 
     validation, test  shares of all interactions
     gap               in the unit of the timestamps: seconds

@@ -1,4 +1,4 @@
-"""How interactions become batches: pairs for BPR, values for rating models, rows for autoencoders, sequences for next-item models, the matrix.
+"""How interactions become batches: pairs, ratings, rows, sequences, or the whole matrix at once.
 
 All views read one in-memory store and build batches by indexing whole tensors. There are no DataLoader workers and no
 per-sample objects. Negatives and order are functions of (seed, epoch).
