@@ -62,7 +62,11 @@ def expectation(scores, relevant, k):
         ideal = sum(1 / math.log2(i + 2) for i in range(min(k, total)))
         first = next((1 / (i + 1) for i, hit in enumerate(top) if hit), 0)
         precision = sum(hit * sum(top[: i + 1]) / (i + 1) for i, hit in enumerate(top)) / min(k, total)
-        rows.append([found > 0, found / total, found / k, 2 * found / (k + total), gain / ideal, first, precision])
+        full = sum(1 / math.log2(i + 2) for i in range(k))
+        rows.append([
+            found > 0, found / total, found / min(k, total), found / k, 2 * found / (k + total), gain / ideal,
+            gain / full, first, precision,
+        ])  # fmt: skip
     return np.mean(np.asarray(rows, dtype=float), axis=0)
 
 

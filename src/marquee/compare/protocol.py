@@ -10,10 +10,12 @@ from marquee.runs.listing import brief_value, flat
 
 def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """The switches of a run's protocol by name; runs with equal ones form a block."""
-    config, split = identity(manifest["config"]), manifest["split"]
+    config, split, said = identity(manifest["config"]), manifest["split"], manifest.get("task") or {}
     # Of the task's keys, those decide that it says measure; label smoothing and the like belong to the training.
-    measured = ("_target_", *((manifest.get("task") or {}).get("measured") or ()))
+    measured = ("_target_", *(said.get("measured") or ()))
+    # A null says nothing, so that the key may have been added since.
     task = {f"task.{key}": value for key, value in (config.get("task") or {}).items() if key in measured}
+    task = {key: value for key, value in task.items() if value is not None} | (said.get("fingerprints") or {})
     if "task.ks" in task:
         task["task.ks"] = sorted(task["task.ks"])
     # What a model may read of users and items besides is the model's business.

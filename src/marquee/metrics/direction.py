@@ -1,13 +1,16 @@
 """Which metrics are better when they are larger or smaller. Imports nothing heavy."""
 
+import re
 from collections.abc import Mapping
 from typing import Literal
 
 HIGHER = (
     "ndcg", "hit_rate", "recall", "precision", "f1", "mrr", "map", "coverage", "accuracy", "auroc", "average_precision",
+    "recall_min", "ndcg_fullk", "auc", "entropy", "serendipity", "diversity",
 )  # fmt: skip
-LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss")
-NEITHER = ("mean_popularity",)
+LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss", "gini", "miscalibration")
+NEITHER = ("mean_popularity", "novelty", "tail_share", "popularity_lift")
+CANDIDATES = re.compile(r"_(uniform|popular|given)\d*$")  # what a metric's name says of what was ranked
 
 
 def direction(metric: str, own: Mapping[str, str] | None = None) -> Literal["max", "min"] | None:
@@ -15,7 +18,9 @@ def direction(metric: str, own: Mapping[str, str] | None = None) -> Literal["max
 
     `own` is what a task says of its metrics (`Task.directions`), by the whole name or by what stands before the @.
     """
-    name = metric.partition("@")[0]
+    name = CANDIDATES.sub("", metric.partition("@")[0].partition("[")[0])
+    if name.startswith("gap_"):
+        return "min"
     said = (own or {}).get(metric) or (own or {}).get(name)
     if said in ("max", "min"):
         return said
@@ -25,4 +30,4 @@ def direction(metric: str, own: Mapping[str, str] | None = None) -> Literal["max
 
 def neither(metric: str) -> bool:
     """Whether neither more nor less of a metric is better, as opposed to not being known."""
-    return metric.partition("@")[0] in NEITHER
+    return CANDIDATES.sub("", metric.partition("@")[0]) in NEITHER

@@ -79,6 +79,7 @@ class Task(pl.LightningModule):
         self.results: dict[str, tuple[dict[str, float], Any]] = {}
         self.automatic_optimization = not (model.learns_in_fit or self.learners)
         self.steps_at_once = 1
+        self.evaluated: Part = "validation"  # set before each evaluation
         self._collector: Evaluator | None = None
         self._losses: list[Tensor] = []
         self._validated: float | None = None
@@ -106,7 +107,7 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def evaluator(self) -> Evaluator:
-        """A fresh evaluator."""
+        """A fresh evaluator, of the part that `evaluated` names."""
 
     @abstractmethod
     def baselines(self) -> dict[str, Any]:
@@ -294,13 +295,15 @@ class Task(pl.LightningModule):
 
     def evaluate(self, scorer: Any, part: Part) -> tuple[dict[str, float], Any]:
         """Metrics and per-unit table of any scorer, outside the Trainer: used for baselines and the oracle."""
+        self.evaluated = part
         evaluator = self.evaluator()
         with torch.no_grad():
             for batch in self.evaluation_batches(part):
                 evaluator.update(self.scores(scorer, batch), batch)
         return evaluator.compute([evaluator.state()])
 
-    def _start_evaluation(self) -> None:
+    def _start_evaluation(self, part: Part) -> None:
+        self.evaluated = part
         self._collector = self.evaluator()
 
     def _evaluation_step(self, batch: Any, batch_index: int) -> None:
@@ -319,7 +322,7 @@ class Task(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         if self._losses:
             self._epoch_loss()  # a diverged model is reported by its loss, not by what it then scores
-        self._start_evaluation()
+        self._start_evaluation("validation")
 
     def validation_step(self, batch: Any, batch_index: int) -> None:
         self._evaluation_step(batch, batch_index)
@@ -329,7 +332,7 @@ class Task(pl.LightningModule):
         self._validated = self.results["validation"][0][self.monitor]
 
     def on_test_epoch_start(self) -> None:
-        self._start_evaluation()
+        self._start_evaluation("test")
 
     def test_step(self, batch: Any, batch_index: int) -> None:
         self._evaluation_step(batch, batch_index)

@@ -3,7 +3,7 @@
 import logging
 import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from annotated_types import Ge, MinLen
 from torch import Tensor
 
 from marquee.data.dataset import Part
+from marquee.data.interactions.candidates import SAMPLED, Candidates, candidates_of
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.histories import EVALUATION_CELLS, gather_rows
 from marquee.data.interactions.splits import among
@@ -18,7 +19,9 @@ from marquee.data.interactions.views import Matrix, RankingBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError, DataError
 from marquee.inference.recommender import RecommendPredictor
-from marquee.metrics.ranking import PER_USER, Ranking
+from marquee.metrics.beyond import BEYOND, BY_FEATURE, Beyond
+from marquee.metrics.groups import Groups, quartiles, values_or_quartiles
+from marquee.metrics.ranking import PER_USER, Ranking, named
 from marquee.models.base import READ_HISTORIES, Recommender
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
@@ -33,17 +36,25 @@ class Recommendation(Task):
     A user's history when validating is the training part; when testing it is training and validation. What counts as
     a target, where items are repeated, `metrics.ranking` says.
 
-    ks         cut-offs of the metrics
-    monitor    one of the metrics (`ndcg@10`); it must use one of `ks`
-    mask_seen  leave the items of the history out of the ranking, and out of the targets
+    ks              cut-offs of the metrics
+    monitor         one of the metrics (`ndcg@10`); it must use one of `ks`
+    mask_seen       leave the items of the history out of the ranking, and out of the targets
+    candidates      what is ranked: None, all items; train, those with training interactions; uniform or popular, each
+                    user's targets among `n_candidates` items drawn once; or the path of a list, of one item id a line,
+                    or of `user item item ...` a line. What is drawn or listed stands in the names of the metrics
+    n_candidates    of uniform and popular; `candidate_seed` draws them
+    beyond          further metrics: auc, and of the lists those of `metrics.beyond`
+    item_feature    the column of `data.item_features` that diversity and miscalibration go by
+    groups          what the monitored metric is told apart by: columns of the user table (gender), history_length, and
+                    item_popularity, which tells recall apart
 
     Raises DataError where `mask_seen` leaves no target in a part that has some, ConfigError where the split holds users
-    out and the model knows users by id only.
+    out and the model knows users by id only, for a cut-off beyond what is ranked, and for an unknown group.
     """
 
     spec_types = (InteractionSpec,)
     unit = "user"
-    measured = ("ks", "mask_seen")
+    measured = ("ks", "mask_seen", "candidates", "n_candidates", "candidate_seed")
 
     def __init__(
         self,
@@ -56,6 +67,12 @@ class Recommendation(Task):
         ks: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [5, 10, 20],  # noqa: B006  (never mutated)
         monitor: str = "ndcg@10",
         mask_seen: bool = True,
+        candidates: str | None = None,
+        n_candidates: Annotated[int, Ge(1)] | None = None,
+        candidate_seed: int | None = None,
+        beyond: list[Literal[BEYOND]] | None = None,
+        item_feature: str | None = None,
+        groups: list[str] | None = None,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
         allowed = [f"{metric}@{k}" for metric in PER_USER for k in ks]
@@ -63,19 +80,108 @@ class Recommendation(Task):
             raise ConfigError(
                 f"task.monitor={monitor} is not computed with task.ks={ks}. Allowed: {', '.join(allowed)}."
             )
+        if candidates not in SAMPLED and (n_candidates, candidate_seed) != (None, None):
+            raise ConfigError(
+                f"task.n_candidates and task.candidate_seed belong to task.candidates={'|'.join(SAMPLED)}, which draw, "
+                f"and task.candidates is {candidates or 'null'}."
+            )
         self.ks = list(ks)
-        self.monitor = monitor
         self.mode = "max"
         self.mask_seen = mask_seen
+        self.candidates: dict[Part, Candidates] = {}
+        if candidates is not None:
+            drawn = (n_candidates or 100, candidate_seed or 0)
+            parts: tuple[Part, ...] = ("validation", "test")
+            self.candidates = {part: candidates_of(data, candidates, *drawn, part) for part in parts}
+        self.monitor = named(monitor, self._suffix)
+        self.beyond, self.groups = tuple(beyond or ()), tuple(groups or ())
+        self.item_feature = item_feature
+        self._features = self._feature_table() if item_feature or set(BY_FEATURE) & set(self.beyond) else None
         popularity = torch.bincount(
             torch.from_numpy(data.parts["train"].items.astype("int64")), minlength=data.spec.n_items
         )
         self.register_buffer("popularity", popularity, persistent=False)
+        self._refuse_cut_offs()
+        self._groups = {part: self._groups_of(part) for part in ("validation", "test")}
         if mask_seen and data.store.repeats:
             for part in ("validation", "test"):
                 self._refuse_without_targets(part)
         for part in ("validation", "test"):
             self._judge_unseen_users(part)
+
+    @property
+    def _suffix(self) -> str:
+        return self.candidates["test"].suffix if self.candidates else ""
+
+    def _refuse_cut_offs(self) -> None:
+        """Also where a user's own candidates are too few, with the targets among them."""
+        limits = [(self.data.spec.n_items, "items are ranked")]
+        for part, candidates in self.candidates.items():
+            if candidates.everyone is not None:
+                limits.append((int(candidates.everyone.sum()), "items are ranked"))
+                continue
+            users = np.flatnonzero(np.diff(self.data.parts[part].offsets))
+            counts = (candidates.own < self.data.spec.n_items).sum(1)[torch.from_numpy(users)]
+            if len(users) and not bool(counts.min()):
+                raise DataError(
+                    f"task.candidates: {int((counts == 0).sum()):,} of {len(users):,} users of the {part} part have no "
+                    "candidates besides their targets, so that nothing is ranked for them."
+                )
+            limits += [(int(counts.min()) + 1, "items are ranked for some user")] if len(users) else []
+        fewest, what = min(limits)
+        if max(self.ks) > fewest:
+            good = [k for k in self.ks if k <= fewest] or [fewest]
+            raise ConfigError(
+                f"task.ks={self.ks}: {max(self.ks)} is beyond the {fewest:,} that are ranked ({what}).\n"
+                f"  fix: task.ks={str(good).replace(' ', '')}"
+                + ("" if int(self.monitor.rpartition("@")[2]) in good else f" task.monitor=ndcg@{good[-1]}")
+            )
+
+    def _feature_table(self) -> Tensor:
+        """float32 [n_items, values] of `item_feature`."""
+        learnt = self.data.features["item"]
+        known = [column.name for column in learnt.columns]
+        if self.item_feature not in known:
+            wanted = [name for name in BY_FEATURE if name in self.beyond]
+            what = f"task.beyond names {' and '.join(wanted)}, which need" if wanted else "task.item_feature names"
+            raise ConfigError(
+                f"task.item_feature={self.item_feature or 'null'}: {what} a column of data.item_features "
+                f"({', '.join(known) or 'null'}).\n  fix: 'data.item_features={{genres: multi_hot}}' "
+                "task.item_feature=genres, or another column of the item table"
+            )
+        column = learnt.columns[known.index(self.item_feature)]
+        if column.kind == "dense" and "miscalibration" in self.beyond:
+            raise ConfigError(
+                f"task.item_feature={self.item_feature} is dense, and miscalibration compares shares of values such as "
+                "genres. Name a multi_hot or categorical column, or leave miscalibration out of task.beyond."
+            )
+        table = torch.from_numpy(learnt.encode(self.data.items)[self.item_feature])
+        if column.kind == "categorical":  # 0 is unknown, and so no value
+            table = torch.nn.functional.one_hot(table, column.size)[:, 1:]
+        return table.float()
+
+    def _groups_of(self, part: Part) -> dict[str, Groups]:
+        """The groups of users by each attribute, for the users with targets in the part."""
+        found = {}
+        judged = np.diff(self.data.parts[part].offsets) > 0
+        for name in self.groups:
+            if name == "item_popularity":
+                continue  # which groups targets
+            if name == "history_length":
+                lengths = np.diff(self.data.history(part).offsets)
+                names, places = quartiles(lengths[judged]) if judged.any() else ([], np.zeros(0, int))
+                of_user = np.full(len(judged), -1)
+                of_user[judged] = places
+            elif name in self.data.users and name != "user_id":
+                names, of_user = values_or_quartiles(self.data.users[name], f"task.groups: {name}")
+            else:
+                columns = [column for column in self.data.users if column != "user_id"]
+                raise ConfigError(
+                    f"task.groups: {name} is neither history_length nor item_popularity nor a column of the user table "
+                    f"({', '.join(columns) or 'which this data does not have'})."
+                )
+            found[name] = Groups(names, of_user)
+        return found
 
     def _refuse_without_targets(self, part: Part) -> None:
         known, wanted = self.data.history(part), self.data.parts[part]
@@ -124,7 +230,16 @@ class Recommendation(Task):
         return scorer.score(batch.users, batch.histories)
 
     def evaluator(self) -> Ranking:
-        return Ranking(self.ks, self.popularity, self.mask_seen)
+        by_item = int(self.monitor.rpartition("@")[2]) if "item_popularity" in self.groups else None
+        beyond = None
+        if self.beyond or by_item:
+            trained = int(np.count_nonzero(np.diff(self.data.parts["train"].offsets)))
+            beyond = Beyond(self.beyond, self.ks, self.popularity.cpu(), trained, self._features, by_item)
+        return Ranking(
+            self.ks, self.popularity.cpu(), self.mask_seen, self.candidates.get(self.evaluated), beyond,
+            self._groups[self.evaluated],
+            self.monitor,
+        )  # fmt: skip
 
     def baselines(self) -> dict[str, Recommender]:
         view = Matrix()
@@ -135,14 +250,25 @@ class Recommendation(Task):
 
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
-        return [f"{name}@{k}" for k in settings.get("ks") or () for name in (*PER_USER, "coverage")]
+        candidates = settings.get("candidates")
+        if candidates and candidates not in (*SAMPLED, "train"):
+            return []  # how many a list holds is known when it is read
+        suffix = f"_{candidates}{settings.get('n_candidates') or 100}" if candidates in SAMPLED else ""
+        beyond = settings.get("beyond") or ()
+        names = (*PER_USER, "coverage", *(name for name in beyond if name != "auc"))
+        found = [f"{name}{suffix}@{k}" for k in settings.get("ks") or () for name in names]
+        return found + [f"auc{suffix}"] * ("auc" in beyond)
 
     def shown(self) -> list[str]:
         k = self.monitor.rpartition("@")[2]
-        return [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
+        return [f"{name}{self._suffix}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
 
     def protocol(self) -> str:
         words = [f"full ranking of {self.data.spec.n_items:,} items"]
+        if self.candidates:
+            words = [f"ranking {self.candidates['test'].words}"]
+            if lost := self._unreachable():
+                words.append(f"{lost:,} targets are no candidates and count as missed")
         words.append(f"seen items {'masked' if self.mask_seen else 'not masked'}")
         seen, repeated = (self.data.report[f"targets_{name}"] for name in ("seen_before", "repeated"))
         if self.mask_seen and seen:
@@ -152,6 +278,14 @@ class Recommendation(Task):
         if unseen := self.data.report["targets_of_unseen_users"]:
             words.append(f"{unseen:,} targets of users without training interactions")
         return ", ".join(words)
+
+    def _unreachable(self) -> int:
+        everyone = self.candidates["test"].everyone
+        return 0 if everyone is None else int((~everyone.numpy()[self.data.parts["test"].items]).sum())
+
+    def described(self) -> dict[str, Any]:
+        prints = {f"candidates of {part}": own.fingerprint for part, own in self.candidates.items()}
+        return super().described() | ({"fingerprints": prints} if prints else {})
 
     def predictor(self) -> type[RecommendPredictor]:
         return RecommendPredictor

@@ -18,6 +18,7 @@ from marquee.compare.report.evidence import Evidence, Recorded
 from marquee.compare.report.names import metric_title
 from marquee.compare.results import BlockResult, Configuration
 from marquee.compare.units import COLUMNS, FILE, id_column, pooled
+from marquee.metrics.groups import quartiles
 
 MOST_CLASSES = 12
 
@@ -142,7 +143,7 @@ def _of_users(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str],
     offsets, items = history
     found = []
     lengths = np.diff(offsets)[ids]
-    names, places = _quartiles(lengths, "interactions")
+    names, places = quartiles(lengths, "interactions")
     if len(names) > 1:
         found.append((
             "By activity of the user", "Users in quarters by the number of their interactions, all parts together.",
@@ -151,7 +152,7 @@ def _of_users(run: Recorded, ids: np.ndarray) -> list[tuple[str, str, list[str],
     target = str((run.manifest.get("config") or {}).get("split", {}).get("_target_", ""))
     if target.endswith(".LeaveOneOut") and (lengths > 0).all():
         popularity = np.bincount(items)[items[offsets[1:][ids] - 1]]
-        names, places = _quartiles(popularity, "interactions")
+        names, places = quartiles(popularity, "interactions")
         if len(names) > 1:
             found.append((
                 "By popularity of the held-out item",
@@ -170,19 +171,6 @@ def _histories(file: Path) -> tuple[np.ndarray, np.ndarray] | None:
         return content["offsets"], content["items"]
     except (OSError, KeyError, SafetensorError):
         return None
-
-
-def _quartiles(values: np.ndarray, unit: str) -> tuple[list[str], np.ndarray]:
-    """Names and numbers of the quarters; equal values stay together, so quarters may be unequal or fewer."""
-    edges = np.unique(np.quantile(values, [0.25, 0.5, 0.75], method="lower"))
-    places = np.searchsorted(edges, values, side="left")
-    names, renamed = [], np.zeros(len(values), dtype=int)
-    for place in np.unique(places):
-        inside = values[places == place]
-        low, high = int(inside.min()), int(inside.max())
-        renamed[places == place] = len(names)
-        names.append(f"{low} {unit}" if low == high else f"{low} to {high} {unit}")
-    return names, renamed
 
 
 # The figure -----------------------------------------------------------------------------------------------------------

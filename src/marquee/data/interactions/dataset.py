@@ -43,7 +43,7 @@ class InteractionData(DataSet):
 
     After `setup`: `store` holds all interactions, `parts` those of train, validation and test, `items` and `users` are
     tables with a row for each id of the store (item_id, title, ...; user_id, ...), `features` tells how the columns of
-    both that were asked for are encoded.
+    both that were asked for are encoded, `paths` are those of `setup`.
 
     duplicates      which of several interactions of one user with one item stay
     min_rating      interactions with a lower value are dropped; None keeps all
@@ -69,6 +69,7 @@ class InteractionData(DataSet):
     items: pd.DataFrame
     users: pd.DataFrame
     features: dict[Literal["user", "item"], Features]
+    paths: Paths
 
     def __init__(
         self,
@@ -132,6 +133,7 @@ class InteractionData(DataSet):
         cut = split.cut(self.store, self.fingerprint)
         self.parts, self.split_fingerprint = cut.parts, cut.fingerprint
         self.report = report | cut.report
+        self.paths = paths
         self.validates = len(self.parts["validation"]) > 0
         self.features = {
             "user": Features.learn(self.users, self.user_features or {}, "data.user_features"),
