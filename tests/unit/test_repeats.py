@@ -76,7 +76,9 @@ def test_a_perfect_scorer_reaches_1_whatever_is_repeated(data, mask_seen):
         assert metrics[f"{name}@3"] == pytest.approx(1), name
     # Precision and F1 are 1 where the list is as long as the targets are many, which is 2 for Bob.
     _, table = judged(data, Perfect, mask_seen, k=2)
-    assert table.set_index("user").loc[1, [f"{name}@2" for name in PER_USER]].tolist() == pytest.approx([1] * len(PER_USER))
+    assert table.set_index("user").loc[1, [f"{name}@2" for name in PER_USER]].tolist() == pytest.approx(
+        [1] * len(PER_USER)
+    )
 
 
 def test_the_targets_are_a_set_and_seen_ones_go_where_seen_items_are_masked(data):

@@ -41,12 +41,14 @@ class RawFile:
     sha256   sums that are accepted for a file lying there; empty accepts any
     archive  what to download where the file is not there
     member   the file's path inside the archive; None where the download is the file itself
+    origin   in words, where a file comes from that nobody offers as it is needed here
     """
 
     names: tuple[str, ...]
     sha256: tuple[str, ...] = ()
     archive: Archive | None = None
     member: str | None = None
+    origin: str = ""
 
 
 def find(raw: RawFile, paths: Paths, dataset: str) -> Path:
@@ -182,6 +184,7 @@ def _missing(raw: RawFile, paths: Paths, dataset: str) -> str:
     looked = [f"  {paths.data / name}" for name in raw.names]
     lines = [f"The data set {dataset} needs {raw.names[0]}. Looked for:", *looked]
     if raw.archive is None:
+        lines += [f"Published as {raw.origin}."] * bool(raw.origin)
         lines.append("Put the file there, or name another folder with paths.data=FOLDER or MARQUEE_DATA.")
         return "\n".join(lines)
     lines += [

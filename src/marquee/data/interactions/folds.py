@@ -9,8 +9,8 @@ from annotated_types import Ge, Interval, MinLen
 
 from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import locate
-from marquee.data.interactions.predefined import GENERATED
-from marquee.data.interactions.splits import TEST, TRAIN, VALIDATION, InteractionSplit, held_out, shuffled_rank
+from marquee.data.interactions.predefined import GENERATED, with_validation
+from marquee.data.interactions.splits import TEST, TRAIN, VALIDATION, InteractionSplit
 from marquee.errors import ConfigError
 from marquee.seeding import numpy_generator
 
@@ -141,12 +141,8 @@ class FileFolds(InteractionSplit):
     def assign(self, store: "Interactions") -> np.ndarray:
         if store.labels is None:
             raise ConfigError(GENERATED)
-        assigned = np.where(store.labels == self.fold, TEST, TRAIN)
-        rows = np.flatnonzero(assigned == TRAIN)
-        rest = store.take(rows)
-        wanted = held_out(np.diff(rest.offsets), self.validation, at_least_from=2)
-        assigned[rows[shuffled_rank(rest, self.seed) < wanted[rest.users]]] = VALIDATION
-        return assigned
+        parts = np.where(store.labels == self.fold, TEST, TRAIN)
+        return with_validation(store, parts, self.validation, self.seed)
 
 
 def _refuse_unknown_fold(fold: int, folds: int) -> None:

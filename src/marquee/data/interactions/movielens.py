@@ -1,4 +1,4 @@
-"""The MovieLens data sets of GroupLens (Harper & Konstan 2015, TiiS 5(4)): 100K, 1M and latest-small."""
+"""The MovieLens data sets of GroupLens (Harper & Konstan 2015, TiiS 5(4)): 100K to 32M, and latest-small."""
 
 from pathlib import Path
 from typing import ClassVar
@@ -17,6 +17,10 @@ ADDRESS = "https://files.grouplens.org/datasets/movielens"
 # renewed; the sha256 is that of the edition of September 2018, as TensorFlow Datasets pins it.
 ML_100K = Archive("ml-100k.zip", f"{ADDRESS}/ml-100k.zip", md5="0e33842e24a9c977be4e0107933c0723")
 ML_1M = Archive("ml-1m.zip", f"{ADDRESS}/ml-1m.zip", md5="c4d9eecfca2ab87c1945afe126590906")
+ML_10M = Archive("ml-10m.zip", f"{ADDRESS}/ml-10m.zip", md5="ce571fd55effeba0271552578f2648bd")
+ML_20M = Archive("ml-20m.zip", f"{ADDRESS}/ml-20m.zip", md5="cd245b17a1ae2cc31bb14903e1204af3")
+ML_25M = Archive("ml-25m.zip", f"{ADDRESS}/ml-25m.zip", md5="6b51fb2759a8657d3bfcbfc42b592ada")
+ML_32M = Archive("ml-32m.zip", f"{ADDRESS}/ml-32m.zip", md5="d472be332d4daa821edc399621853b57")
 ML_LATEST_SMALL = Archive(
     "ml-latest-small.zip",
     f"{ADDRESS}/ml-latest-small.zip",
@@ -24,9 +28,9 @@ ML_LATEST_SMALL = Archive(
 )
 
 
-def _file(archive: Archive, name: str, *sha256: str) -> RawFile:
-    """A member of an archive, looked for in a folder named as the archive, or bare."""
-    member = f"{archive.name.removesuffix('.zip')}/{name}"
+def _file(archive: Archive, name: str, *sha256: str, folder: str | None = None) -> RawFile:
+    """A member of an archive, looked for in the archive's own folder (by default named as the archive), or bare."""
+    member = f"{folder or archive.name.removesuffix('.zip')}/{name}"
     return RawFile((member, name), sha256, archive, member)
 
 
@@ -113,7 +117,61 @@ class MovieLens1M(MovieLens):
         return _with_ages(path, read_table(path, names, "::", encoding="latin-1", quoted=False))
 
 
-class MovieLensLatestSmall(MovieLens):
+class MovieLens10M(MovieLens):
+    """10,000,054 ratings (0.5 to 5) of 10,677 movies by 69,878 users, 1995 to 2009, with times."""
+
+    name = "movielens_10m"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(ML_10M, "ratings.dat", folder="ml-10M100K"),
+        "items": _file(ML_10M, "movies.dat", folder="ml-10M100K"),
+    }
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        return read_interactions(path, {"user": 0, "item": 1, "value": 2, "timestamp": 3}, "::", quoted=False)
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        return read_table(path, ["item_id", "title", "genres"], "::", quoted=False)
+
+
+class MovieLensCsv(MovieLens):
+    """Base of those with ratings.csv and movies.csv."""
+
+    def read_interactions(self, path: Path) -> pd.DataFrame:
+        columns = {"user": "userId", "item": "movieId", "value": "rating", "timestamp": "timestamp"}
+        return read_interactions(path, columns, ",")
+
+    def read_items(self, path: Path) -> pd.DataFrame:
+        return read_table(path, None, ",").rename(columns={"movieId": "item_id"})
+
+
+class MovieLens20M(MovieLensCsv):
+    """20,000,263 ratings (0.5 to 5) of 26,744 movies by 138,493 users, 1995 to 2015, with times."""
+
+    name = "movielens_20m"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(ML_20M, "ratings.csv"), "items": _file(ML_20M, "movies.csv")
+    }  # fmt: skip
+
+
+class MovieLens25M(MovieLensCsv):
+    """25,000,095 ratings (0.5 to 5) of 59,047 movies by 162,541 users, 1995 to 2019, with times."""
+
+    name = "movielens_25m"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(ML_25M, "ratings.csv"), "items": _file(ML_25M, "movies.csv")
+    }  # fmt: skip
+
+
+class MovieLens32M(MovieLensCsv):
+    """32,000,204 ratings (0.5 to 5) of 84,432 movies by 200,948 users, 1995 to 2023, with times."""
+
+    name = "movielens_32m"
+    files: ClassVar[dict[str, RawFile]] = {
+        "interactions": _file(ML_32M, "ratings.csv"), "items": _file(ML_32M, "movies.csv")
+    }  # fmt: skip
+
+
+class MovieLensLatestSmall(MovieLensCsv):
     """100,836 ratings (0.5 to 5) of 9,724 movies by 610 users, 1996 to 2018 (the edition of September 2018)."""
 
     name = "movielens_latest_small"
@@ -126,11 +184,3 @@ class MovieLensLatestSmall(MovieLens):
             ML_LATEST_SMALL, "movies.csv", "5a5f32dd9bb3797b8e728a1b98958789d2b13f294a69fdfbc5727f8a9611aa07"
         ),
     }
-
-    def read_interactions(self, path: Path) -> pd.DataFrame:
-        return read_interactions(
-            path, {"user": "userId", "item": "movieId", "value": "rating", "timestamp": "timestamp"}, ","
-        )
-
-    def read_items(self, path: Path) -> pd.DataFrame:
-        return read_table(path, None, ",").rename(columns={"movieId": "item_id"})

@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from marquee.data.interactions.store import Interactions
 
 IDS = ("user", "item")
-GENERATED = "split=files does not fit generated data. Use split=leave_one_out or split=ratio."
+GENERATED = (
+    "split=files and split=file_folds want data that is one file of interactions, and this is generated or brings a "
+    "split of its own. Use split=published, split=leave_one_out or split=ratio."
+)
 PARTS = {"train": TRAIN, "validation": VALIDATION, "test": TEST, "history": HISTORY}
 
 
@@ -109,14 +112,53 @@ class Files(InteractionSplit):
     def assign(self, store: "Interactions") -> np.ndarray:
         if store.labels is None:
             raise ConfigError(GENERATED)
-        if self.validation_share == 0 or (store.labels == VALIDATION).any():
-            return store.labels
-        rows = np.flatnonzero(store.labels == TRAIN)
-        train = store.take(rows)
-        wanted = held_out(np.diff(train.offsets), self.validation_share, at_least_from=2)
-        assigned = np.array(store.labels)
-        assigned[rows[shuffled_rank(train, self.seed) < wanted[train.users]]] = VALIDATION
+        return with_validation(store, store.labels, self.validation_share, self.seed)
+
+
+class Published(InteractionSplit):
+    """The split that the data set was published with: gowalla has train and test, magazine all three parts.
+
+    ==============  =====================
+    published as    part
+    ==============  =====================
+    train           train, and a random `validation_share` of each user for validation where nothing else validates
+    validation      validation
+    test            test
+    ==============  =====================
+
+    Whether time leaks is up to who made it: both were drawn at random by user, and leak as `split=ratio` does.
+    """
+
+    chronological = False
+    without_validation = "split.validation_share=0"
+
+    def __init__(self, *, validation_share: Annotated[float, Interval(ge=0, lt=1)] = 0.1, seed: int = 0):
+        self.validation_share = validation_share
+        self.seed = seed
+
+    @property
+    def validates(self) -> bool:
+        return self.validation_share > 0
+
+    def assign(self, store: "Interactions") -> np.ndarray:
+        if store.labels is None:
+            raise ConfigError(
+                "split=published: this data set was published without a split. Use split=ratio or "
+                "split=leave_one_out, or name the files of one with split=files."
+            )
+        return with_validation(store, store.labels, self.validation_share, self.seed)
+
+
+def with_validation(store: "Interactions", parts: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """`parts` (int8 [n]) with a random share of each user's TRAIN rows as VALIDATION, unless there are some."""
+    assigned = np.array(parts)
+    if share == 0 or (assigned == VALIDATION).any():
         return assigned
+    rows = np.flatnonzero(assigned == TRAIN)
+    train = store.take(rows)
+    wanted = held_out(np.diff(train.offsets), share, at_least_from=2)
+    assigned[rows[shuffled_rank(train, seed) < wanted[train.users]]] = VALIDATION
+    return assigned
 
 
 def read_parts(sources: Mapping[str, Path], read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:

@@ -14,6 +14,8 @@ from marquee.errors import DataError
 if TYPE_CHECKING:
     from marquee.data.interactions.seen import Seen
 
+MOST_IDS = np.iinfo(np.int32).max
+
 COLUMNS = ("users", "items", "timestamps", "values", "labels")
 
 
@@ -93,6 +95,12 @@ class Interactions:
         """
         users, user_ids = _codes(frame["user"])
         items, item_ids = _codes(frame["item"])
+        for name, ids in (("user", user_ids), ("item", item_ids)):
+            if len(ids) > MOST_IDS:
+                raise DataError(
+                    f"There are {len(ids):,} different {name}s, and 2^31 - 1 = {MOST_IDS:,} can be told apart. Drop "
+                    "rare ones before, or give the file of a part."
+                )
         timestamps = frame["timestamp"].to_numpy(np.int64) if "timestamp" in frame else None
         values = frame["value"].to_numpy(np.float32) if "value" in frame else None
         report: dict[str, Any] = {"read": len(frame)}
