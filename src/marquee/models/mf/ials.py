@@ -13,8 +13,9 @@ from marquee.errors import ConfigError
 from marquee.models.base import Recommender
 from marquee.models.mf.least_squares import Problem, Rows
 
-# Steps from nothing to the vector of a history. What is left of the residual is some 0.0003 of it.
-FOLD_IN_STEPS = 8
+# Steps from nothing to the vector of a history: the residual falls to some 0.003 of itself, and NDCG@10 on MovieLens-1M
+# is that of twelve steps to 0.0001.
+FOLD_IN_STEPS = 5
 
 
 class IALS(Recommender):
