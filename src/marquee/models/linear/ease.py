@@ -1,7 +1,7 @@
 """EASE: a linear item-to-item model with a closed form, hard to beat on dense data."""
 
 import logging
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -33,6 +33,7 @@ class EASE(Recommender):
 
     scores_unseen_users = True
     max_epochs = 1
+    named: ClassVar[str] = "linear/ease"  # in messages
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class EASE(Recommender):
         self.l2 = l2
         if keep == "dense":
             refuse_too_large(
-                "model=linear/ease", spec.n_items, DENSE, f"model.keep=100, which needs half as much; {INSTEAD}"
+                f"model={self.named}", spec.n_items, DENSE, f"model.keep=100, which needs half as much; {INSTEAD}"
             )
             self.register_buffer("weight", torch.zeros(spec.n_items, spec.n_items))
             self.kept = None
@@ -60,7 +61,7 @@ class EASE(Recommender):
             self._invert(batch, self.weight)
             self.weight.div_(-self.weight.diagonal().clone()).fill_diagonal_(0)
             return
-        refuse_too_large("model=linear/ease", self.n_items, KEPT, INSTEAD)
+        refuse_too_large(f"model={self.named}", self.n_items, KEPT, INSTEAD)
         inverse = torch.empty(self.n_items, self.n_items, device=batch.items.device)
         self._invert(batch, inverse)
         size, total = max(1, PANEL_CELLS // self.n_items), 0.0
@@ -73,18 +74,22 @@ class EASE(Recommender):
             self.kept.keep(rows, weights)
         share = float(self.kept.values.abs().sum()) / max(total, 1e-30)
         log.info(
-            "EASE keeps %d of %d weights an item, with %.1f %% of the sum of all absolute weights; "
-            "the metrics are those of what is kept", self.kept.n, self.n_items, 100 * share,
+            "%s keeps %d of %d weights an item, with %.1f %% of the sum of all absolute weights; "
+            "the metrics are those of what is kept", type(self).__name__, self.kept.n, self.n_items, 100 * share,
         )  # fmt: skip
 
     def _invert(self, batch: MatrixBatch, into: Tensor) -> None:
         """P [n_items, n_items], formed where it shall lie: by columns, as LAPACK wants them, nothing is copied."""
         for rows, counts in co_counts(binary_matrix(batch.users, batch.items, self.n_items)):
             into[rows] = counts.to(into)
-        into.diagonal().add_(self.l2)
+        self.regularise(into.diagonal())
         columns = into.T
         torch.linalg.cholesky(columns, out=columns)
         torch.cholesky_inverse(columns, out=columns)
+
+    def regularise(self, counts: Tensor) -> None:
+        """Add the penalty to the diagonal of X^T X [n_items], which counts the users of each item, in place."""
+        counts.add_(self.l2)
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return histories.matrix(self.n_items) @ self.weight if self.kept is None else self.kept.score(histories)
