@@ -175,7 +175,7 @@ def test_a_batch_is_shared_out_among_processes_without_loss():
     view = Sequences(batch_size=4, max_length=3)
     parts = [view.shard(batch, rank, 2).items for rank in range(2)]
     assert sum(map(len, parts)) == len(batch.items)
-    lonely = type(batch)(*(tensor[:1] for tensor in batch))
+    lonely = type(batch)(batch.items[:1], batch.targets[:1])
     assert all(len(view.shard(lonely, rank, 2).items) == 1 for rank in range(2))
     (matrix,) = Matrix().train_batches(DATA, 0, 0)
     assert Matrix().shard(matrix, 1, 2) is matrix

@@ -98,7 +98,7 @@ class View(ABC):
         """
         if world == 1 or len(batch[0]) < world:
             return batch
-        return type(batch)(*(tensor[rank::world] for tensor in batch))
+        return type(batch)(*(None if tensor is None else tensor[rank::world] for tensor in batch))
 
     def state_dict(self) -> dict[str, Any]:
         """What the view keeps from one epoch to the next (a replay buffer): tensors and plain values, by name.

@@ -73,7 +73,7 @@ class RecommendPredictor(Predictor):
             known, rows, names = self._histories(histories)
         else:
             rows = np.arange(len(self.users)) if users is None else self._find_users(users)
-            known, names = (self.known.items, self.known.offsets), self.users[rows]
+            known, names = (self.known.items, self.known.offsets, self.known.times), self.users[rows]
         allowed = None
         if candidates is not None:
             allowed = torch.ones(len(self.items), dtype=torch.bool)
@@ -122,12 +122,12 @@ class RecommendPredictor(Predictor):
 
     def _histories(
         self, histories: Sequence[Sequence[int | str]]
-    ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray, np.ndarray]:
+    ) -> tuple[tuple[np.ndarray, np.ndarray, None], np.ndarray, np.ndarray]:
         rows = [self.find_items(history) for history in histories]
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         items = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
         numbers = np.arange(len(rows))
-        return (items, offsets), numbers, numbers
+        return (items, offsets, None), numbers, numbers  # who types a history does not say when it was
 
     @torch.inference_mode()
     def _top(self, known, rows, by_id: bool, k: int, excluded, filter_seen: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -136,7 +136,7 @@ class RecommendPredictor(Predictor):
         items, scores = [], []
         for start in range(0, len(rows), size):
             chunk = rows[start : start + size]
-            histories: Histories = gather_rows(known[0], known[1], chunk)
+            histories: Histories = gather_rows(known[0], known[1], chunk, known[2])
             users = torch.from_numpy(np.ascontiguousarray(chunk)) if by_id else None
             table = self.model.score(users, histories).float()
             table = table.clone(memory_format=torch.contiguous_format)

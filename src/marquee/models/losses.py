@@ -67,10 +67,8 @@ def sampled_softmax(hidden: Tensor, weight: Tensor, targets: Tensor, n_negatives
     A negative that equals a position's target is left out of that position's sum. Jean et al. 2015, "On using very
     large target vocabulary for neural machine translation"; with uniform sampling the correction is a constant.
     """
-    negatives = torch.randint(len(weight), (n_negatives,), device=hidden.device)
-    positive = (hidden * weight[targets]).sum(1, keepdim=True)
-    logits = hidden @ weight[negatives].T
-    logits = logits.masked_fill(targets[:, None] == negatives, -torch.inf)
+    positive, logits, same = _shared_negatives(hidden, weight, targets, n_negatives)
+    logits = logits.masked_fill(same, -torch.inf)
     return (torch.cat([positive, logits], 1).logsumexp(1) - positive[:, 0]).mean()
 
 
@@ -96,19 +94,61 @@ def binary_cross_entropy(
     return -(beta * F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean() / (n_negatives + 1)
 
 
+def bpr(hidden: Tensor, weight: Tensor, targets: Tensor, n_negatives: int) -> Tensor:
+    """-log sigmoid(r_target - r_negative), averaged over uniform negatives that the whole batch shares.
+
+    Rendle et al. 2009, "BPR: Bayesian personalized ranking from implicit feedback", section 4; with several negatives
+    as in Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks". A negative that equals a
+    position's target adds nothing.
+    """
+    positive, logits, same = _shared_negatives(hidden, weight, targets, n_negatives)
+    return F.softplus(logits - positive).masked_fill(same, 0).mean()
+
+
+def bpr_max(hidden: Tensor, weight: Tensor, targets: Tensor, n_negatives: int, regularization: float = 1.0) -> Tensor:
+    """-log sum_j s_j sigmoid(r_target - r_j) + regularization * sum_j s_j r_j^2, with s the softmax of the negatives.
+
+    The negatives are weighed by how close they are to being the largest. They are uniform and shared by the batch, and
+    one that equals a position's target is left out of that position's sums. Hidasi & Karatzoglou 2018, "Recurrent
+    neural networks with top-k gains for session-based recommendations", the section on BPR-max.
+    """
+    positive, logits, same = _shared_negatives(hidden, weight, targets, n_negatives)
+    lowest = torch.finfo(logits.dtype).min / 2  # and not -inf: where nothing is left the loss is 0
+    kept = logits.masked_fill(same, lowest)
+    log_share = kept.log_softmax(1)
+    penalty = (log_share.exp() * logits.square()).masked_fill(same, 0).sum(1)
+    return (regularization * penalty - (log_share + F.logsigmoid(positive - kept)).logsumexp(1)).mean()
+
+
+def _shared_negatives(hidden: Tensor, weight: Tensor, targets: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of the targets [rows, 1], of `n` uniform items [rows, n], and where those are the row's target."""
+    negatives = torch.randint(len(weight), (n,), device=hidden.device)
+    positive = (hidden * weight[targets]).sum(1, keepdim=True)
+    return positive, hidden @ weight[negatives].T, targets[:, None] == negatives
+
+
 class NextItemLoss:
-    """Which of the losses above a model trains with."""
+    """Which of the losses above a model trains with.
+
+    n_negatives     sampled items, for all kinds but the two cross-entropies
+    calibration     t of gBCE
+    regularization  weight of the negatives' squared scores in BPR-max
+    """
 
     def __init__(
         self,
         *,
-        kind: Literal["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce"] = "cross_entropy",
+        kind: Literal[
+            "cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce", "bpr", "bpr_max"
+        ] = "cross_entropy",
         n_negatives: Annotated[int, Ge(1)] = 256,
         calibration: Annotated[float, Interval(ge=0, le=1)] = 0.75,
+        regularization: Annotated[float, Ge(0)] = 1.0,
     ):
         self.kind = kind
         self.n_negatives = n_negatives
         self.calibration = calibration
+        self.regularization = regularization
 
     def __call__(self, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         if self.kind == "cross_entropy":
@@ -117,5 +157,9 @@ class NextItemLoss:
             return full_cross_entropy(hidden, weight, targets)
         if self.kind == "sampled_softmax":
             return sampled_softmax(hidden, weight, targets, self.n_negatives)
+        if self.kind == "bpr":
+            return bpr(hidden, weight, targets, self.n_negatives)
+        if self.kind == "bpr_max":
+            return bpr_max(hidden, weight, targets, self.n_negatives, self.regularization)
         calibration = self.calibration if self.kind == "gbce" else 0.0
         return binary_cross_entropy(hidden, weight, targets, self.n_negatives, calibration)

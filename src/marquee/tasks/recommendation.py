@@ -221,7 +221,7 @@ class Recommendation(Task):
             chunk = users[start : start + size]
             yield RankingBatch(
                 torch.from_numpy(chunk),
-                gather_rows(known.items, known.offsets, chunk),
+                gather_rows(known.items, known.offsets, chunk, known.timestamps),
                 gather_rows(wanted.items, wanted.offsets, chunk),
             )
 

@@ -165,9 +165,9 @@ class InteractionData(DataSet):
 
     def known(self) -> Known:
         """Every user's history with ids and titles: all that a predictor needs of the data."""
-        return Known(
-            self.store.offsets, self.store.items, self.store.user_ids, self.store.item_ids, self.items["title"].tolist()
-        )
+        store = self.store
+        titles = self.items["title"].tolist()
+        return Known(store.offsets, store.items, store.user_ids, store.item_ids, titles, store.timestamps)
 
     def save_inference(self, folder: Path) -> None:
         self.known().save(folder)

@@ -16,17 +16,30 @@ class Histories(NamedTuple):
 
     items: Tensor  # int64 [nnz]
     offsets: Tensor  # int64 [batch + 1]
+    times: Tensor | None = None  # int64 [nnz], seconds; None where nobody knows when it was
 
     def padded(self, length: int, padding: int) -> tuple[Tensor, Tensor]:
         """The last `length` items of each user, right-padded: (items [batch, length], lengths [batch])."""
-        ends = self.offsets[1:, None]
+        index, lengths = self._newest(length)
+        flat = torch.cat([self.items, self.items.new_tensor([padding])])
+        return flat[index], lengths
+
+    def padded_times(self, length: int) -> Tensor | None:
+        """The times of what `padded` returns, int64 [batch, length], with 0 behind the newest; None without times."""
+        if self.times is None:
+            return None
+        return torch.cat([self.times, self.times.new_zeros(1)])[self._newest(length)[0]]
+
+    def _newest(self, length: int) -> tuple[Tensor, Tensor]:
+        """Where the last `length` items of each user stand, int64 [batch, length], and how many those are [batch].
+
+        Padding stands at nnz, one behind the last item.
+        """
         lengths = (self.offsets[1:] - self.offsets[:-1]).clamp(max=length)
         width = max(int(lengths.max()) if len(lengths) else 0, 1)
         columns = torch.arange(width, device=self.items.device)
-        index = ends - lengths[:, None] + columns
-        inside = columns < lengths[:, None]
-        flat = torch.cat([self.items, self.items.new_tensor([padding])])
-        return flat[torch.where(inside, index, len(self.items))], lengths
+        index = self.offsets[1:, None] - lengths[:, None] + columns
+        return torch.where(columns < lengths[:, None], index, len(self.items)), lengths
 
     def rows(self) -> Tensor:
         """The position in the batch of every item of `items`: int64 [nnz]."""
@@ -39,7 +52,8 @@ class Histories(NamedTuple):
         ends = counts.cumsum(0)
         index = torch.arange(int(counts.sum()), device=self.items.device)
         index = index + torch.repeat_interleave(starts - (ends - counts), counts)
-        return Histories(self.items[index], torch.cat([ends.new_zeros(1), ends]))
+        times = None if self.times is None else self.times[index]
+        return Histories(self.items[index], torch.cat([ends.new_zeros(1), ends]), times)
 
     def matrix(self, n_items: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """Multi-hot rows [batch, n_items]."""
@@ -48,10 +62,14 @@ class Histories(NamedTuple):
         return dense
 
 
-def gather_rows(items: np.ndarray, offsets: np.ndarray, users: np.ndarray) -> Histories:
+def gather_rows(
+    items: np.ndarray, offsets: np.ndarray, users: np.ndarray, times: np.ndarray | None = None
+) -> Histories:
     """The rows of some users out of a CSR store, as one flat vector with offsets of their own."""
     starts, counts = offsets[users], offsets[users + 1] - offsets[users]
     ends = np.cumsum(counts)
     index = np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - counts), counts)
-    flat = torch.from_numpy(items[index].astype(np.int64))
-    return Histories(flat, torch.from_numpy(np.concatenate([[0], ends]).astype(np.int64)))
+    flat, when = (
+        None if column is None else torch.from_numpy(column[index].astype(np.int64)) for column in (items, times)
+    )
+    return Histories(flat, torch.from_numpy(np.concatenate([[0], ends]).astype(np.int64)), when)

@@ -16,6 +16,7 @@ class Known:
     user_ids  [n_users] original ids, int64 or object (strings)
     item_ids  [n_items] likewise
     titles    [n_items]; the id as text where no title is known
+    times     int64 [n], when each of `items` was met, in seconds; None where the data does not say
     """
 
     offsets: np.ndarray
@@ -23,6 +24,7 @@ class Known:
     user_ids: np.ndarray
     item_ids: np.ndarray
     titles: list[str]
+    times: np.ndarray | None = None
 
     def history(self, user: int) -> np.ndarray:
         """The items of the user at position `user`, oldest first."""
@@ -34,6 +36,8 @@ class Known:
 
         folder.mkdir(parents=True, exist_ok=True)
         histories = {"offsets": self.offsets, "items": self.items}
+        if self.times is not None:
+            histories["times"] = self.times
         save_file(
             {name: np.ascontiguousarray(array) for name, array in histories.items()}, folder / "histories.safetensors"
         )
@@ -48,7 +52,12 @@ def from_inference(folder: Path) -> Known:
     histories = load_file(folder / "histories.safetensors")
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
     return Known(
-        histories["offsets"], histories["items"], _array(ids["user_ids"]), _array(ids["item_ids"]), ids["titles"]
+        histories["offsets"],
+        histories["items"],
+        _array(ids["user_ids"]),
+        _array(ids["item_ids"]),
+        ids["titles"],
+        histories.get("times"),  # folders of earlier versions have none
     )
 
 

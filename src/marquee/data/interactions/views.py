@@ -41,6 +41,7 @@ class SequenceBatch(NamedTuple):
 
     items: Tensor  # int64 [batch, length]
     targets: Tensor  # int64 [batch, length]
+    times: Tensor | None = None  # int64 [batch, length], when the items were met, in seconds, where the data says so
 
 
 class RowBatch(NamedTuple):
@@ -139,12 +140,15 @@ class Sequences(View):
     def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[SequenceBatch]:
         train, padding = data.parts["train"], data.spec.n_items
         users = np.flatnonzero(np.diff(train.offsets) > 1)
-        rows, lengths = gather_rows(train.items, train.offsets, users).padded(self.max_length + 1, padding)
+        histories = gather_rows(train.items, train.offsets, users, train.timestamps)
+        rows, lengths = histories.padded(self.max_length + 1, padding)
+        times = histories.padded_times(self.max_length + 1)
         order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
         for index in order.split(self.batch_size):
             width = int(lengths[index].max())
             batch = rows[index, :width]
-            yield SequenceBatch(batch[:, :-1].contiguous(), batch[:, 1:].contiguous())
+            when = None if times is None else times[index, : width - 1]
+            yield SequenceBatch(batch[:, :-1].contiguous(), batch[:, 1:].contiguous(), when)
 
 
 class MaskedSequences(View):
@@ -156,6 +160,8 @@ class MaskedSequences(View):
     batch_size    users a step
     max_length    items of a row
     masked_share  share of the positions that are hidden, each on its own
+    newest_share  share of the rows, each on its own, in which the newest item is hidden and no other, which is what is
+                  asked when recommending; the paper's code adds such rows to the others, its text does not
     """
 
     extra_tokens: ClassVar[int] = 1
@@ -166,10 +172,12 @@ class MaskedSequences(View):
         batch_size: Annotated[int, Ge(1)] = 128,
         max_length: Annotated[int, Ge(1)] = 50,
         masked_share: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+        newest_share: Annotated[float, Interval(ge=0, le=1)] = 0.0,
     ):
         self.batch_size = batch_size
         self.max_length = max_length
         self.masked_share = masked_share
+        self.newest_share = newest_share
 
     def steps(self, data: InteractionData) -> int:
         return -(-np.count_nonzero(np.diff(data.parts["train"].offsets)) // self.batch_size)
@@ -187,6 +195,11 @@ class MaskedSequences(View):
         chance = chance.masked_fill(~real, 1.0)
         hidden = chance < self.masked_share
         hidden.scatter_(1, chance.argmin(1, keepdim=True), True)  # the least of a row is hidden whatever the share
+        if self.newest_share:
+            generator = torch_generator(seed, "newest", epoch)
+            chosen = torch.rand((len(users), 1), generator=generator) < self.newest_share
+            newest = torch.arange(rows.shape[1]) == lengths[:, None] - 1
+            hidden = torch.where(chosen, newest, hidden)
         items = rows.masked_fill(hidden, padding + 1)
         targets = rows.masked_fill(~hidden, padding)
         order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))

@@ -17,8 +17,8 @@ class GRU4Rec(NextItemRecommender):
 
     Hidasi et al. 2016, "Session-based recommendations with recurrent neural networks"; the full cross-entropy is that
     of Hidasi & Karatzoglou 2018, "Recurrent neural networks with top-k gains", section 3.1. Item vectors of input and
-    output are shared (their "constrained embedding"). One row is one user's whole history, so their session-parallel
-    mini-batches are not needed.
+    output are shared (their "constrained embedding") or, with `tied=false`, not. One row is one user's whole history,
+    so their session-parallel mini-batches are not needed.
     """
 
     def __init__(
@@ -31,13 +31,15 @@ class GRU4Rec(NextItemRecommender):
         hidden: Annotated[int, Ge(1)] = 128,
         layers: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
+        tied: bool = True,
+        features: bool = False,
     ):
         super().__init__(spec.n_items, view, loss)
-        self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
+        std = (2 / (spec.n_items + 1 + dim)) ** 0.5  # Glorot & Bengio 2010
+        self.make_tables(spec, dim, std, features=features, tied=tied)
         self.dropout = nn.Dropout(dropout)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.out = nn.Linear(hidden, dim)
-        nn.init.xavier_normal_(self.items.weight)
 
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
-        return self.out(read(self.gru, self.dropout(self.items(items))))
+        return self.out(read(self.gru, self.dropout(self.embed(items))))

@@ -57,6 +57,9 @@ class SASRec(NextItemRecommender):
 
     Items are scored by products with the (shared) item embeddings (their eq. 6). Rows are right-padded and positions
     are counted back from the newest item, which is what the paper's left padding amounts to.
+
+    With the loss `gbce` this is gSASRec (Petrov & Macdonald 2023, "gSASRec: reducing overconfidence in sequential
+    recommendation trained with negative sampling", RecSys), whose output vectors are its own (`tied=false`).
     """
 
     def __init__(
@@ -70,23 +73,22 @@ class SASRec(NextItemRecommender):
         heads: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         norm_first: bool = True,
+        tied: bool = True,
+        features: bool = False,
     ):
         super().__init__(spec.n_items, view, loss)
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
-        self.items = nn.Embedding(spec.n_items + 1, dim, padding_idx=spec.n_items)
+        self.make_tables(spec, dim, dim**-0.5 / 2, features=features, tied=tied)
         self.positions = nn.Embedding(view.max_length, dim)
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout, norm_first) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, eps=1e-8)
-        for table in (self.items, self.positions):
-            nn.init.normal_(table.weight, std=dim**-0.5 / 2)
-        with torch.no_grad():
-            self.items.weight[spec.n_items] = 0
+        nn.init.normal_(self.positions.weight, std=dim**-0.5 / 2)
 
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
         age = (lengths[:, None] - 1 - torch.arange(items.shape[1], device=items.device)).clamp(min=0)
-        x = self.dropout(self.items(items) * self.items.embedding_dim**0.5 + self.positions(age))
+        x = self.dropout(self.embed(items) * self.items.embedding_dim**0.5 + self.positions(age))
         for block in self.blocks:
             x = block(x)
         return self.norm(x)
