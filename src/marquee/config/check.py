@@ -240,7 +240,9 @@ def _counted_wrongly(config: dict[str, Any], composed: Composed) -> Iterator[Pro
 
 
 def check_all() -> list[tuple[str, list[Problem]]]:
-    """Check every data set with each task and model that fit it, every experiment, every other choice. Loads no data.
+    """Check every data set, every task and every model with what fits it, every experiment, every other choice.
+
+    Loads no data.
 
     Returns (words of the command line, problems) for each. Values that only the user can give (`???` in the YAML of a
     bring-your-own data set) are no problem here.

@@ -31,6 +31,9 @@ def cost(inference: Path, task: Task, energy: "EnergyMeter", cuda: bool = False)
     peak_gpu_memory_mb  most that torch held on the card at once; only where CUDA is used
     size_mb             the folder `inference`, which is what one would ship
     energy_j            energy of the whole machine over training, see EnergyMeter; energy_of names what it covers
+
+    Whoever trains adds `fit_cpu_s`, CPU seconds of training and validation with all threads; null for a run that was
+    resumed.
     """
     memory = peak_memory()  # before the prediction loads the model a second time
     found: dict[str, Any] = {

@@ -100,13 +100,16 @@ def _train(
         if not validated(config, task):
             log.warning("no validation: all %s epochs are trained and the last is kept", trainer.max_epochs)
         with EnergyMeter(cuda_devices(trainer)) as energy:
+            spent = time.process_time()
             durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
+            spent = time.process_time() - spent
         durations["fit"] += fitted_before(trainer)
         durations["test"] = _timed(test, trainer, task, checkpoint)
         if trainer.is_global_zero:
             references: dict[str, Any] = {}
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
-            record(run, config, task, trainer, checkpoint, references, durations, energy)
+            fit_cpu = None if resume is not None else round(spent, 3)  # of the part before nobody knows
+            record(run, config, task, trainer, checkpoint, references, durations, energy, fit_cpu)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run, task.suggestions())
     return run.manifest
@@ -238,6 +241,7 @@ def record(
     references: dict[str, Any],
     durations: dict[str, float],
     energy: EnergyMeter,
+    fit_cpu: float | None,
 ) -> None:
     """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, cost, manifest."""
     from marquee.data.cache import file_sha256
@@ -257,7 +261,10 @@ def record(
         epochs=trainer.current_epoch,
         best_epoch=checkpoint.best_epoch,
         durations={name: round(seconds, 3) for name, seconds in durations.items()},
-        cost=cost(run.folder / "inference", task, energy, bool(cuda_devices(trainer))),
+        cost={
+            **cost(run.folder / "inference", task, energy, bool(cuda_devices(trainer))),
+            "fit_cpu_s": fit_cpu,
+        },
         checkpoint={
             "path": "checkpoints/best.ckpt",
             "kept": "best on validation" if checkpoint.best is not None else "last, without validation",

@@ -1,0 +1,183 @@
+"""Write docs/models.md: every recommender with its paper, what it can do, what it costs and how well it does.
+
+    python scripts/models.py SCORES [RATINGS] [COST] [--output docs/models.md]
+
+What a model can do is asked of its class, its paper stands in the first line of its YAML, and all figures are read from
+the manifests of finished runs:
+
+SCORES    a sweep of the models on one data set and split (see docs/results.md); mean over its seeds
+RATINGS   a sweep with task=rating over folds; mean over them
+COST      a sweep of one epoch each without validation (split.validation=0 trainer.max_epochs=1)
+
+A model without a run has an empty cell. The page says by which protocols the sweeps were measured.
+"""
+
+import argparse
+import math
+import re
+import shlex
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from marquee.runs.record import Run
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Row(NamedTuple):
+    """What is known of a model without running it."""
+
+    name: str
+    paper: str
+    view: str
+    unseen: bool
+    features: str
+    values: bool
+
+
+def models() -> list[Row]:
+    """All recommenders that ship, by family and name."""
+    from marquee.config.compose import compose
+    from marquee.config.fitting import option_class
+    from marquee.config.folders import file_of_option, options
+    from marquee.models.base import RatingModel, Recommender
+
+    rows = []
+    for name in options("model"):
+        kind = option_class("model", name)
+        if not issubclass(kind, Recommender):
+            continue
+        config = compose(["data=world_ratings", f"model={name}"]).config["model"]
+        said = file_of_option("model", name).read_text(encoding="utf-8").splitlines()[0]
+        paper = re.match(r"# ([^:(]*\([^)]*\d{4}[^)]*\))", said)
+        rows.append(Row(
+            name, paper[1] if paper else "", config["view"]["_target_"].rpartition(".")[2], kind.scores_unseen_users,
+            features_of(kind, config), issubclass(kind, RatingModel),
+        ))  # fmt: skip
+    return rows
+
+
+def features_of(kind: type, config: dict[str, Any]) -> str:
+    """How a model takes side features: always, by an option of its own, or not."""
+    import torch
+
+    from marquee.config.build import build
+    from marquee.data.spec import Feature, InteractionSpec
+    from marquee.models.features import FeatureVectors
+
+    if "features" in config:
+        return "`model.features=true`"
+    columns = (Feature("genres", "multi_hot", 3),)
+    spec = InteractionSpec(4, 5, True, True, columns, columns)
+    with torch.random.fork_rng(devices=[]):
+        model = build(config, spec)
+    return "yes" if any(isinstance(part, FeatureVectors) for part in model.modules()) else ""
+
+
+def by_model(sweep: Path | None) -> "dict[str, list[Run]]":
+    """The finished runs of a sweep by the name of the model's option: linear/ease."""
+    from marquee.compare.collect import collect
+
+    found = defaultdict(list)
+    if sweep is not None:
+        for block in collect([sweep])[0]:
+            for run in (run for group in block.groups for run in group.runs):
+                found[option_of(run.manifest["config"]["model"]["_target_"])].append(run)
+    return found
+
+
+def option_of(target: str) -> str:
+    """marquee.models.linear.ease.EASE is linear/ease."""
+    *_, family, name, _ = target.split(".")
+    return f"{family}/{name}"
+
+
+def mean(runs: "list[Run]", metric: str) -> str:
+    """`.3301 ± .0012`, the mean and, of several runs, their standard deviation."""
+    values = [run.manifest["metrics"][metric] for run in runs if metric in run.manifest["metrics"]]
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{spread}"
+
+
+def seconds_an_epoch(runs: "list[Run]") -> str:
+    spent = [
+        run.manifest["cost"]["fit_cpu_s"] / run.manifest["epochs"]
+        for run in runs
+        if run.manifest["cost"].get("fit_cpu_s")
+    ]
+    return f"{statistics.median(spent):.1f}" if spent else ""
+
+
+def thousands(runs: "list[Run]") -> str:
+    """How many numbers the trained model holds; of closed forms, too, which have no parameters."""
+    from safetensors import safe_open
+
+    if not runs:
+        return ""
+    with safe_open(runs[0].folder / "inference" / "model.safetensors", "numpy") as content:
+        parts = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118  (no mapping)
+    return f"{sum(math.prod(part.get_shape()) for part in parts if part.get_dtype()[0] == 'F') / 1000:,.0f}"
+
+
+def told(sweep: "dict[str, list[Run]]", what: str) -> list[str]:
+    """What a sweep measured: protocol, seeds or folds, machine."""
+    from marquee.compare.protocol import describe
+
+    manifests = [run.manifest for runs in sweep.values() for run in runs]
+    if not manifests:
+        return []
+    seeds = sorted({manifest["seed"] for manifest in manifests})
+    folds = sorted({manifest["split"]["fold"] for manifest in manifests if manifest["split"].get("fold") is not None})
+    machines = sorted({cpu for manifest in manifests if (cpu := (manifest.get("environment") or {}).get("cpu"))})
+    words = [f"seeds {', '.join(map(str, seeds))}"] + [f"folds {', '.join(map(str, folds))}"] * bool(folds) + machines
+    return [f"**{what}**: {describe(manifests[0])}; {'; '.join(words)}.", ""]
+
+
+def page(rows: list[Row], scores, ratings, cost) -> str:
+    """The whole page, Markdown."""
+    head = "| model | paper | view | unseen users | features | numbers held, 1,000 | CPU s an epoch | NDCG@10 | RMSE |"
+    lines = [
+        "# The recommenders", "",
+        "Made by `scripts/models.py` from the manifests of finished runs; nothing here is typed. A model of "
+        "`unseen users` scores histories of people whom training never saw; `features` are those of "
+        "`data.item_features` and `data.user_features`.", "",
+        *told(scores, "NDCG@10"), *told(ratings, "RMSE"), *told(cost, "CPU seconds an epoch, numbers held"),
+        head, "|" + " --- |" * (head.count("|") - 1),
+    ]  # fmt: skip
+    for row in rows:
+        cells = [
+            f"`{row.name}`", row.paper, row.view, "yes" if row.unseen else "", row.features,
+            thousands(cost.get(row.name, []) or scores.get(row.name, [])), seconds_an_epoch(cost.get(row.name, [])),
+            mean(scores.get(row.name, []), "test/ndcg@10"), mean(ratings.get(row.name, []), "test/rmse"),
+        ]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("scores", "ratings", "cost"):
+        parser.add_argument(name, type=Path, nargs=None if name == "scores" else "?", metavar=name.upper())
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "models.md", metavar="FILE")
+    arguments = parser.parse_args(words)
+    from marquee.errors import MarqueeError
+    from marquee.files import write_text
+
+    try:
+        sweeps = [by_model(getattr(arguments, name)) for name in ("scores", "ratings", "cost")]
+    except MarqueeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    write_text(arguments.output, page(models(), *sweeps))
+    print(f"wrote {shlex.quote(str(arguments.output))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
