@@ -11,7 +11,7 @@ from marquee.config import fitting, targets
 from .conftest import manifest_of
 
 DATA = '''
-"""Ten people and twelve plays, made up."""
+"""Sixteen people and two dozen plays, made up."""
 
 import pandas as pd
 
@@ -97,7 +97,7 @@ def plugin(tmp_path, monkeypatch):
         margin = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
         path.write_text("\n".join(line[margin:] for line in lines) + "\n")
     (tmp_path / "data").mkdir()
-    rows = [(user, f"play {(user * 5 + step * 7) % 12}", step) for user in range(10) for step in range(6)]
+    rows = [(user, f"play {(user * 5 + step * 7) % 24}", step) for user in range(16) for step in range(6)]
     pd.DataFrame(rows).to_csv(tmp_path / "data" / "plays.csv", index=False, header=False)
     monkeypatch.syspath_prepend(tmp_path / "own")
     monkeypatch.setenv("MARQUEE_PLUGINS", "theatre")

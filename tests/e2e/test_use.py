@@ -237,7 +237,7 @@ def test_runs_are_loaded_by_any_of_their_names(trained):
 
 def test_the_suggested_command_can_be_pasted_whatever_the_ids_are(shell, tmp_path):
     (tmp_path / "data").mkdir()
-    rows = [f"{{u {user}}},i{(user + step) % 9},1" for user in range(6) for step in range(5)]
+    rows = [f"{{u {user}}},i{(user * 4 + step) % 24},1" for user in range(6) for step in range(5)]
     (tmp_path / "data" / "plays.csv").write_text("\n".join(["user_id,item_id,value", *rows]))
     columns = "data.columns={user: user_id, item: item_id, value: value}"
     words = ["data=interactions", "data.path=plays.csv", columns, "model=baseline/popular", "tracker=none"]

@@ -86,9 +86,9 @@ def test_published_files_that_overlap_are_refused(paths):
 
 
 def test_files_do_not_fit_generated_data(paths):
-    with pytest.raises(ConfigError, match="does not fit generated data"):
+    with pytest.raises(ConfigError, match="this is generated"):
         Files(test="test.csv").sources({}, paths)
-    with pytest.raises(ConfigError, match="does not fit generated data"):
+    with pytest.raises(ConfigError, match="this is generated"):
         Files(labels="labels.npy").cut(Interactions.from_frame(pd.DataFrame({"user": [1], "item": [1]}))[0], "data")
 
 
@@ -167,7 +167,7 @@ def test_what_is_known_of_held_out_users_is_their_history_and_no_training_row(pa
 
 
 def asked(data, model):
-    return Recommendation(model, data, monitor="ndcg@10")
+    return Recommendation(model, data, ks=[5], monitor="ndcg@5")
 
 
 def test_a_model_of_ids_is_refused_where_users_are_held_out_and_told_where_a_few_are_unknown(paths, caplog):
