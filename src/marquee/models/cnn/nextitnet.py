@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 
@@ -68,7 +69,7 @@ class NextItNet(NextItemRecommender):
     ):
         super().__init__(spec.n_items, view, loss)
         self.make_tables(spec, dim, dim**-0.5 / 2, features=features, tied=tied)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(dim, kernel, dilation) for dilation in dilations))
         self.norm = nn.LayerNorm(dim)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 
@@ -38,7 +39,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.project = nn.Linear(dim, 4 * dim, bias=False)
         self.mixed_norm = nn.LayerNorm(dim, elementwise_affine=False)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(dim, dim)
         self.position_bias = nn.Parameter(torch.zeros(max_length))
         self.time_bias = nn.Parameter(torch.zeros(TIME_BUCKETS)) if times else None
@@ -88,7 +89,7 @@ class HSTU(NextItemRecommender):
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
         self.make_tables(spec, dim, dim**-0.5 / 2, features=features, tied=tied)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(
             Block(dim, heads, dropout, view.max_length, spec.has_timestamps) for _ in range(layers)
         )
