@@ -1,11 +1,10 @@
 """NextItNet: stacked dilated causal convolutions read the history and predict the next item at every position."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Ge, Interval, Len
 from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
@@ -62,7 +61,7 @@ class NextItNet(NextItemRecommender):
         loss: NextItemLoss,
         dim: Annotated[int, Ge(1)] = 64,
         kernel: Annotated[int, Ge(2)] = 3,
-        dilations: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] = (1, 4),
+        dilations: Annotated[list[Annotated[int, Ge(1)]], Len(1)] = (1, 4),
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         tied: bool = True,
         features: bool = False,
