@@ -361,3 +361,23 @@ def test_a_runs_folder_keeps_the_times_and_one_without_them_loads(tmp_path):
         Known(np.array([0, 1, 3]), np.array([0, 0, 1], dtype=np.int32), ids, ids, ["a", "b"], times).save(tmp_path)
         found = from_inference(tmp_path).times
         assert found is None if times is None else found.tolist() == [7, 8, 9]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_takes_a_step_in_every_precision(name):
+    """And its loss is that of float64 to the digits that the precision has."""
+    data = SmallData([[0, 1, 2, 3], [1, 2], [2, 3]], [[]] * 3, [[]] * 3, n_items=10)
+
+    def step(dtype, mixed=False):
+        model = made(name, dropout=0.0).train().to(torch.float32 if mixed else dtype)
+        (batch,) = model.view.train_batches(data, 0, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            loss = model.loss(batch)
+        loss.backward()
+        assert all(weight.grad.isfinite().all() for weight in model.parameters() if weight.grad is not None)
+        return float(loss)
+
+    exact = step(torch.float64)
+    assert step(torch.float32) == pytest.approx(exact, rel=1e-5)
+    assert step(torch.bfloat16) == pytest.approx(exact, rel=0.05)
+    assert step(torch.bfloat16, mixed=True) == pytest.approx(exact, rel=0.05)
