@@ -8,6 +8,8 @@ import torch.nn.functional as F
 
 from marquee.models import losses
 
+KINDS = ["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce", "bpr", "bpr_max"]
+
 
 @pytest.fixture
 def problem():
@@ -29,6 +31,15 @@ def test_chunked_cross_entropy_equals_pytorch_in_value_and_gradient(problem, mon
     torch.testing.assert_close(ours, theirs)
     for one, other in zip(our_gradients, their_gradients, strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+def test_chunked_cross_entropy_of_large_logits_is_finite(problem):
+    """The exponentials are taken below each row's largest logit: 300 apart they would not fit into float32."""
+    hidden, weight, targets = problem
+    ours, theirs = (f(60 * hidden, weight, targets) for f in (losses.chunked_cross_entropy, losses.full_cross_entropy))
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(*(torch.autograd.grad(loss, (hidden, weight)) for loss in (ours, theirs)), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
 def test_chunked_cross_entropy_under_autocast_stays_close(problem):
@@ -87,6 +98,34 @@ def test_gbce_raises_the_positive_to_beta():
     assert float(loss) == pytest.approx(float(expected))
 
 
+def test_bpr_is_the_mean_over_negatives_and_the_target_is_none(monkeypatch):
+    # Rendle et al. 2009: -log sigmoid(r_target - r_negative), by hand with scores 1, 2 and 4 of items 0, 1 and 2.
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([1, 2, 0]))
+    hidden, weight = torch.tensor([[1.0]]), torch.tensor([[1.0], [2.0], [4.0]])
+    loss = losses.bpr(hidden, weight, torch.tensor([0]), 3)
+    assert float(loss) == pytest.approx((math.log(1 + math.exp(1)) + math.log(1 + math.exp(3)) + 0) / 3)
+
+
+def test_bpr_max_weighs_negatives_by_their_softmax(monkeypatch):
+    # Hidasi & Karatzoglou 2018, by hand: negatives 1 and 2 with scores 0.5 and -1, the target 0 drawn as a third.
+    monkeypatch.setattr(torch, "randint", lambda *_, **__: torch.tensor([1, 2, 0]))
+    hidden, weight = torch.tensor([[1.0]]), torch.tensor([[2.0], [0.5], [-1.0]])
+    shares = [math.exp(0.5) / (math.exp(0.5) + math.exp(-1)), math.exp(-1) / (math.exp(0.5) + math.exp(-1))]
+    wins = [1 / (1 + math.exp(-(2 - r))) for r in (0.5, -1)]
+    expected = -math.log(shares[0] * wins[0] + shares[1] * wins[1])
+    assert float(losses.bpr_max(hidden, weight, torch.tensor([0]), 3, 0.0)) == pytest.approx(expected)
+    penalty = shares[0] * 0.25 + shares[1] * 1
+    assert float(losses.bpr_max(hidden, weight, torch.tensor([0]), 3, 0.7)) == pytest.approx(expected + 0.7 * penalty)
+
+
+@pytest.mark.parametrize("loss", [losses.bpr, losses.bpr_max])
+def test_where_all_negatives_are_the_target_nothing_is_to_learn(loss):
+    hidden, weight = torch.ones(2, 1, requires_grad=True), torch.ones(1, 1)
+    value = loss(hidden, weight, torch.tensor([0, 0]), 5)
+    value.backward()
+    assert float(value) == pytest.approx(0, abs=1e-6) and hidden.grad.tolist() == [[0], [0]]
+
+
 def test_only_gbce_is_calibrated(problem):
     values = {}
     for kind in ("bce", "gbce"):
@@ -99,7 +138,7 @@ def test_only_gbce_is_calibrated(problem):
     assert values["gbce"] < values["bce"]
 
 
-@pytest.mark.parametrize("kind", ["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_trained_with(problem, kind):
     hidden, weight, targets = problem
     loss = losses.NextItemLoss(kind=kind, n_negatives=4)(hidden, weight, targets)

@@ -19,6 +19,9 @@ from marquee.data.interactions.store import Interactions
 from marquee.errors import ConfigError
 from marquee.seeding import torch_generator
 
+# Batches of sequences that share out rows by length. On MovieLens-1M with 200 positions 8 leave 4 % padding, not 47 %.
+BUCKETS = 8
+
 
 class RankingBatch(NamedTuple):
     """Users to rank items for: what is known of them, and what should be found."""
@@ -143,8 +146,7 @@ class Sequences(View):
         histories = gather_rows(train.items, train.offsets, users, train.timestamps)
         rows, lengths = histories.padded(self.max_length + 1, padding)
         times = histories.padded_times(self.max_length + 1)
-        order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
-        for index in order.split(self.batch_size):
+        for index in _by_length(lengths, self.batch_size, seed, epoch):
             width = int(lengths[index].max())
             batch = rows[index, :width]
             when = None if times is None else times[index, : width - 1]
@@ -202,8 +204,7 @@ class MaskedSequences(View):
             hidden = torch.where(chosen, newest, hidden)
         items = rows.masked_fill(hidden, padding + 1)
         targets = rows.masked_fill(~hidden, padding)
-        order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
-        for index in order.split(self.batch_size):
+        for index in _by_length(lengths, self.batch_size, seed, epoch):
             width = int(lengths[index].max())
             yield SequenceBatch(items[index, :width].contiguous(), targets[index, :width].contiguous())
 
@@ -246,6 +247,18 @@ class Matrix(View):
 
     def shard(self, batch: MatrixBatch, rank: int, world: int) -> MatrixBatch:
         return batch  # a closed form needs all of it
+
+
+def _by_length(lengths: Tensor, batch_size: int, seed: int, epoch: int) -> Iterator[Tensor]:
+    """The rows of each batch (int64), those of like length together, so that little is padded.
+
+    Rows are shuffled, and sorted by length (int64 [n]) among those of each `BUCKETS` batches, whose order is random
+    again: who meets whom still changes from epoch to epoch.
+    """
+    generator = torch_generator(seed, "order", epoch)
+    for rows in torch.randperm(len(lengths), generator=generator).split(BUCKETS * batch_size):
+        batches = rows[lengths[rows].argsort(stable=True)].split(batch_size)
+        yield from (batches[place] for place in torch.randperm(len(batches), generator=generator).tolist())
 
 
 def _columns(interactions: Interactions) -> tuple[Tensor, Tensor]:

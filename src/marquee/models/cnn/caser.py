@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 
@@ -44,7 +45,7 @@ class Caser(NextItemRecommender):
         self.make_tables(spec, dim, dim**-0.5, features=features, tied=tied, bias=True)
         self.horizontal = nn.ModuleList(nn.Conv1d(dim, horizontal, height) for height in range(1, window + 1))
         self.vertical = nn.Conv1d(1, vertical, window)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.state = nn.Linear(window * horizontal + vertical * dim, dim)
 
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:

@@ -1,15 +1,15 @@
 """NextItNet: stacked dilated causal convolutions read the history and predict the next item at every position."""
 
-from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Interval, MinLen
+from annotated_types import Ge, Interval, Len
 from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 
@@ -61,14 +61,14 @@ class NextItNet(NextItemRecommender):
         loss: NextItemLoss,
         dim: Annotated[int, Ge(1)] = 64,
         kernel: Annotated[int, Ge(2)] = 3,
-        dilations: Annotated[Sequence[Annotated[int, Ge(1)]], MinLen(1)] = (1, 4),
+        dilations: Annotated[list[Annotated[int, Ge(1)]], Len(1)] = (1, 4),
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
         tied: bool = True,
         features: bool = False,
     ):
         super().__init__(spec.n_items, view, loss)
         self.make_tables(spec, dim, dim**-0.5 / 2, features=features, tied=tied)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(dim, kernel, dilation) for dilation in dilations))
         self.norm = nn.LayerNorm(dim)
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
 from marquee.models.rnn.autocast import read
@@ -37,7 +38,7 @@ class GRU4Rec(NextItemRecommender):
         super().__init__(spec.n_items, view, loss)
         std = (2 / (spec.n_items + 1 + dim)) ** 0.5  # Glorot & Bengio 2010
         self.make_tables(spec, dim, std, features=features, tied=tied)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.gru = nn.GRU(dim, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0)
         self.out = nn.Linear(hidden, dim)
 

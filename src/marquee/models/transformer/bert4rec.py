@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import MaskedSequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
+from marquee.models.transformer.attention import attend
 
 
 class Block(nn.Module):
@@ -25,14 +27,13 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.feed = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
         self.feed_norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """States [batch, length, dim]; `real` (bool [batch, 1, 1, length]) says which positions may be attended to."""
         batch, length, dim = x.shape
         query, key, value = self.attention(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout.p if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=real, dropout_p=dropout)
+        mixed = attend(query, key, value, self.dropout.p if self.training else 0.0, real)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         x = self.attention_norm(x + self.dropout(mixed))
         return self.feed_norm(x + self.dropout(self.feed(x)))
@@ -69,7 +70,7 @@ class BERT4Rec(NextItemRecommender):
         self.make_tables(spec, dim, 0.02, features=features, bias=True, extra_tokens=view.extra_tokens)
         self.positions = nn.Embedding(view.max_length, dim)
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
         self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim))
         nn.init.normal_(self.positions.weight, std=0.02)

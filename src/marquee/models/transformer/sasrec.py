@@ -3,14 +3,15 @@
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
 from marquee.data.interactions.views import Sequences
 from marquee.data.spec import InteractionSpec
+from marquee.models.dropout import Dropout
 from marquee.models.losses import NextItemLoss
 from marquee.models.next_item import NextItemRecommender
+from marquee.models.transformer.attention import attend
 
 
 class Block(nn.Module):
@@ -32,15 +33,14 @@ class Block(nn.Module):
         self.out = nn.Linear(dim, dim)
         self.feed_norm = nn.LayerNorm(dim, eps=1e-8)
         self.feed = nn.Sequential(
-            nn.Linear(dim, dim), nn.ReLU(), nn.Dropout(dropout), nn.Linear(dim, dim), nn.Dropout(dropout)
+            nn.Linear(dim, dim), nn.ReLU(), Dropout(dropout), nn.Linear(dim, dim), Dropout(dropout)
         )
 
     def _attend(self, queries: Tensor, context: Tensor) -> Tensor:
         batch, length, dim = queries.shape
         query = self.query(queries).view(batch, length, self.heads, -1).transpose(1, 2)
         key, value = self.key_value(context).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        dropout = self.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, is_causal=True)
+        mixed = attend(query, key, value, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -81,7 +81,7 @@ class SASRec(NextItemRecommender):
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
         self.make_tables(spec, dim, dim**-0.5 / 2, features=features, tied=tied)
         self.positions = nn.Embedding(view.max_length, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(Block(dim, heads, dropout, norm_first) for _ in range(layers))
         self.norm = nn.LayerNorm(dim, eps=1e-8)
         nn.init.normal_(self.positions.weight, std=dim**-0.5 / 2)
