@@ -8,7 +8,10 @@ from torch import Tensor, nn
 from marquee.data.dataset import DataSet, View
 from marquee.data.interactions.histories import Histories
 
-READ_HISTORIES = "linear/ease, neighbours/item_knn, rnn/gru4rec, transformer/sasrec"  # to be named in messages
+READ_HISTORIES = (  # to be named in messages
+    "autoencoder/multi_dae, autoencoder/multi_vae, autoencoder/recvae, linear/ease, linear/edlae, linear/rp3beta, "
+    "linear/slim, neighbours/item_knn, neighbours/user_knn, rnn/gru4rec, transformer/sasrec"
+)
 
 
 class Model(nn.Module):
