@@ -65,10 +65,8 @@ class UserKNN(Recommender):
             self._ones = known, ones.T.tocsr()
         similarity = torch.from_numpy((met @ self._ones[1]).toarray())
         own, theirs = (torch.from_numpy(np.diff(matrix.indptr)).float() for matrix in (met, known))
-        if self.similarity == "cosine":
-            below = (own[:, None] * theirs).sqrt_()
-        else:
-            below = own[:, None] + theirs - similarity
+        cosine = self.similarity == "cosine"
+        below = (own[:, None] * theirs).sqrt_() if cosine else own[:, None] + theirs - similarity
         similarity /= below.add_(self.shrinkage).clamp_(min=1e-12)
         if users is not None:
             similarity[torch.arange(len(similarity)), users.cpu()] = 0
