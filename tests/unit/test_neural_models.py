@@ -169,9 +169,9 @@ NEURAL = {
     "perceptron": lambda spec: seeded(NeuMF, spec, view=PAIRS, factors=0, dim=4, layers=[8], init_std=0.1),
     "fm": lambda spec: seeded(FactorizationMachine, spec, view=PAIRS, dim=4, l2=0.0),
     "deepfm": lambda spec: seeded(DeepFM, spec, view=PAIRS, dim=4, layers=[8, 4], l2=0.0, objective="bce"),
-    "dot": lambda spec: seeded(TwoTower, spec, view=PAIRS, dim=4, layers=[8]),
+    "dot": lambda spec: seeded(TwoTower, spec, view=PAIRS, dim=4, layers=[8], l2=0.0),
     "concatenated": lambda spec: seeded(
-        TwoTower, spec, view=PAIRS, dim=4, layers=[8], interaction="concatenated", head=[8]
+        TwoTower, spec, view=PAIRS, dim=4, layers=[8], interaction="concatenated", head=[8], l2=0.0, objective="bce"
     ),
 }
 

@@ -28,7 +28,8 @@ class TwoTower(Recommender):
     head         widths of those
     ids          false: items are known by their features alone, so that new ones are scored like the others
     initial      random; or features: the vectors of items start as a fixed random projection of their features
-    objective    bce or bpr
+    objective    bpr or bce
+    l2           weighs half the squared length of the vectors that a pair uses
     """
 
     def __init__(
@@ -43,8 +44,8 @@ class TwoTower(Recommender):
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         ids: bool = True,
         initial: Literal["random", "features"] = "random",
-        objective: Objective = "bce",
-        l2: Annotated[float, Ge(0)] = 0.0,
+        objective: Objective = "bpr",
+        l2: Annotated[float, Ge(0)] = 0.01,
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         super().__init__()
