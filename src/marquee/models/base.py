@@ -8,10 +8,8 @@ from torch import Tensor, nn
 from marquee.data.dataset import DataSet, View
 from marquee.data.interactions.histories import Histories
 
-READ_HISTORIES = (  # to be named in messages
-    "cnn/caser, cnn/nextitnet, linear/ease, neighbours/item_knn, rnn/gru4rec, transformer/bert4rec, transformer/hstu, "
-    "transformer/sasrec"
-)
+# To be named in messages; docs/models.md has all of them.
+READ_HISTORIES = "linear/ease, mf/ials, neighbours/item_knn, rnn/gru4rec, transformer/sasrec, ..."
 
 
 class Model(nn.Module):

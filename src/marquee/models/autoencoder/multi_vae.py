@@ -33,7 +33,7 @@ class MultiVAE(Recommender):
         spec: InteractionSpec,
         *,
         view: Rows,
-        layers: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [600, 200],  # noqa: B006  (never mutated)
+        layers: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [200],  # noqa: B006  (never mutated)
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
         beta: Annotated[float, Ge(0)] = 0.2,
         anneal_steps: Annotated[int, Ge(1)] = 2000,

@@ -33,11 +33,11 @@ class XSimGCL(GraphRecommender):
         dim: Annotated[int, Ge(1)] = 64,
         layers: Annotated[int, Ge(1)] = 2,
         l2: Annotated[float, Ge(0)] = 1e-4,
-        contrast: Annotated[float, Ge(0)] = 0.1,
+        contrast: Annotated[float, Ge(0)] = 0.01,
         contrast_layer: Annotated[int, Ge(1)] = 1,
-        noise: Annotated[float, Ge(0)] = 0.2,
+        noise: Annotated[float, Ge(0)] = 0.1,
         temperature: Annotated[float, Interval(gt=0, le=1)] = 0.2,
-        init_std: Annotated[float, Gt(0)] = 0.1,
+        init_std: Annotated[float, Gt(0)] = 1.0,
     ):
         super().__init__(spec, view=view, dim=dim, init_std=init_std)
         if contrast_layer > layers:

@@ -20,7 +20,7 @@ def binary_matrix(users: Tensor, items: Tensor, n_items: int) -> sparse.csr_matr
 
 
 def co_counts(matrix: sparse.csr_matrix) -> Iterator[tuple[slice, Tensor]]:
-    """X^T X of a binary matrix, some rows at a time: which rows, and their counts [rows, n_items] (float32).
+    """X^T X, some rows at a time: which rows, and their products [rows, n_items] (float32), counts where X is binary.
 
     Each panel is a product of sparse matrices: half the time of dense products at the density of MovieLens-1M (4 %),
     and far less below.

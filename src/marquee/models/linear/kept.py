@@ -39,18 +39,22 @@ class KeptWeights(nn.Module):
 
     def score(self, histories: Histories) -> Tensor:
         """Scores [batch, n_items] of the items for histories; an item that occurs twice in one counts once."""
-        if self._votes is None:  # row j: for whom item j speaks
-            ends = np.arange(self.n_items + 1) * self.n
-            parts = self.values.float().cpu().numpy().ravel(), self.items.cpu().numpy().ravel(), ends
-            self._votes = sparse.csr_matrix(parts, shape=(self.n_items, self.n_items)).T.tocsr()
-            self._votes.eliminate_zeros()
         items, offsets = histories.items.cpu().numpy(), histories.offsets.cpu().numpy()
         shape = len(offsets) - 1, self.n_items
         seen = sparse.csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=shape)
         if not seen.has_canonical_format:
             seen.sum_duplicates()
             seen.data[:] = 1
-        return torch.from_numpy((seen @ self._votes).toarray()).to(histories.items.device)
+        return self.weigh(seen).to(histories.items.device)
+
+    def weigh(self, rows: sparse.csr_matrix) -> Tensor:
+        """Scores [batch, n_items] of the items for rows [batch, n_items] of what each item of a history counts."""
+        if self._votes is None:  # row j: for whom item j speaks
+            ends = np.arange(self.n_items + 1) * self.n
+            parts = self.values.float().cpu().numpy().ravel(), self.items.cpu().numpy().ravel(), ends
+            self._votes = sparse.csr_matrix(parts, shape=(self.n_items, self.n_items)).T.tocsr()
+            self._votes.eliminate_zeros()
+        return torch.from_numpy((rows @ self._votes).toarray())
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
         self._votes = None

@@ -1,0 +1,71 @@
+"""NeuMF: a product of factors and a perceptron, joined in the last layer."""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval, MinLen
+from torch import Tensor, nn
+
+from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.views import PairBatch, Pairs
+from marquee.data.spec import InteractionSpec
+from marquee.models.base import Recommender
+from marquee.models.neural.objective import Objective, ranking_loss
+from marquee.models.neural.perceptron import PairPerceptron
+
+
+class NeuMF(Recommender):
+    """score(u, i) = h^T [p_u * q_i, MLP(p'_u, q'_i)], trained as a classifier of observed and sampled pairs.
+
+    He et al. 2017, "Neural collaborative filtering", WWW, section 3.4: both parts have vectors of their own. They are
+    trained together from the start, without the pre-training of section 3.4.1.
+
+    factors    length of the vectors of the product (GMF); 0 leaves the perceptron alone
+    dim        length of the vectors that the perceptron reads
+    layers     widths of its layers
+    objective  bce (the paper's) or bpr
+    """
+
+    def __init__(
+        self,
+        spec: InteractionSpec,
+        *,
+        view: Pairs,
+        factors: Annotated[int, Ge(0)] = 32,
+        dim: Annotated[int, Ge(1)] = 32,
+        layers: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [64, 32, 16],  # noqa: B006  (never mutated)
+        dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
+        objective: Objective = "bce",
+        init_std: Annotated[float, Gt(0)] = 0.01,
+    ):
+        super().__init__()
+        self.view = view
+        self.factors = factors
+        self.objective = objective
+        # One table a side holds the vectors of both parts: one look-up, one gradient.
+        self.users = nn.Parameter(nn.init.normal_(torch.empty(spec.n_users, factors + dim), std=init_std))
+        self.items = nn.Parameter(nn.init.normal_(torch.empty(spec.n_items, factors + dim), std=init_std))
+        self.perceptron = PairPerceptron(dim, dim, layers, dropout)
+        self.weights = nn.Parameter(torch.ones(factors)) if factors else None  # of the product, in the last layer
+
+    def _parts(self, table: Tensor) -> tuple[Tensor, Tensor]:
+        return table[:, : self.factors], table[:, self.factors :]
+
+    def loss(self, batch: PairBatch) -> Tensor:
+        n, k = batch.negatives.shape
+        p, user = self._parts(self.users.index_select(0, batch.users))
+        items = torch.cat([batch.items[:, None], batch.negatives], 1).view(-1)
+        q, item = self._parts(self.items.index_select(0, items))
+        logits = self.perceptron(user[:, None], item.view(n, k + 1, -1)).float()
+        if self.weights is not None:
+            logits = logits + (q.view(n, k + 1, -1) * (p * self.weights)[:, None]).sum(-1)
+        return ranking_loss(logits[:, 0], logits[:, 1:], self.objective)
+
+    @property
+    def steps_at_once(self) -> int:
+        return max(1, 2**14 // self.view.batch_size)
+
+    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
+        (p, user), (q, item) = self._parts(self.users[users]), self._parts(self.items)
+        scores = self.perceptron.all_pairs(user, item)
+        return scores if self.weights is None else scores + (p * self.weights) @ q.T
