@@ -144,4 +144,7 @@ class Rating(Task):
         return [lambda user=user: predictor.recommend(users=[user], k=10) for user in users]
 
     def suggestions(self) -> tuple[str, str]:
-        return f"recommend {{run}} --user {shlex.quote(str(self.data.store.user_ids[0]))}", "model=mf/biased_mf,mf/svdpp"
+        return (
+            f"recommend {{run}} --user {shlex.quote(str(self.data.store.user_ids[0]))}",
+            "model=mf/biased_mf,mf/svdpp",
+        )

@@ -1,5 +1,6 @@
 """iALS: matrix factorisation by alternating least squares over all pairs, observed or not."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +12,7 @@ from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError
 from marquee.models.base import Recommender
-from marquee.models.mf.least_squares import Problem, Rows
+from marquee.models.mf.least_squares import Problem, Rows, both_sides
 
 # Steps from nothing to the vector of a history: the residual falls to some 0.003 of itself, and NDCG@10 on MovieLens-1M
 # is that of twelve steps to 0.0001.
@@ -111,19 +112,14 @@ class IALS(Recommender):
         n_users, n_items = len(self.users), len(self.items)
         pairs, place = (batch.users * n_items + batch.items).unique(return_inverse=True)
         users, items = pairs // n_items, pairs % n_items
-        weights = None
+        by_user, by_item, to_items, to_users = both_sides(users, items, n_users, n_items)
         if self.confidence != "none":
             values = torch.zeros(len(pairs), device=pairs.device).index_add_(0, place, batch.values.float())
             weights = self._weights(values)
             counts = torch.bincount(items, minlength=n_items)
             means = torch.bincount(items, weights, minlength=n_items) / counts.clamp(min=1)
             self.mean_confidence.copy_(torch.where(counts > 0, means, 1.0))
-        to_items = items.argsort(stable=True)
-        to_users = torch.empty_like(to_items)
-        to_users[to_items] = torch.arange(len(pairs), device=pairs.device)
-        by_user = Rows(_offsets(users, n_users), items.int(), weights, n_items)
-        turned = None if weights is None else weights[to_items]
-        by_item = Rows(_offsets(items, n_items), users[to_items].int(), turned, n_users)
+            by_user, by_item = replace(by_user, weights=weights), replace(by_item, weights=weights[to_items])
         self._sides = batch, by_user, by_item, to_items, to_users
         return by_user, by_item, to_items, to_users
 
@@ -168,11 +164,6 @@ class IALS(Recommender):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         with torch.autocast(self.items.device.type, enabled=False):
             return self.query(users, histories) @ self.items.T
-
-
-def _offsets(rows: Tensor, n: int) -> Tensor:
-    counts = torch.bincount(rows, minlength=n)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
