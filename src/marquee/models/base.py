@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from marquee.data.dataset import DataSet, View
 from marquee.data.interactions.histories import Histories
 
-READ_HISTORIES = "linear/ease, mf/ials, mf/svdpp, mf/truncated_svd, neighbours/item_knn, rnn/gru4rec, transformer/sasrec"  # to be named in messages
+READ_HISTORIES = (
+    "linear/ease, mf/ials, mf/svdpp, mf/truncated_svd, neighbours/item_knn, rnn/gru4rec, transformer/sasrec"
+)
 
 
 class Model(nn.Module):

@@ -22,18 +22,18 @@ FOLD_IN_STEPS = 5
 class IALS(Recommender):
     """score(u, i) = <p_u, q_i>, where a sweep of least squares finds all q for given p, then all p for given q.
 
-    The sum over observed pairs of c (1 - <p_u, q_i>)^2, plus `alpha0` times the sum over all pairs of <p_u, q_i>^2, plus
-    l2 (n_u + alpha0 n_items)^nu |p_u|^2 for each user and likewise for each item, is what a sweep makes smaller. Hu,
-    Koren & Volinsky 2008, "Collaborative filtering for implicit feedback datasets", with the weights of Rendle et al.
-    2022, "Revisiting the performance of iALS on item recommendation benchmarks", section 3.
+    A sweep lowers the sum over observed pairs of c (1 - <p_u, q_i>)^2, plus `alpha0` times the sum over all pairs of
+    <p_u, q_i>^2, plus l2 (n_u + alpha0 n_items)^nu |p_u|^2 for each user, and likewise for each item. Hu, Koren &
+    Volinsky 2008, "Collaborative filtering for implicit feedback datasets", with the weights of Rendle et al. 2022,
+    "Revisiting the performance of iALS on item recommendation benchmarks", section 3.
 
     Users are scored by the vector that solves the problem of their history, be they known or not. Where `confidence`
     reads values, which histories do not have, known users keep the vector of their training values, and what others
     have met counts as it does in training on average.
 
     alpha0      weight of the pairs that were not observed
-    confidence  weight c of an observed pair: 1 (none), 1 + alpha r (linear), 1 + alpha log(1 + r / epsilon) (log), where
-                r is its value; the values of a pair that is repeated are added up
+    confidence  weight c of an observed pair: 1 (none), 1 + alpha r (linear) or 1 + alpha log(1 + r / epsilon) (log),
+                where r is its value; the values of a pair that is repeated are added up
     solver      cholesky, conjugate_gradient (`cg_steps` preconditioned steps from the last sweep's vectors), or block
                 (iALS++: exact steps in `block_size` coordinates at a time)
 
@@ -62,8 +62,8 @@ class IALS(Recommender):
         super().__init__()
         if confidence != "none" and not spec.has_values:
             raise ConfigError(
-                f"model.confidence={confidence} weighs interactions by their values (ratings, counts), and this data has "
-                "none.\n  fix: model.confidence=none, or name the column of the values (data.columns.value=...)"
+                f"model.confidence={confidence} weighs interactions by their values (ratings, counts), and this data "
+                "has none.\n  fix: model.confidence=none, or name the column of the values (data.columns.value=...)"
             )
         self.view = view
         self.alpha0, self.l2, self.nu = alpha0, l2, nu

@@ -96,7 +96,9 @@ class Rows:
                 index = self.offsets[rows].long()[:, None] + places
                 inside = places < self.counts[rows, None]
                 columns = torch.where(inside, padded.take(index), self.width).view(-1)
-                vectors = q.index_select(0, columns).view(len(rows), length, -1)  # a third of the time of q[columns]
+                vectors = q.index_select(0, columns).view(
+                    len(rows), length, q.shape[1]
+                )  # a third of the time of q[columns]
                 left = vectors if self.weights is None else vectors * weights.take(index)[..., None]
                 yield rows, left.transpose(1, 2) @ vectors
 

@@ -31,9 +31,9 @@ class LogisticMF(Recommender):
         *,
         view: Matrix,
         dim: Annotated[int, Ge(1)] = 32,
-        alpha: Annotated[float, Gt(0)] = 2.0,
-        l2: Annotated[float, Ge(0)] = 0.6,
-        lr: Annotated[float, Gt(0)] = 1.0,
+        alpha: Annotated[float, Gt(0)] = 4.0,
+        l2: Annotated[float, Ge(0)] = 20.0,
+        lr: Annotated[float, Gt(0)] = 0.3,
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         super().__init__()
@@ -46,7 +46,7 @@ class LogisticMF(Recommender):
 
     @torch.no_grad()
     def fit(self, batch: MatrixBatch) -> Tensor:
-        """A step of the users and one of the items; the mean over all pairs of the log loss before, penalty left out."""
+        """A step of the users and one of the items; the mean log loss of all pairs before them, penalty left out."""
         with torch.autocast(batch.users.device.type, enabled=False):
             pairs = (batch.users * len(self.items) + batch.items).unique()
             users, items = pairs // len(self.items), pairs % len(self.items)

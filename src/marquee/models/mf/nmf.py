@@ -51,7 +51,7 @@ class NMF(RatingModel):
         values = values_of(batch)
         if len(values) and float(values.min()) < 0:
             raise DataError(
-                f"model=mf/nmf: a value of {float(values.min()):g} cannot be a product of factors that are not negative."
+                f"model=mf/nmf: a value of {float(values.min()):g} is no product of factors that are not negative."
                 "\n  fix: data.min_rating=0, or model=mf/biased_mf"
             )
         by_user, by_item, to_items, _ = both_sides(batch.users, batch.items, len(self.users), len(self.items))

@@ -36,9 +36,9 @@ class SVDpp(RatingModel):
     """r(u, i) = mu + b_u + b_i + <q_i, p_u + |N(u)|^(-1/2) sum of y_j over j in N(u)>, where N(u) is u's history.
 
     Koren 2008, "Factorization meets the neighborhood: a multifaceted collaborative filtering model", KDD, section 4.
-    Each rating adds l2 times the squares of p_u, q_i, y_i and the biases to its squared error. A step forms the sums over
-    y once for all users, as one product with a sparse matrix, and not for each of its ratings: a batch pays where it has
-    as many ratings as there are users, or more.
+    Each rating adds l2 times the squares of p_u, q_i, y_i and the biases to its squared error. A step forms the sums
+    over y once for all users, as one product with a sparse matrix, and not for each of its ratings: it pays where a
+    batch has as many ratings as there are users, or more.
 
     Users whom training never saw are scored by their history alone.
     """

@@ -20,8 +20,8 @@ class TruncatedSVD(Recommender):
     """score(u, .) = x_u V V^T with the `dim` first right singular vectors V of X, which holds a 1 for each pair.
 
     Cremonesi, Koren & Turrin 2010, "Performance of recommender algorithms on top-n recommendation tasks", RecSys,
-    section 3 (PureSVD). x_u is the history, so that users whom training never saw are served alike. The same matrix gives
-    the same vectors: the iteration starts from a constant, and each vector's largest entry is positive.
+    section 3 (PureSVD). x_u is the history, so that users whom training never saw are served alike. The same matrix
+    gives the same vectors: the iteration starts from a constant, and each vector's largest entry is positive.
 
     Raises ConfigError where `dim` is not below the number of users and of items.
     """

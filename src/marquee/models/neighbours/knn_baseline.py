@@ -23,7 +23,7 @@ class KNNBaseline(RatingModel):
     """r(u, i) = b_ui + sum of s_ij (r_uj - b_uj) / sum of s_ij over the k items j most like i among those u rated.
 
     Koren 2010, "Factor in the neighbors: scalable and accurate collaborative filtering", TKDD 4(1), section 2.2, with
-    the baseline estimates b_ui = mu + b_u + b_i of section 2.1. s_ij is the correlation of what both items' common raters
+    the baseline estimates b_ui = mu + b_u + b_i of section 2.1. s_ij is the correlation of what common raters of both
     have given beyond their baselines (pearson_baseline), times (n - 1) / (n - 1 + shrinkage) for n of them; what is not
     positive does not count. `by: user` turns users and items round.
 
