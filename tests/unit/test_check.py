@@ -202,7 +202,7 @@ class Mean(Rater):
         super().__init__()
 """
 RATED_CONF = {
-    "task/rating": "_target_: rated_plugin.Rating\n",
+    "task/grading": "_target_: rated_plugin.Rating\n",
     "task/duel": "_target_: rated_plugin.Duel\n",
     "model/mine/mean": "_target_: rated_plugin.Mean\nview:\n  _target_: marquee.data.interactions.views.Pairs\n"
     "  batch_size: 8\n",
@@ -224,11 +224,11 @@ def rated(tmp_path, monkeypatch):
 
 
 def test_a_task_takes_models_of_its_own_kind_only(rated):
-    assert found(*BPR[:1], "tracker=none", "task=rating", "model=mine/mean") == {}
-    ranking_for_ratings = found(*BPR, "task=rating")
+    assert found(*BPR[:1], "tracker=none", "task=grading", "model=mine/mean") == {}
+    ranking_for_ratings = found(*BPR, "task=grading")
     assert list(ranking_for_ratings) == ["model"]
     assert ranking_for_ratings["model"].found == "model=mf/bpr (marquee.models.mf.bpr.BPR) is no Rater"
-    assert ranking_for_ratings["model"].allowed == "task=rating takes a Rater; what fits: mine/mean"
+    assert ranking_for_ratings["model"].allowed == "task=grading takes a Rater; what fits: mine/mean"
     assert ranking_for_ratings["model"].fix == "leave model=mf/bpr out, or model=mine/mean"
     rating_for_ranking = found(*BPR[:1], "model=mine/mean")["model"]
     assert rating_for_ranking.found.endswith("is no Recommender")
@@ -236,10 +236,10 @@ def test_a_task_takes_models_of_its_own_kind_only(rated):
 
 
 def test_who_types_only_the_task_is_told_of_tasks_and_models(rated):
-    problem = found(*BPR[:1], "task=rating")
+    problem = found(*BPR[:1], "task=grading")
     assert list(problem) == ["task"]
     assert problem["task"].allowed == "model=mf/bpr is none; what fits: recommendation"
-    assert problem["task"].fix == "leave task=rating out, or task=recommendation, or model=mine/mean"
+    assert problem["task"].fix == "leave task=grading out, or task=recommendation, or model=mine/mean"
 
 
 def test_a_task_inherits_what_models_it_takes(rated):
@@ -251,9 +251,9 @@ def test_a_task_inherits_what_models_it_takes(rated):
 
 def test_check_all_joins_what_fits_and_gives_named_optimisers_to_their_task(rated):
     jobs = everything()
-    assert ["data=movielens_100k", "task=rating", "model=mine/mean"] in jobs
+    assert ["data=movielens_100k", "task=grading", "model=mine/mean"] in jobs
     assert ["data=movielens_100k", "task=recommendation", "model=mf/bpr"] in jobs
-    wrong = [job for job in jobs if ("task=rating" in job) != ("model=mine/mean" in job) and "task=duel" not in job]
+    wrong = [job for job in jobs if ("task=grading" in job) != ("model=mine/mean" in job) and "task=duel" not in job]
     assert wrong == []
     (two,) = [job for job in jobs if "optimizer=two" in job]
     assert two[1:] == ["task=duel", "model=mine/mean", "optimizer=two"]
