@@ -196,7 +196,6 @@ def test_the_models_named_as_readers_of_histories_are_some():
         assert issubclass(kind, Recommender) and kind.scores_unseen_users, name
 
 
-
 @pytest.mark.parametrize("widths", [("int32", "int64"), ("uint64", "uint32"), ("uint8", "int16")])
 def test_one_id_is_one_id_however_wide_each_files_numbers_are(paths, widths):
     for name, kind, rows in zip(("train", "test"), widths, (TRAIN_ROWS, TEST_ROWS), strict=True):

@@ -228,7 +228,7 @@ def evaluate_references(task: Task) -> dict[str, Any]:
     """The baselines and, where the truth is known, the oracle, by the same evaluator on the same split."""
     task.eval()
     baselines = {name: task.evaluate(scorer, "test")[0] for name, scorer in task.baselines().items()}
-    oracle = task.data.oracle()
+    oracle = task.oracle()
     return {"baselines": baselines, "oracle": task.evaluate(oracle, "test")[0] if oracle is not None else None}
 
 

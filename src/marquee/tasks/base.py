@@ -113,6 +113,10 @@ class Task(pl.LightningModule):
     def baselines(self) -> dict[str, Any]:
         """The scorers that every run is printed beside, by name, already fitted."""
 
+    def oracle(self) -> Any:
+        """The best scorer that there can be for this question, where the data knows it, else None."""
+        return self.data.oracle()
+
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
         """The metrics that a run with these settings of the task records; empty where that is not known beforehand."""

@@ -114,6 +114,9 @@ class Rating(Task):
             baseline.fit(everything)
         return found
 
+    def oracle(self) -> None:
+        """None: what worlds know is which item comes next, not its value."""
+
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
         return list(METRICS)

@@ -1,5 +1,6 @@
 """iALS: matrix factorisation by alternating least squares over all pairs, observed or not."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +12,7 @@ from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError
 from marquee.models.base import Recommender
-from marquee.models.mf.least_squares import Problem, Rows
+from marquee.models.mf.least_squares import Problem, Rows, both_sides
 
 # Steps from nothing to the vector of a history: the residual falls to some 0.003 of itself, and NDCG@10 on MovieLens-1M
 # is that of twelve steps to 0.0001.
@@ -21,18 +22,18 @@ FOLD_IN_STEPS = 5
 class IALS(Recommender):
     """score(u, i) = <p_u, q_i>, where a sweep of least squares finds all q for given p, then all p for given q.
 
-    The sum over observed pairs of c (1 - <p_u, q_i>)^2, plus `alpha0` times the sum over all pairs of <p_u, q_i>^2, plus
-    l2 (n_u + alpha0 n_items)^nu |p_u|^2 for each user and likewise for each item, is what a sweep makes smaller. Hu,
-    Koren & Volinsky 2008, "Collaborative filtering for implicit feedback datasets", with the weights of Rendle et al.
-    2022, "Revisiting the performance of iALS on item recommendation benchmarks", section 3.
+    A sweep lowers the sum over observed pairs of c (1 - <p_u, q_i>)^2, plus `alpha0` times the sum over all pairs of
+    <p_u, q_i>^2, plus l2 (n_u + alpha0 n_items)^nu |p_u|^2 for each user, and likewise for each item. Hu, Koren &
+    Volinsky 2008, "Collaborative filtering for implicit feedback datasets", with the weights of Rendle et al. 2022,
+    "Revisiting the performance of iALS on item recommendation benchmarks", section 3.
 
     Users are scored by the vector that solves the problem of their history, be they known or not. Where `confidence`
     reads values, which histories do not have, known users keep the vector of their training values, and what others
     have met counts as it does in training on average.
 
     alpha0      weight of the pairs that were not observed
-    confidence  weight c of an observed pair: 1 (none), 1 + alpha r (linear), 1 + alpha log(1 + r / epsilon) (log), where
-                r is its value; the values of a pair that is repeated are added up
+    confidence  weight c of an observed pair: 1 (none), 1 + alpha r (linear) or 1 + alpha log(1 + r / epsilon) (log),
+                where r is its value; the values of a pair that is repeated are added up
     solver      cholesky, conjugate_gradient (`cg_steps` preconditioned steps from the last sweep's vectors), or block
                 (iALS++: exact steps in `block_size` coordinates at a time)
 
@@ -47,9 +48,9 @@ class IALS(Recommender):
         *,
         view: Matrix,
         dim: Annotated[int, Ge(1)] = 64,
-        alpha0: Annotated[float, Gt(0)] = 0.1,
-        l2: Annotated[float, Gt(0)] = 0.003,
-        nu: Annotated[float, Ge(0)] = 1.0,
+        alpha0: Annotated[float, Gt(0)] = 0.3,
+        l2: Annotated[float, Gt(0)] = 0.3,
+        nu: Annotated[float, Ge(0)] = 0.5,
         confidence: Literal["none", "linear", "log"] = "none",
         alpha: Annotated[float, Gt(0)] = 1.0,
         epsilon: Annotated[float, Gt(0)] = 1.0,
@@ -61,8 +62,8 @@ class IALS(Recommender):
         super().__init__()
         if confidence != "none" and not spec.has_values:
             raise ConfigError(
-                f"model.confidence={confidence} weighs interactions by their values (ratings, counts), and this data has "
-                "none.\n  fix: model.confidence=none, or name the column of the values (data.columns.value=...)"
+                f"model.confidence={confidence} weighs interactions by their values (ratings, counts), and this data "
+                "has none.\n  fix: model.confidence=none, or name the column of the values (data.columns.value=...)"
             )
         self.view = view
         self.alpha0, self.l2, self.nu = alpha0, l2, nu
@@ -111,19 +112,14 @@ class IALS(Recommender):
         n_users, n_items = len(self.users), len(self.items)
         pairs, place = (batch.users * n_items + batch.items).unique(return_inverse=True)
         users, items = pairs // n_items, pairs % n_items
-        weights = None
+        by_user, by_item, to_items, to_users = both_sides(users, items, n_users, n_items)
         if self.confidence != "none":
             values = torch.zeros(len(pairs), device=pairs.device).index_add_(0, place, batch.values.float())
             weights = self._weights(values)
             counts = torch.bincount(items, minlength=n_items)
             means = torch.bincount(items, weights, minlength=n_items) / counts.clamp(min=1)
             self.mean_confidence.copy_(torch.where(counts > 0, means, 1.0))
-        to_items = items.argsort(stable=True)
-        to_users = torch.empty_like(to_items)
-        to_users[to_items] = torch.arange(len(pairs), device=pairs.device)
-        by_user = Rows(_offsets(users, n_users), items.int(), weights, n_items)
-        turned = None if weights is None else weights[to_items]
-        by_item = Rows(_offsets(items, n_items), users[to_items].int(), turned, n_users)
+            by_user, by_item = replace(by_user, weights=weights), replace(by_item, weights=weights[to_items])
         self._sides = batch, by_user, by_item, to_items, to_users
         return by_user, by_item, to_items, to_users
 
@@ -168,11 +164,6 @@ class IALS(Recommender):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         with torch.autocast(self.items.device.type, enabled=False):
             return self.query(users, histories) @ self.items.T
-
-
-def _offsets(rows: Tensor, n: int) -> Tensor:
-    counts = torch.bincount(rows, minlength=n)
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:

@@ -96,9 +96,29 @@ class Rows:
                 index = self.offsets[rows].long()[:, None] + places
                 inside = places < self.counts[rows, None]
                 columns = torch.where(inside, padded.take(index), self.width).view(-1)
-                vectors = q.index_select(0, columns).view(len(rows), length, -1)  # a third of the time of q[columns]
+                vectors = q.index_select(0, columns).view(
+                    len(rows), length, q.shape[1]
+                )  # a third of the time of q[columns]
                 left = vectors if self.weights is None else vectors * weights.take(index)[..., None]
                 yield rows, left.transpose(1, 2) @ vectors
+
+
+def both_sides(users: Tensor, items: Tensor, n_users: int, n_items: int) -> tuple[Rows, Rows, Tensor, Tensor]:
+    """The pairs (int64 [n], sorted by users) as rows of users and as rows of items, of weight 1 each.
+
+    Also int64 [n] each: which of the users' pairs stands at each place of the items', and the reverse.
+    """
+    to_items = items.argsort(stable=True)
+    to_users = torch.empty_like(to_items)
+    to_users[to_items] = torch.arange(len(items), device=items.device)
+    by_user = Rows(_offsets(users, n_users), items.int(), None, n_items)
+    by_item = Rows(_offsets(items, n_items), users[to_items].int(), None, n_users)
+    return by_user, by_item, to_items, to_users
+
+
+def _offsets(rows: Tensor, n: int) -> Tensor:
+    counts = torch.bincount(rows, minlength=n)
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)]).int()
 
 
 def _ends(sizes: list[int]) -> list[int]:
