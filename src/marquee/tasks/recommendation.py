@@ -19,12 +19,12 @@ from marquee.data.interactions.views import Matrix, RankingBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError, DataError
 from marquee.inference.recommender import RecommendPredictor
-from marquee.metrics.beyond import BEYOND, BY_FEATURE, Beyond
-from marquee.metrics.groups import Groups, quartiles, values_or_quartiles
+from marquee.metrics.beyond import BEYOND, Beyond
 from marquee.metrics.ranking import PER_USER, Ranking, named
 from marquee.models.base import READ_HISTORIES, Recommender
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
+from marquee.tasks.attributes import feature_table, groups_of
 from marquee.tasks.base import MakeOptimizer, Schedule, Task
 
 log = logging.getLogger(__name__)
@@ -95,14 +95,13 @@ class Recommendation(Task):
             self.candidates = {part: candidates_of(data, candidates, *drawn, part) for part in parts}
         self.monitor = named(monitor, self._suffix)
         self.beyond, self.groups = tuple(beyond or ()), tuple(groups or ())
-        self.item_feature = item_feature
-        self._features = self._feature_table() if item_feature or set(BY_FEATURE) & set(self.beyond) else None
+        self._features = feature_table(data, item_feature, self.beyond)
         popularity = torch.bincount(
             torch.from_numpy(data.parts["train"].items.astype("int64")), minlength=data.spec.n_items
         )
         self.register_buffer("popularity", popularity, persistent=False)
         self._refuse_cut_offs()
-        self._groups = {part: self._groups_of(part) for part in ("validation", "test")}
+        self._groups = {part: groups_of(data, self.groups, part) for part in ("validation", "test")}
         if mask_seen and data.store.repeats:
             for part in ("validation", "test"):
                 self._refuse_without_targets(part)
@@ -136,52 +135,6 @@ class Recommendation(Task):
                 f"  fix: task.ks={str(good).replace(' ', '')}"
                 + ("" if int(self.monitor.rpartition("@")[2]) in good else f" task.monitor=ndcg@{good[-1]}")
             )
-
-    def _feature_table(self) -> Tensor:
-        """float32 [n_items, values] of `item_feature`."""
-        learnt = self.data.features["item"]
-        known = [column.name for column in learnt.columns]
-        if self.item_feature not in known:
-            wanted = [name for name in BY_FEATURE if name in self.beyond]
-            what = f"task.beyond names {' and '.join(wanted)}, which need" if wanted else "task.item_feature names"
-            raise ConfigError(
-                f"task.item_feature={self.item_feature or 'null'}: {what} a column of data.item_features "
-                f"({', '.join(known) or 'null'}).\n  fix: 'data.item_features={{genres: multi_hot}}' "
-                "task.item_feature=genres, or another column of the item table"
-            )
-        column = learnt.columns[known.index(self.item_feature)]
-        if column.kind == "dense" and "miscalibration" in self.beyond:
-            raise ConfigError(
-                f"task.item_feature={self.item_feature} is dense, and miscalibration compares shares of values such as "
-                "genres. Name a multi_hot or categorical column, or leave miscalibration out of task.beyond."
-            )
-        table = torch.from_numpy(learnt.encode(self.data.items)[self.item_feature])
-        if column.kind == "categorical":  # 0 is unknown, and so no value
-            table = torch.nn.functional.one_hot(table, column.size)[:, 1:]
-        return table.float()
-
-    def _groups_of(self, part: Part) -> dict[str, Groups]:
-        """The groups of users by each attribute, for the users with targets in the part."""
-        found = {}
-        judged = np.diff(self.data.parts[part].offsets) > 0
-        for name in self.groups:
-            if name == "item_popularity":
-                continue  # which groups targets
-            if name == "history_length":
-                lengths = np.diff(self.data.history(part).offsets)
-                names, places = quartiles(lengths[judged]) if judged.any() else ([], np.zeros(0, int))
-                of_user = np.full(len(judged), -1)
-                of_user[judged] = places
-            elif name in self.data.users and name != "user_id":
-                names, of_user = values_or_quartiles(self.data.users[name], f"task.groups: {name}")
-            else:
-                columns = [column for column in self.data.users if column != "user_id"]
-                raise ConfigError(
-                    f"task.groups: {name} is neither history_length nor item_popularity nor a column of the user table "
-                    f"({', '.join(columns) or 'which this data does not have'})."
-                )
-            found[name] = Groups(names, of_user)
-        return found
 
     def _refuse_without_targets(self, part: Part) -> None:
         known, wanted = self.data.history(part), self.data.parts[part]
