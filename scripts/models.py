@@ -72,7 +72,7 @@ def features_of(kind: type, config: dict[str, Any]) -> str:
     if "features" in config:
         return "`model.features=true`"
     columns = (Feature("genres", "multi_hot", 3),)
-    spec = InteractionSpec(4, 5, True, True, columns, columns)
+    spec = InteractionSpec(300, 200, True, True, columns, columns)
     with torch.random.fork_rng(devices=[]):
         model = build(config, spec)
     return "yes" if any(isinstance(part, FeatureVectors) for part in model.modules()) else ""

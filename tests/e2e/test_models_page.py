@@ -1,0 +1,70 @@
+"""The page of models: made by its script from finished runs, and in step with what ships."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from ..forked import run as forked
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SCRIPT = REPOSITORY / "scripts" / "models.py"
+
+
+def script(*words):
+    import runpy
+    import sys
+
+    sys.argv = [str(SCRIPT), *words]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def rows(text):
+    """The cells of each model of a page, by name."""
+    lines = [
+        [cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| `")
+    ]
+    return {cells[0].strip("| `"): cells for cells in lines}
+
+
+def recommenders():
+    from marquee.config.fitting import option_class
+    from marquee.config.folders import options
+    from marquee.models.base import Recommender
+
+    return {name for name in options("model") if issubclass(option_class("model", name), Recommender)}
+
+
+def test_the_page_is_made_of_what_the_runs_have_recorded(shell, tmp_path):
+    words = ["data=world_ratings", "model=linear/ease,baseline/popular", "tracker=none"]
+    assert shell("train", "-m", *words, "split=ratio", "sweep=scores").code == 0
+    page = tmp_path / "models.md"
+    done = forked(script, str(tmp_path / "outputs/sweeps/scores"), "--output", str(page))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    found = rows(text)
+    assert set(found) == recommenders()
+    assert "split ratio (validation=0.1, test=0.1, seed=0" in text and "seeds 1" in text
+    ease, popular = found["linear/ease"], found["baseline/popular"]
+    assert ease[1:4] == ["EASE (Steck 2019)", "Matrix", "yes"]
+    assert ease[5] == "160"  # 400 x 400 weights, in thousands
+    assert float(ease[7]) > float(popular[7]) > 0.1
+    assert "`model.features=true`" in found["transformer/sasrec"] and found["neural/two_tower"][4] == "yes"
+    assert [found["mf/bpr"][place] for place in (3, 7)] == ["", ""]
+
+
+def test_a_sweep_that_is_not_there_is_named(tmp_path):
+    done = forked(script, str(tmp_path / "nothing"), "--output", str(tmp_path / "page.md"))
+    assert done.returncode == 2 and "nothing does not exist" in done.stderr and not (tmp_path / "page.md").exists()
+
+
+def test_the_page_in_docs_has_every_recommender_that_ships_with_its_score():
+    found = rows((REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8"))
+    assert set(found) == recommenders()
+    assert [name for name, cells in found.items() if not re.match(r"0\.\d{4}", cells[7])] == []
+
+
+@pytest.mark.parametrize("page", ["models.md", "results.md"])
+def test_the_readme_leads_to_the_pages(page):
+    assert f"docs/{page}" in (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert (REPOSITORY / "docs" / page).is_file()
