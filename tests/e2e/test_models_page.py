@@ -1,4 +1,4 @@
-"""The page of models: made by its script from finished runs, and in step with what ships."""
+"""The pages of models and results: made by their scripts from finished runs, and in step with what ships."""
 
 import re
 from pathlib import Path
@@ -8,15 +8,15 @@ import pytest
 from ..forked import run as forked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SCRIPT = REPOSITORY / "scripts" / "models.py"
+SCRIPTS = REPOSITORY / "scripts"
 
 
-def script(*words):
+def script(name, *words):
     import runpy
     import sys
 
-    sys.argv = [str(SCRIPT), *words]
-    runpy.run_path(str(SCRIPT), run_name="__main__")
+    sys.argv = [str(SCRIPTS / name), *words]
+    runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def rows(text):
@@ -39,8 +39,10 @@ def test_the_page_is_made_of_what_the_runs_have_recorded(shell, tmp_path):
     words = ["data=world_ratings", "model=linear/ease,baseline/popular", "tracker=none"]
     assert shell("train", "-m", *words, "split=ratio", "sweep=scores").code == 0
     page = tmp_path / "models.md"
-    done = forked(script, str(tmp_path / "outputs/sweeps/scores"), "--output", str(page))
+    sweep = str(tmp_path / "outputs/sweeps/scores")
+    done = forked(script, "models.py", sweep, "--output", str(page))
     assert done.returncode == 0, done.stderr
+    results_of_the_same(sweep, tmp_path / "results.md")
     text = page.read_text()
     found = rows(text)
     assert set(found) == recommenders()
@@ -53,15 +55,32 @@ def test_the_page_is_made_of_what_the_runs_have_recorded(shell, tmp_path):
     assert [found["mf/bpr"][place] for place in (3, 7)] == ["", ""]
 
 
-def test_a_sweep_that_is_not_there_is_named(tmp_path):
-    done = forked(script, str(tmp_path / "nothing"), "--output", str(tmp_path / "page.md"))
-    assert done.returncode == 2 and "nothing does not exist" in done.stderr and not (tmp_path / "page.md").exists()
+def results_of_the_same(sweep, page):
+    """The page of results has the command that makes the sweep again, and its comparison."""
+    done = forked(script, "results.py", sweep, "--output", str(page))
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert "marquee train -m data=world_ratings model=linear/ease,baseline/popular split=ratio sweep=scores\n" in text
+    assert "2 runs, seeds 1, " in text and "| linear/ease | 1 | 0." in text and "protocol: data world_ratings" in text
+
+
+@pytest.mark.parametrize("name", ["models.py", "results.py"])
+def test_a_sweep_that_is_not_there_is_named(tmp_path, name):
+    done = forked(script, name, str(tmp_path / "nothing"), "--output", str(tmp_path / "page.md"))
+    assert done.returncode == 2 and "nothing" in done.stderr and not (tmp_path / "page.md").exists()
 
 
 def test_the_page_in_docs_has_every_recommender_that_ships_with_its_score():
     found = rows((REPOSITORY / "docs" / "models.md").read_text(encoding="utf-8"))
     assert set(found) == recommenders()
     assert [name for name, cells in found.items() if not re.match(r"0\.\d{4}", cells[7])] == []
+
+
+def test_the_page_of_results_compares_all_of_them_in_one_sweep():
+    text = (REPOSITORY / "docs" / "results.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"marquee train -m data=movielens_100k split=ratio model=(\S+) sweep=models_100k", text)
+    assert set(command.split(",")) == recommenders()
+    assert [name for name in recommenders() if f"| {name} | " not in text] == []
 
 
 @pytest.mark.parametrize("page", ["models.md", "results.md"])

@@ -1,0 +1,80 @@
+"""Write docs/results.md: finished sweeps side by side, each with its command, machine, CPU minutes and comparison.
+
+    python scripts/results.py SWEEP [SWEEP ...] [--output docs/results.md]
+
+SWEEP is a folder such as outputs/sweeps/models_100k. Everything on the page is read from the records of the sweeps and
+the manifests of their runs; the tables are those of `marquee compare`.
+"""
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from marquee.sweeps.store import Sweep
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+HEAD = """# Results
+
+Made by `scripts/results.py` from finished sweeps; nothing here is typed. Each command makes its table again: what is
+finished is not run twice. Baselines stand in every table, the protocol below it. Settings not named are the defaults,
+chosen on validation parts; the test part was looked at once a run.
+"""
+
+
+def command(sweep: "Sweep") -> str:
+    """One command for all jobs: each key with the values that the jobs give it, in their order."""
+    values: dict[str, dict[str, None]] = {}
+    for job in sweep.jobs:
+        for word in job.overrides:
+            key, _, value = word.partition("=")
+            values.setdefault(key, {})[value] = None
+    where = ("paths.", "tracker", "threads")
+    words = [f"{key}={','.join(own)}" for key, own in values.items() if not key.startswith(where)]
+    return shlex.join(["marquee", "train", "-m", *words])
+
+
+def section(folder: Path) -> str:
+    """A sweep's heading, command, cost and comparison, Markdown."""
+    from marquee.compare.analysis import compare
+    from marquee.compare.collect import collect
+    from marquee.compare.formats import written
+    from marquee.sweeps.store import Sweep
+
+    sweep = Sweep.open(folder)
+    runs = [run for block in collect([folder])[0] for group in block.groups for run in group.runs]
+    spent = [run.manifest["cost"].get("fit_cpu_s") for run in runs]
+    machines = sorted({(run.manifest.get("environment") or {}).get("cpu") or "not recorded" for run in runs})
+    seeds = sorted({run.manifest["seed"] for run in runs})
+    cost = f"{sum(second for second in spent if second) / 60:.0f} CPU minutes of training"
+    if None in spent:
+        cost += f", without {spent.count(None)} runs that were resumed"
+    told = f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}, {cost}, on {' and '.join(machines)}."
+    return "\n".join([
+        f"## {sweep.name}", "", "```bash", command(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
+        told, "", written(compare([folder]), "md").strip(), "",
+    ])  # fmt: skip
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE")
+    arguments = parser.parse_args(words)
+    from marquee.errors import MarqueeError
+    from marquee.files import write_text
+
+    try:
+        content = "\n".join([HEAD, *map(section, arguments.sweeps)])
+    except MarqueeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    write_text(arguments.output, content)
+    print(f"wrote {shlex.quote(str(arguments.output))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
