@@ -175,3 +175,23 @@ def test_numbers_are_grouped_in_quarters_and_many_texts_are_refused():
 def test_which_way_is_better(metric, better):
     assert direction(metric) == better
     assert neither("tail_share@10") and not neither("gini@10")
+
+
+def test_runs_that_measure_more_are_one_configuration_of_one_protocol():
+    from marquee.compare.protocol import configuration_key, protocol_key
+
+    def manifest(**task):
+        return {
+            "config": {"task": {"_target_": "t", "ks": [10], **task}, "split": {"_target_": "s"}},
+            "split": {"fingerprint": "f", "config": {"_target_": "s"}},
+            "data": {"fingerprint": "d", "spec": {"kind": "InteractionSpec"}},
+            "task": {"measured": ["ks", "candidates"], "measures_more": ["beyond", "groups"]},
+        }
+
+    plain = manifest()
+    for other in (manifest(beyond=["auc"], groups=None), manifest(candidates=None)):
+        assert configuration_key(other) == configuration_key(plain)
+    sampled = manifest(candidates="uniform")
+    assert protocol_key(sampled) != protocol_key(plain)
+    drawn = sampled | {"task": {**sampled["task"], "fingerprints": {"candidates of test": "a"}}}
+    assert protocol_key(drawn) != protocol_key(sampled)  # the same words, other items

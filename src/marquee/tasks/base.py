@@ -47,6 +47,7 @@ class Task(pl.LightningModule):
     spec_types  the data that the question can be asked of
     unit        what is measured one by one (user, example): the name of the per-unit table's first column
     measured    those of its keys that decide what is measured; the others belong to the training
+    measures_more   those that only add metrics: runs that differ in them are one configuration
     learners    names of the parts that have an optimiser each and take turns (generator, discriminator); such a task
                 trains in `learn`. Empty: one optimiser for all parameters, and `loss`
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
@@ -56,6 +57,7 @@ class Task(pl.LightningModule):
     spec_types: ClassVar[tuple[type[Spec], ...]]
     unit: ClassVar[str]
     measured: ClassVar[tuple[str, ...]] = ()
+    measures_more: ClassVar[tuple[str, ...]] = ()
     learners: ClassVar[tuple[str, ...]] = ()
     directions: ClassVar[Mapping[str, Literal["min", "max"]]] = {}
     monitor: str
@@ -150,7 +152,7 @@ class Task(pl.LightningModule):
         """What the manifest keeps of the task, so that tables can be made without it."""
         return {
             "unit": self.unit, "measured": list(self.measured), "protocol": self.protocol(), "shown": self.shown(),
-            "directions": dict(self.directions),
+            "directions": dict(self.directions), "measures_more": list(self.measures_more),
         }  # fmt: skip
 
     # Training --------------------------------------------------------------------------------------------------------

@@ -55,6 +55,7 @@ class Recommendation(Task):
     spec_types = (InteractionSpec,)
     unit = "user"
     measured = ("ks", "mask_seen", "candidates", "n_candidates", "candidate_seed")
+    measures_more = ("beyond", "item_feature", "groups")
 
     def __init__(
         self,
