@@ -151,10 +151,16 @@ def at_the_largest(key: str):
     return lambda space: Measured(curve(space)[-1][key], synthetic=True)
 
 
+def rank_memory(space: Workspace) -> Measured:
+    """How far ranking everything for everybody lifts the peak above that of training."""
+    largest = curve(space)[-1]
+    return Measured(largest["rank_memory"] - largest["bpr_memory"], synthetic=True)
+
+
 BENCHMARKS = [
     Benchmark("growth_prepare", "ours", 60, "CPU s at 20 M", "", at_the_largest("prepare")),
     Benchmark("growth_prepare_memory", "ours", 3, "GB at 20 M", "", at_the_largest("prepare_memory")),
-    Benchmark("growth_rank_memory", "ours", 6, "GB at 20 M", "", at_the_largest("rank_memory")),
+    Benchmark("growth_rank_memory", "ours", 1, "GB above training", "", rank_memory),
     Benchmark("growth_prepare_linear", "ratio", 2, "µs/interaction", "at 1 M", growth("prepare", "interactions")),
     Benchmark("growth_bpr_linear", "ratio", 2, "µs/interaction", "at 1 M", growth("bpr", "interactions")),
     Benchmark("growth_ials_linear", "ratio", 2, "µs/interaction", "at 1 M", growth("ials", "interactions")),
