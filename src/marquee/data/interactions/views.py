@@ -19,7 +19,8 @@ from marquee.data.interactions.store import Interactions
 from marquee.errors import ConfigError
 from marquee.seeding import torch_generator
 
-# Batches of sequences that share out rows by length. On MovieLens-1M with 200 positions 8 leave 4 % padding, not 47 %.
+# Batches of sequences that share out rows by length. Of the positions of an epoch on MovieLens-1M (leave one out, 128
+# rows a batch) 8 leave 4 % padding at length 50 and 10 % at length 200, where rows at random leave 12 % and 46 %.
 BUCKETS = 8
 
 
