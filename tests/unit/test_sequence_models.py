@@ -67,6 +67,38 @@ def test_scores_depend_on_the_newest_items_in_their_order_and_on_nobody_else(nam
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_nobody_to_score_gives_no_rows(name):
+    assert made(name).score(None, histories()).shape == (0, 10)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_is_scored_alike_whoever_else_is_in_the_batch(name):
+    """Histories of no, one and more items than are read, with times that are equal and that run backwards."""
+    model = made(name)
+    rows = [[], [(3, 7)], [(1, 5), (1, 5), (2, 5)], [(4, 9), (5, 4), (6, 1)], [(n, n**9) for n in range(9)]]
+    together = model.score(None, timed(*rows))
+    assert together.isfinite().all()
+    for row, scores in zip(rows, together, strict=True):
+        torch.testing.assert_close(model.score(None, timed(row))[0], scores, atol=1e-6, rtol=1e-5)
+
+
+KINDS = ["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce", "bpr", "bpr_max"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_learns_with_every_loss_when_there_are_two_items(name, kind):
+    """Then most of what is drawn as a negative is the target itself."""
+    data = SmallData([[0, 1, 0, 1, 1], [1, 0], [1, 1, 0]], [[]] * 3, [[]] * 3, n_items=2)
+    model = made(name, data.spec, max_length=2)
+    model.criterion = NextItemLoss(kind=kind, n_negatives=4)
+    (batch,) = model.train().view.train_batches(data, 0, 0)
+    loss = model.loss(batch)
+    loss.backward()
+    assert loss.isfinite() and all(weight.grad.isfinite().all() for weight in model.parameters())
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_the_state_alone_gives_the_same_scores_in_a_model_that_never_saw_the_data(name):
     data = SmallData([[0, 1, 2]] * 3, [[]] * 3, [[]] * 3, n_items=10)
     data.features = {"item": SimpleNamespace(encode=lambda table: {"genres": np.eye(10, 3, dtype=np.float32)})}

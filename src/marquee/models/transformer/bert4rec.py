@@ -32,7 +32,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """States [batch, length, dim]; `real` (bool [batch, 1, 1, length]) says which positions may be attended to."""
         batch, length, dim = x.shape
-        query, key, value = self.attention(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.attention(x).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = attend(query, key, value, self.dropout.p if self.training else 0.0, real)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         x = self.attention_norm(x + self.dropout(mixed))
