@@ -46,7 +46,7 @@ class BERT4Rec(NextItemRecommender):
 
     Scores are GELU(h W + b) E^T + b_o with the (shared) item embeddings E (their eq. 7), layer norm behind the GELU as
     in their code. Positions are counted back from the newest item. To recommend, the mask token is put behind the
-    history. It learns from a fifth of the positions, so it wants several times as many epochs as SASRec: Petrov &
+    history. It learns from the hidden positions only, so it wants several times as many epochs as SASRec: Petrov &
     Macdonald 2022, "A systematic review and replicability study of BERT4Rec", RecSys.
     """
 
