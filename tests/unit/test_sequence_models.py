@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from marquee.config.check import problems
+from marquee.config.compose import compose
 from marquee.data.interactions.histories import Histories, gather_rows
 from marquee.data.interactions.known import Known, from_inference
 from marquee.data.interactions.views import MaskedSequences, SequenceBatch, Sequences
@@ -204,6 +206,11 @@ def test_bert4recs_training_row_that_hides_the_newest_asks_what_a_recommendation
     assert batch.items.tolist() == [[1, 2, 11]] and batch.targets.tolist() == [[10, 10, 3]]
     scores = model.score(None, histories([1, 2]))
     assert float(model.loss(batch)) == pytest.approx(float(F.cross_entropy(scores, torch.tensor([3]))), rel=1e-5)
+
+
+def test_bert4rec_without_room_for_a_mask_is_refused_before_any_data_is_read():
+    words = ["data=movielens_100k", "model=transformer/bert4rec", "model.view.max_length=1"]
+    assert [problem.key for problem in problems(compose(words))] == ["model.view.max_length"]
 
 
 def test_the_share_of_rows_that_hide_their_newest_item_only():

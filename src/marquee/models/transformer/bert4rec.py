@@ -67,8 +67,6 @@ class BERT4Rec(NextItemRecommender):
         super().__init__(spec.n_items, view, loss)
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
-        if view.max_length < 2:
-            raise ValueError("view.max_length=1 leaves no room for the mask behind a history. Give it 2 or more")
         self.make_tables(spec, dim, 0.02, features=features, bias=True, extra_tokens=view.extra_tokens)
         self.positions = nn.Embedding(view.max_length, dim)
         self.norm = nn.LayerNorm(dim)
