@@ -14,6 +14,7 @@ from itertools import islice
 from typing import Any
 
 from benchmarks.measure import Benchmark, Measured, cpu_seconds
+from benchmarks.sequence_loops import Attention, Gated, Recurrent, all_logits, by_hand, sampled_logits
 from benchmarks.workspace import Kind, Workspace
 
 Reference = Callable[[int], float]  # runs an epoch of that number and returns its CPU seconds
@@ -165,9 +166,20 @@ def bpr(space: Workspace, batch_size: int) -> Measured:
     return compare(space, "sequences", plain_bpr, "model=mf/bpr", f"model.view.batch_size={batch_size}", runs=7)
 
 
-def sasrec(space: Workspace, length: int, steps: int | None) -> Measured:
-    words = ("model=transformer/sasrec", f"model.view.max_length={length}")
-    return compare(space, "sequences", plain_loop, *words, steps=steps)
+def sasrec(space: Workspace, length: int, steps: int | None, sampled: bool = False) -> Measured:
+    words = ["model=transformer/sasrec", f"model.view.max_length={length}"]
+    if sampled:
+        words.append("model.loss.kind=sampled_softmax")
+    loop = by_hand(Attention, sampled_logits if sampled else all_logits)
+    return compare(space, "sequences", loop, *words, steps=steps)
+
+
+def gru4rec(space: Workspace) -> Measured:
+    return compare(space, "sequences", by_hand(Recurrent), "model=rnn/gru4rec", steps=12)
+
+
+def hstu(space: Workspace) -> Measured:
+    return compare(space, "sequences", by_hand(Gated), "model=transformer/hstu", steps=12)
 
 
 def lstm(space: Workspace) -> Measured:
@@ -200,8 +212,22 @@ def bpr_memory(space: Workspace) -> Measured:
 BENCHMARKS = [
     Benchmark("bpr_epoch_8192", "ratio", 1.25, "CPU s/epoch", "hand-written loop", lambda space: bpr(space, 8192)),
     Benchmark("bpr_epoch_2048", "ratio", 1.25, "CPU s/epoch", "hand-written loop", lambda space: bpr(space, 2048)),
-    Benchmark("sasrec_epoch_50", "ratio", 1.1, "CPU s/epoch", "plain loop", lambda space: sasrec(space, 50, None)),
-    Benchmark("sasrec_epoch_200", "ratio", 1.1, "CPU s/12 steps", "plain loop", lambda space: sasrec(space, 200, 12)),
+    Benchmark(
+        "sasrec_epoch_50", "ratio", 1.1, "CPU s/epoch", "hand-written loop", lambda space: sasrec(space, 50, None)
+    ),
+    Benchmark(
+        "sasrec_epoch_200", "ratio", 1.1, "CPU s/12 steps", "hand-written loop", lambda space: sasrec(space, 200, 12)
+    ),
+    Benchmark(
+        "sasrec_sampled_50",
+        "ratio",
+        1.1,
+        "CPU s/epoch",
+        "hand-written loop",
+        lambda space: sasrec(space, 50, None, True),
+    ),
+    Benchmark("gru4rec_epoch", "ratio", 1.1, "CPU s/12 steps", "hand-written loop", gru4rec),
+    Benchmark("hstu_epoch", "ratio", 1.1, "CPU s/12 steps", "hand-written loop", hstu),
     Benchmark("lstm_epoch", "ratio", 1.1, "CPU s/10 steps", "plain loop", lstm),
     Benchmark("cnn_epoch", "ratio", 1.1, "CPU s/10 steps", "plain loop", cnn),
     # 1 / 1.8 of the time of float32 with channels first is 1.8 times faster.

@@ -52,6 +52,18 @@ def test_chunked_cross_entropy_under_autocast_stays_close(problem):
     assert hidden.grad.dtype == torch.float32
 
 
+def test_the_gradient_of_a_popular_item_is_not_rounded_away_under_autocast(monkeypatch):
+    """Of 4,096 positions that want it, each 0.5, a sum in bfloat16 stops at 128 of 2,048."""
+    monkeypatch.setattr(losses, "CHUNK_CELLS", 64 * 10)
+    hidden = torch.full((4096, 8), 0.5)
+    weight = torch.randn(10, 8, generator=torch.Generator().manual_seed(0)).mul_(0.1).requires_grad_()
+    targets = torch.zeros(4096, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        (ours,) = torch.autograd.grad(losses.chunked_cross_entropy(hidden, weight, targets), weight)
+    (theirs,) = torch.autograd.grad(F.cross_entropy(hidden @ weight.T, targets), weight)
+    torch.testing.assert_close(ours, theirs, rtol=0.01, atol=0.002)
+
+
 def test_sampled_softmax_with_all_items_many_times_tends_to_the_full_one(problem):
     hidden, weight, targets = problem
     torch.manual_seed(0)

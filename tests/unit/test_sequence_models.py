@@ -8,6 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from marquee.config.check import problems
+from marquee.config.compose import compose
 from marquee.data.interactions.histories import Histories, gather_rows
 from marquee.data.interactions.known import Known, from_inference
 from marquee.data.interactions.views import MaskedSequences, SequenceBatch, Sequences
@@ -64,6 +66,38 @@ def test_scores_depend_on_the_newest_items_in_their_order_and_on_nobody_else(nam
     torch.testing.assert_close(model.score(None, histories(long)), model.score(None, histories(long[-newest:])))
     torch.testing.assert_close(model.score(None, histories(long)), model.score(None, histories(other)))
     assert not torch.allclose(scores, model.score(None, histories([3, 2, 1])))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nobody_to_score_gives_no_rows(name):
+    assert made(name).score(None, histories()).shape == (0, 10)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_row_is_scored_alike_whoever_else_is_in_the_batch(name):
+    """Histories of no, one and more items than are read, with times that are equal and that run backwards."""
+    model = made(name)
+    rows = [[], [(3, 7)], [(1, 5), (1, 5), (2, 5)], [(4, 9), (5, 4), (6, 1)], [(n, n**9) for n in range(9)]]
+    together = model.score(None, timed(*rows))
+    assert together.isfinite().all()
+    for row, scores in zip(rows, together, strict=True):
+        torch.testing.assert_close(model.score(None, timed(row))[0], scores, atol=1e-6, rtol=1e-5)
+
+
+KINDS = ["cross_entropy", "full_cross_entropy", "sampled_softmax", "bce", "gbce", "bpr", "bpr_max"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ALL)
+def test_every_model_learns_with_every_loss_when_there_are_two_items(name, kind):
+    """Then most of what is drawn as a negative is the target itself."""
+    data = SmallData([[0, 1, 0, 1, 1], [1, 0], [1, 1, 0]], [[]] * 3, [[]] * 3, n_items=2)
+    model = made(name, data.spec, max_length=2)
+    model.criterion = NextItemLoss(kind=kind, n_negatives=4)
+    (batch,) = model.train().view.train_batches(data, 0, 0)
+    loss = model.loss(batch)
+    loss.backward()
+    assert loss.isfinite() and all(weight.grad.isfinite().all() for weight in model.parameters())
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -172,6 +206,11 @@ def test_bert4recs_training_row_that_hides_the_newest_asks_what_a_recommendation
     assert batch.items.tolist() == [[1, 2, 11]] and batch.targets.tolist() == [[10, 10, 3]]
     scores = model.score(None, histories([1, 2]))
     assert float(model.loss(batch)) == pytest.approx(float(F.cross_entropy(scores, torch.tensor([3]))), rel=1e-5)
+
+
+def test_bert4rec_without_room_for_a_mask_is_refused_before_any_data_is_read():
+    words = ["data=movielens_100k", "model=transformer/bert4rec", "model.view.max_length=1"]
+    assert [problem.key for problem in problems(compose(words))] == ["model.view.max_length"]
 
 
 def test_the_share_of_rows_that_hide_their_newest_item_only():

@@ -28,7 +28,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         size = max(1, CHUNK_CELLS // n_items)
         need_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden)
-        grad_weight = torch.zeros_like(weight)
+        # In float32 even where products are not: a sum in bfloat16 stops at some 256 terms of one size.
+        grad_weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, n, size):
             rows, wanted = hidden[start : start + size], targets[start : start + size, None]
@@ -41,11 +42,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if need_gradient:
                 exponentials, inverse = exponentials.to(hidden.dtype), sums.reciprocal_().to(hidden.dtype)
                 torch.mul(exponentials @ weight, inverse, out=grad_hidden[start : start + size])
-                grad_weight.addmm_(exponentials.T, rows * inverse)
+                if grad_weight.dtype == hidden.dtype:
+                    grad_weight.addmm_(exponentials.T, rows * inverse)
+                else:
+                    grad_weight += exponentials.T @ (rows * inverse)
         if need_gradient:
             grad_hidden -= weight[targets]
-            grad_weight.index_add_(0, targets, hidden, alpha=-1)
-        ctx.n = n
+            grad_weight.index_add_(0, targets, hidden.to(grad_weight.dtype), alpha=-1)
+        ctx.n, ctx.dtype = n, weight.dtype
         ctx.save_for_backward(grad_hidden, grad_weight)
         return total / n
 
@@ -53,7 +57,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, None]:
         grad_hidden, grad_weight = ctx.saved_tensors
         grad = grad / ctx.n
-        return grad_hidden * grad, grad_weight * grad, None
+        return grad_hidden * grad, (grad_weight * grad).to(ctx.dtype), None
 
 
 def chunked_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:

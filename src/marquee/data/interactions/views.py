@@ -19,7 +19,8 @@ from marquee.data.interactions.store import Interactions
 from marquee.errors import ConfigError
 from marquee.seeding import torch_generator
 
-# Batches of sequences that share out rows by length. On MovieLens-1M with 200 positions 8 leave 4 % padding, not 47 %.
+# Batches of sequences that share out rows by length. Of the positions of an epoch on MovieLens-1M (leave one out, 128
+# rows a batch) 8 leave 4 % padding at length 50 and 10 % at length 200, where rows at random leave 12 % and 46 %.
 BUCKETS = 8
 
 
@@ -160,7 +161,7 @@ class MaskedSequences(View):
     padding. In every row one position at least is hidden. Sun et al. 2019, "BERT4Rec", CIKM, section 3.6 (Cloze task).
 
     batch_size    users a step
-    max_length    items of a row
+    max_length    items of a row, of which one is the mask when recommending; so 2 at least
     masked_share  share of the positions that are hidden, each on its own
     newest_share  share of the rows, each on its own, in which the newest item is hidden and no other, which is what is
                   asked when recommending; the paper's code adds such rows to the others, its text does not
@@ -172,7 +173,7 @@ class MaskedSequences(View):
         self,
         *,
         batch_size: Annotated[int, Ge(1)] = 128,
-        max_length: Annotated[int, Ge(1)] = 50,
+        max_length: Annotated[int, Ge(2)] = 50,
         masked_share: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
         newest_share: Annotated[float, Interval(ge=0, le=1)] = 0.0,
     ):

@@ -56,6 +56,6 @@ class Caser(NextItemRecommender):
             responses = filters(x).relu()
             found.append(F.max_pool1d(responses, self.window - height + 1, stride=1))
         dim = x.shape[1]
-        weighed = self.vertical(x.reshape(batch * dim, 1, -1))  # the same filters in every dimension
+        weighed = self.vertical(x.reshape(batch * dim, 1, x.shape[2]))  # the same filters in every dimension
         found.append(weighed.view(batch, dim * self.vertical.out_channels, length))
         return self.state(self.dropout(torch.cat(found, 1).transpose(1, 2))).relu()

@@ -32,7 +32,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, real: Tensor) -> Tensor:
         """States [batch, length, dim]; `real` (bool [batch, 1, 1, length]) says which positions may be attended to."""
         batch, length, dim = x.shape
-        query, key, value = self.attention(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = (
+            self.attention(x).view(batch, length, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        )
         mixed = attend(query, key, value, self.dropout.p if self.training else 0.0, real)
         mixed = self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
         x = self.attention_norm(x + self.dropout(mixed))
@@ -44,7 +46,7 @@ class BERT4Rec(NextItemRecommender):
 
     Scores are GELU(h W + b) E^T + b_o with the (shared) item embeddings E (their eq. 7), layer norm behind the GELU as
     in their code. Positions are counted back from the newest item. To recommend, the mask token is put behind the
-    history. It learns from a fifth of the positions, so it wants several times as many epochs as SASRec: Petrov &
+    history. It learns from the hidden positions only, so it wants several times as many epochs as SASRec: Petrov &
     Macdonald 2022, "A systematic review and replicability study of BERT4Rec", RecSys.
     """
 
@@ -65,8 +67,6 @@ class BERT4Rec(NextItemRecommender):
         super().__init__(spec.n_items, view, loss)
         if dim % heads:
             raise ValueError(f"dim={dim} must be a multiple of heads={heads}")
-        if view.max_length < 2:
-            raise ValueError("view.max_length=1 leaves no room for the mask behind a history. Give it 2 or more")
         self.make_tables(spec, dim, 0.02, features=features, bias=True, extra_tokens=view.extra_tokens)
         self.positions = nn.Embedding(view.max_length, dim)
         self.norm = nn.LayerNorm(dim)

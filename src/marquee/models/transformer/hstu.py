@@ -50,7 +50,8 @@ class Block(nn.Module):
         """States [batch, length, dim], what stands how far before [length, length] (negative: behind), and when."""
         batch, length, dim = x.shape
         gate, value, query, key = F.silu(self.project(self.norm(x))).split(dim, -1)
-        value, query, key = (part.view(batch, length, self.heads, -1).transpose(1, 2) for part in (value, query, key))
+        split = self.heads, dim // self.heads
+        value, query, key = (part.view(batch, length, *split).transpose(1, 2) for part in (value, query, key))
         bias = self.position_bias[distance.clamp(min=0)]
         if buckets is not None:
             # Indexing, and not an embedding, whose gradient takes ten times as long where rows are single numbers.

@@ -38,8 +38,9 @@ class Block(nn.Module):
 
     def _attend(self, queries: Tensor, context: Tensor) -> Tensor:
         batch, length, dim = queries.shape
-        query = self.query(queries).view(batch, length, self.heads, -1).transpose(1, 2)
-        key, value = self.key_value(context).view(batch, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
+        split = self.heads, dim // self.heads
+        query = self.query(queries).view(batch, length, *split).transpose(1, 2)
+        key, value = self.key_value(context).view(batch, length, 2, *split).permute(2, 0, 3, 1, 4)
         mixed = attend(query, key, value, self.dropout if self.training else 0.0)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, dim))
 
