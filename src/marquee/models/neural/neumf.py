@@ -36,12 +36,13 @@ class NeuMF(Recommender):
         layers: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [64, 32, 16],  # noqa: B006  (never mutated)
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         objective: Objective = "bce",
+        l2: Annotated[float, Ge(0)] = 0.0,
         init_std: Annotated[float, Gt(0)] = 0.01,
     ):
         super().__init__()
         self.view = view
         self.factors = factors
-        self.objective = objective
+        self.objective, self.l2 = objective, l2
         # One table a side holds the vectors of both parts: one look-up, one gradient.
         self.users = nn.Parameter(nn.init.normal_(torch.empty(spec.n_users, factors + dim), std=init_std))
         self.items = nn.Parameter(nn.init.normal_(torch.empty(spec.n_items, factors + dim), std=init_std))
@@ -53,13 +54,14 @@ class NeuMF(Recommender):
 
     def loss(self, batch: PairBatch) -> Tensor:
         n, k = batch.negatives.shape
-        p, user = self._parts(self.users.index_select(0, batch.users))
-        items = torch.cat([batch.items[:, None], batch.negatives], 1).view(-1)
-        q, item = self._parts(self.items.index_select(0, items))
+        users = self.users.index_select(0, batch.users)
+        items = self.items.index_select(0, torch.cat([batch.items[:, None], batch.negatives], 1).view(-1))
+        (p, user), (q, item) = self._parts(users), self._parts(items)
         logits = self.perceptron(user[:, None], item.view(n, k + 1, -1)).float()
         if self.weights is not None:
             logits = logits + (q.view(n, k + 1, -1) * (p * self.weights)[:, None]).sum(-1)
-        return ranking_loss(logits[:, 0], logits[:, 1:], self.objective)
+        loss = ranking_loss(logits[:, 0], logits[:, 1:], self.objective)
+        return loss + self.l2 * (users.square().sum() + items.square().sum()) / (2 * n) if self.l2 else loss
 
     @property
     def steps_at_once(self) -> int:
