@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from sklearn.linear_model import ElasticNet
 
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError
-from marquee.models.linear import slim
+from marquee.models.linear import gram, slim
 from marquee.models.linear.ease import EASE
 from marquee.models.linear.edlae import EDLAE
 from marquee.models.linear.rp3beta import RP3Beta
@@ -37,6 +38,20 @@ def batch_of(table, valued=True):
     users, items = np.nonzero(~np.isnan(table))
     values = torch.from_numpy(table[users, items]).float() if valued else None
     return MatrixBatch(torch.from_numpy(users), torch.from_numpy(items), values)
+
+
+@pytest.mark.parametrize("gain", [0, 10**6], ids=["scattered", "dense columns"])
+def test_co_counts_are_the_products_of_columns_either_way(ratings, gain, monkeypatch):
+    """Against NumPy's dense product; three panels, the last of them short, and items and users that nobody met."""
+    monkeypatch.setattr(gram, "DENSE_GAIN", gain)
+    monkeypatch.setattr(gram, "DENSE_CELLS", 16 * N_USERS)
+    monkeypatch.setattr(gram, "PANEL_CELLS", 16 * 40)
+    table = np.zeros((N_USERS, 40))
+    table[1:, 1:N_ITEMS] = np.nan_to_num(ratings)[1:, 1:]
+    found = np.full((40, 40), np.nan)
+    for rows, products in gram.co_counts(sparse.csr_matrix(table.astype("f4"))):
+        found[rows] = products
+    np.testing.assert_array_equal(found, table.T @ table)
 
 
 def matrix_of(kept):

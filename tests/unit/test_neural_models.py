@@ -164,14 +164,15 @@ def test_autoencoders_learn_a_toy_and_serve_histories_that_nobody_had(make):
 # Models of pairs -----------------------------------------------------------------------------------------------------
 
 PAIRS = Pairs(batch_size=8, n_negatives=2)
+FREE = {"l2": 0.0, "l2_layers": 0.0}
 NEURAL = {
-    "neumf": lambda spec: seeded(NeuMF, spec, view=PAIRS, factors=4, dim=4, layers=[8, 4], init_std=0.1),
-    "perceptron": lambda spec: seeded(NeuMF, spec, view=PAIRS, factors=0, dim=4, layers=[8], init_std=0.1),
+    "neumf": lambda spec: seeded(NeuMF, spec, view=PAIRS, factors=4, dim=4, layers=[8, 4], init_std=0.1, **FREE),
+    "perceptron": lambda spec: seeded(NeuMF, spec, view=PAIRS, factors=0, dim=4, layers=[8], init_std=0.1, **FREE),
     "fm": lambda spec: seeded(FactorizationMachine, spec, view=PAIRS, dim=4, l2=0.0),
-    "deepfm": lambda spec: seeded(DeepFM, spec, view=PAIRS, dim=4, layers=[8, 4], l2=0.0, objective="bce"),
+    "deepfm": lambda spec: seeded(DeepFM, spec, view=PAIRS, dim=4, layers=[8, 4], objective="bce", **FREE),
     "dot": lambda spec: seeded(TwoTower, spec, view=PAIRS, dim=4, layers=[8], l2=0.0),
     "concatenated": lambda spec: seeded(
-        TwoTower, spec, view=PAIRS, dim=4, layers=[8], interaction="concatenated", head=[8], l2=0.0, objective="bce"
+        TwoTower, spec, view=PAIRS, dim=4, layers=[8], interaction="concatenated", head=[8], objective="bce", **FREE
     ),
 }
 
@@ -182,6 +183,47 @@ def test_ranking_losses_by_hand():
     bce = (math.log(1 + math.exp(-1)) + math.log(2) + math.log(1 + math.exp(3))) / 3
     assert float(ranking_loss(observed, sampled, "bpr")) == pytest.approx(bpr)
     assert float(ranking_loss(observed, sampled, "bce")) == pytest.approx(bce)
+
+
+@pytest.mark.parametrize("n", [2, 30], ids=["rows looked up first", "first layer of the whole table"])
+def test_neumfs_loss_and_gradient_are_those_of_its_formula_pair_by_pair(n):
+    """He et al. 2017, equation 12, with binary cross-entropy; l2 weighs each vector as often as a pair uses it."""
+    model = seeded(NeuMF, DATA.spec, view=PAIRS, factors=4, dim=3, layers=[6, 5], l2=0.1, l2_layers=0.2, init_std=0.5)
+    batch = PairBatch(torch.randint(7, (n,)), torch.randint(7, (n,)), torch.randint(7, (n, 2)))
+    perceptron, total = model.perceptron, 0.0
+    for user, *items in torch.cat([batch.users[:, None], batch.items[:, None], batch.negatives], 1).tolist():
+        for place, item in enumerate(items):
+            p, q = model.users[user], model.items[item]
+            state = F.relu(perceptron.of_user(p[4:]) + perceptron.of_item(q[4:]))
+            logit = perceptron.last(F.relu(perceptron.rest[0](state)))[0] + (p[:4] * q[:4]) @ model.weights
+            total = total - F.logsigmoid(-logit if place else logit) / (3 * n) + 0.05 / n * q @ q
+        total = total + 0.05 / n * p @ p
+    matrices = perceptron.of_user, perceptron.of_item, *perceptron.rest, perceptron.last
+    total = total + 0.1 * sum(layer.weight.square().sum() for layer in matrices)
+    found = model.loss(batch)
+    torch.testing.assert_close(found, total)
+    learnt = list(model.parameters())
+    for one, two in zip(torch.autograd.grad(found, learnt), torch.autograd.grad(total, learnt), strict=True):
+        torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize("interaction", ["dot", "concatenated"])
+def test_penalties_of_towers_are_on_what_they_put_out_and_on_the_head(interaction):
+    free = seeded(TwoTower, DATA.spec, view=PAIRS, dim=4, layers=[3], interaction=interaction, head=[2], **FREE)
+    held = TwoTower(
+        DATA.spec, view=PAIRS, dim=4, layers=[3], interaction=interaction, head=[2], l2=0.1, l2_layers=0.2
+    )  # fmt: skip
+    held.load_state_dict(free.state_dict())
+    batch = PairBatch(torch.tensor([0, 4]), torch.tensor([1, 3]), torch.tensor([[3, 5], [0, 2]]))
+    tower = [
+        free.towers[0](free.user(batch.users)[:, 0]),
+        free.towers[1](free.item(torch.tensor([1, 3, 3, 5, 0, 2]))[:, 0]),
+    ]
+    expected = 0.1 / 2 / 2 * sum(part.square().sum() for part in tower)
+    if interaction == "concatenated":
+        layers = free.head.of_user, free.head.of_item, free.head.last
+        expected = expected + 0.2 / 2 * sum(layer.weight.square().sum() for layer in layers)
+    torch.testing.assert_close(held.loss(batch) - free.loss(batch), expected)
 
 
 def test_a_pair_perceptron_is_one_over_the_joined_input():
@@ -279,7 +321,8 @@ def test_values_are_learnt_where_the_view_has_them(kind):
     train = data.parts["train"]
     values = (1 + (train.users + 2 * train.items) % 5).astype("f4")
     object.__setattr__(train, "values", values)
-    model = seeded(kind, view=Ratings(batch_size=8), dim=4, l2=0.0)
+    free = FREE if kind is DeepFM else {"l2": 0.0}
+    model = seeded(kind, view=Ratings(batch_size=8), dim=4, **free)
     assert model.predicts_values and not seeded(kind, view=PAIRS).predicts_values
     model.prepare(data)
     assert float(model.mean) == pytest.approx(values.mean())

@@ -34,9 +34,9 @@ class PairPerceptron(nn.Module):
 
     def join(self, user: Tensor, item: Tensor) -> Tensor:
         """The same from the shares of both sides in the first layer."""
-        state = F.relu(user + item)
+        state = (user + item).relu_()
         for layer in self.rest:
-            state = F.relu(layer(F.dropout(state, self.dropout, self.training)))
+            state = layer(F.dropout(state, self.dropout, self.training)).relu_()
         return state if self.last is None else self.last(state).squeeze(-1)
 
     def all_pairs(self, user: Tensor, item: Tensor) -> Tensor:
@@ -44,3 +44,8 @@ class PairPerceptron(nn.Module):
         users, items = self.of_user(user), self.of_item(item)
         size = max(1, SCORED_CELLS // (len(items) * self.widest))
         return torch.cat([self.join(part[:, None], items).float() for part in users.split(size)])
+
+
+def squares(layers: nn.Module) -> Tensor:
+    """The sum of the squares of all that is in matrices, and not in biases (scalar)."""
+    return torch.stack([weight.square().sum() for weight in layers.parameters() if weight.dim() > 1]).sum()

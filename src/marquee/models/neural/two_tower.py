@@ -13,7 +13,7 @@ from marquee.data.interactions.views import PairBatch, Pairs
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Recommender
 from marquee.models.neural.objective import Objective, ranking_loss
-from marquee.models.neural.perceptron import PairPerceptron
+from marquee.models.neural.perceptron import PairPerceptron, squares
 from marquee.models.neural.sides import Side, refuse_without_fields
 
 
@@ -29,7 +29,8 @@ class TwoTower(Recommender):
     ids          false: items are known by their features alone, so that new ones are scored like the others
     initial      random; or features: the vectors of items start as a fixed random projection of their features
     objective    bpr or bce
-    l2           weighs half the squared length of the vectors that a pair uses
+    l2           weighs half the squared length of what the towers of a pair put out: layers could undo one before them
+    l2_layers    weighs half the squares of the matrices of `head`, which else learns pairs by heart
     """
 
     def __init__(
@@ -46,11 +47,18 @@ class TwoTower(Recommender):
         initial: Literal["random", "features"] = "random",
         objective: Objective = "bpr",
         l2: Annotated[float, Ge(0)] = 0.01,
+        l2_layers: Annotated[float, Ge(0)] = 0.01,
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         super().__init__()
         self.view = view
-        self.l2, self.objective, self.initial, self.init_std = l2, objective, initial, init_std
+        self.l2, self.l2_layers, self.objective, self.initial, self.init_std = (
+            l2,
+            l2_layers,
+            objective,
+            initial,
+            init_std,
+        )
         self.user, self.item = Side(spec, "user", dim, init_std), Side(spec, "item", dim, init_std, ids)
         refuse_without_fields(self.item)
         if initial == "features" and not (ids and self.item.columns is not None):
@@ -77,7 +85,9 @@ class TwoTower(Recommender):
         user, item = self._tower(0, users)[:, None], self._tower(1, items).view(n, k + 1, -1)
         logits = ((user * item).sum(-1) if self.head is None else self.head(user, item)).float()
         loss = ranking_loss(logits[:, 0], logits[:, 1:], self.objective)
-        return loss + self.l2 * (users.square().sum() + items.square().sum()) / (2 * n) if self.l2 else loss
+        if self.l2:
+            loss = loss + self.l2 / (2 * n) * (user.square().sum() + item.square().sum())
+        return loss + self.l2_layers / 2 * squares(self.head) if self.l2_layers and self.head is not None else loss
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         user, item = self._tower(0, self.user(users)), self._tower(1, self.item())
