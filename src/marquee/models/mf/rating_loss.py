@@ -55,7 +55,7 @@ class _PenalisedError(torch.autograd.Function):
     """Autograd takes more than twice the time for an epoch."""
 
     @staticmethod
-    def forward(ctx, users: Tensor, items: Tensor, user_bias: Tensor, item_bias: Tensor, mean: Tensor, batch, l2: float):
+    def forward(ctx, users: Tensor, items: Tensor, user_bias: Tensor, item_bias: Tensor, mean: Tensor, batch, l2):
         rated = look_up(Tables(users, items, user_bias, item_bias), mean, batch)
         loss = square(rated.error)
         if l2:
