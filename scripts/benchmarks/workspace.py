@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["ratings", "sequences", "reviews", "posters"]
+Kind = Literal["ratings", "few_ratings", "sequences", "reviews", "posters"]
 PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
     "ratings": ("ml-1m/ratings.dat", ["data=movielens_1m", "split=ratio"]),
+    "few_ratings": ("ml-100k/u.data", ["data=movielens_100k", "split=ratio"]),
     "sequences": ("ml-1m/sequences.txt.gz", ["data=sequences", "data.path=ml-1m/sequences.txt.gz"]),
     "reviews": ("imdb/train.tsv.gz", ["data=imdb"]),
     "posters": ("posters/posters.zip", ["data=posters"]),
@@ -168,6 +169,10 @@ def _ratings(folder: Path, quick: bool) -> list[str]:
     return ["data=interactions", f"data.path={file}", "data.separator='::'", *columns]
 
 
+def _few_ratings(folder: Path, quick: bool) -> list[str]:
+    return _ratings(folder, quick=True)
+
+
 def _sequences(folder: Path, quick: bool) -> list[str]:
     file = folder / "sequences.txt"
     file.write_text("".join(f"{u} {' '.join(map(str, row))}\n" for u, row in enumerate(_histories(quick), start=1)))
@@ -205,6 +210,7 @@ def _posters(folder: Path, quick: bool) -> list[str]:
 
 GENERATORS: dict[Kind, Callable[[Path, bool], list[str]]] = {
     "ratings": _ratings,
+    "few_ratings": _few_ratings,
     "sequences": _sequences,
     "reviews": _reviews,
     "posters": _posters,

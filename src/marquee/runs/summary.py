@@ -83,7 +83,9 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
     default = Path("outputs", "runs").resolve() == run.folder.parent.resolve()
     name = "latest" if default else str(run.folder)
     about = [
-        word for word in run.manifest["overrides"] if word.split("=")[0].split(".")[0] in ("data", "split", "paths")
+        word
+        for word in run.manifest["overrides"]
+        if word.split("=")[0].split(".")[0] in ("data", "split", "task", "paths")
     ]
     words = [f"marquee {use.replace('{run}', name)}"] if use else []
     return words + ([" ".join(["marquee train -m", *map(shlex.quote, about), rivals, "seed=1,2"])] if rivals else [])

@@ -116,10 +116,10 @@ class Ratings(View):
                 "model.view: Ratings needs a value for each interaction, and this data has none. Name its column "
                 "(data.columns.value=...), or choose a model that learns from what was met, such as model=mf/bpr."
             )
-        users, items = _columns(train)
-        values = torch.from_numpy(train.values)
-        for index in torch.randperm(len(users), generator=torch_generator(seed, "order", epoch)).split(self.batch_size):
-            yield RatingBatch(users[index], items[index], values[index])
+        order = torch.randperm(len(train), generator=torch_generator(seed, "order", epoch))
+        columns = (*_columns(train), torch.from_numpy(train.values))
+        # All at once and then in slices: many small look-ups take longer.
+        yield from map(RatingBatch, *(column.index_select(0, order).split(self.batch_size) for column in columns))
 
 
 class Sequences(View):

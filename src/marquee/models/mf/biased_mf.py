@@ -12,7 +12,7 @@ from marquee.data.interactions.views import RatingBatch, Ratings
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import RatingModel
 from marquee.models.baseline.means import training_mean
-from marquee.models.mf.rating_loss import Tables, penalty, squared_error
+from marquee.models.mf.rating_loss import Tables, penalised_error
 
 
 class BiasedMF(RatingModel):
@@ -47,12 +47,8 @@ class BiasedMF(RatingModel):
 
     def loss(self, batch: RatingBatch) -> Tensor:
         with torch.autocast(batch.users.device.type, enabled=False):  # there are no products of matrices to gain from
-            p, q = self.users.weight, self.items.weight
-            loss = squared_error(Tables(p, q, self.user_bias, self.item_bias), self.mean, batch)
-            if self.l2:
-                loss = loss + penalty(self.l2, batch.users, p, self.user_bias)
-                loss = loss + penalty(self.l2, batch.items, q, self.item_bias)
-            return loss
+            tables = Tables(self.users.weight, self.items.weight, self.user_bias, self.item_bias)
+            return penalised_error(tables, self.mean, batch, self.l2)
 
     @property
     def steps_at_once(self) -> int:

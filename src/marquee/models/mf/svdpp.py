@@ -1,6 +1,5 @@
 """SVD++: biased matrix factorisation in which what a user has rated, whatever the rating, says something, too."""
 
-import warnings
 from typing import Annotated
 
 import torch
@@ -15,21 +14,52 @@ from marquee.data.interactions.views import RatingBatch, Ratings
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import RatingModel
 from marquee.models.baseline.means import training_mean
-from marquee.models.mf.rating_loss import Tables, penalty, squared_error
+from marquee.models.mf.rating_loss import Rated, Tables, gathered, look_up, square
+from marquee.models.sparse import Rows
 
 
-class _Sums(torch.autograd.Function):
-    """users + N implicit with N [n_users, n_items] in two sparse forms, so that neither way gathers a row twice."""
+class _PenalisedError(torch.autograd.Function):
+    """The loss with its gradient in closed form, in which no row of y is looked up.
+
+    The users' vectors are p + N y; N [n_users, n_items] is given by users (`rated`) and by items (`raters`). What the
+    ratings add to the penalty of p and y is counted by row.
+    """
 
     @staticmethod
-    def forward(ctx, users: Tensor, implicit: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-        ctx.columns = columns
-        return users + rows @ implicit
+    def forward(ctx, p, q, y, user_bias, item_bias, mean, batch: RatingBatch, l2: float, rated: Rows, raters: Rows):
+        users = rated.times(y).add_(p)
+        found = look_up(Tables(users, q, user_bias, item_bias), mean, batch)
+        loss = square(found.error)
+        of_users, of_items = (
+            torch.bincount(rows, minlength=len(table)).to(p) for rows, table in ((batch.users, p), (batch.items, q))
+        )
+        if l2:
+            loss += l2 * (square(found.user_bias) + square(found.item_bias) + square(found.items))
+            for counts, table in ((of_users, p), (of_items, y)):
+                loss += l2 * torch.dot(counts, torch.linalg.vecdot(table, table))
+        ctx.save_for_backward(batch.users, batch.items, p, y, of_users, of_items, *found)
+        ctx.l2, ctx.raters = l2, raters
+        return loss / len(found.error)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad, ctx.columns @ grad, None, None
+        user, item, p, y, of_users, of_items, *rest = ctx.saved_tensors
+        found = Rated(*rest)
+        slope = found.slope(grad)
+        column, decay = slope[:, None], grad * (2 * ctx.l2 / len(slope))
+        of_p = gathered(user, found.items * column, len(p))
+        of_y = ctx.raters.times(of_p)
+        of_p.addcmul_(p, (of_users * decay)[:, None])
+        of_y.addcmul_(y, (of_items * decay)[:, None])
+        return (
+            of_p,
+            gathered(item, (found.users * column).addcmul_(found.items, decay), len(y)),
+            of_y,
+            gathered(user, torch.addcmul(slope, found.user_bias, decay), len(p)),
+            gathered(item, torch.addcmul(slope, found.item_bias, decay), len(y)),
+            *(None,) * 5,
+        )
 
 
 class SVDpp(RatingModel):
@@ -70,32 +100,21 @@ class SVDpp(RatingModel):
         self.mean.copy_(training_mean(data))
         train = data.parts["train"]
         users, items = (torch.from_numpy(column).long() for column in (train.users, train.items))
-        counts = torch.bincount(users, minlength=len(self.user_bias))
-        weights = counts.clamp(min=1).float().rsqrt()[users]
-        order = items.argsort(stable=True)
-        sides = (counts, items, weights), (torch.bincount(items, minlength=len(self.item_bias)), users, weights)
-        for name, (sizes, columns, values), sort in zip(("rated", "raters"), sides, (slice(None), order), strict=True):
-            offsets = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-            for part, tensor in zip(("offsets", "columns"), (offsets.int(), columns[sort].int()), strict=True):
+        weights = torch.bincount(users, minlength=len(self.user_bias)).clamp(min=1).float().rsqrt()[users]
+        sides = {"rated": (users, items, len(self.user_bias)), "raters": (items, users, len(self.item_bias))}
+        for name, (rows, columns, n) in sides.items():
+            for part, tensor in Rows.of(rows, columns, weights, n)._asdict().items():
                 self.register_buffer(f"{name}_{part}", tensor, persistent=False)
-            self.register_buffer(f"{name}_weights", values[sort], persistent=False)
 
-    def _sparse(self, name: str, shape: tuple[int, int]) -> Tensor:
-        parts = [getattr(self, f"{name}_{part}") for part in ("offsets", "columns", "weights")]
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(*parts, shape, check_invariants=False)
+    def _rows(self, name: str) -> Rows:
+        return Rows(*(getattr(self, f"{name}_{part}") for part in Rows._fields))
 
     def loss(self, batch: RatingBatch) -> Tensor:
         with torch.autocast(batch.users.device.type, enabled=False):  # sparse products have no narrower form
-            p, q, y = self.users.weight, self.items.weight, self.implicit.weight
-            rated, raters = self._sparse("rated", (len(p), len(q))), self._sparse("raters", (len(q), len(p)))
-            users = _Sums.apply(p, y, rated, raters)
-            loss = squared_error(Tables(users, q, self.user_bias, self.item_bias), self.mean, batch)
-            if self.l2:
-                loss = loss + penalty(self.l2, batch.users, p, self.user_bias)
-                loss = loss + penalty(self.l2, batch.items, q, y, self.item_bias)
-            return loss
+            return _PenalisedError.apply(
+                self.users.weight, self.items.weight, self.implicit.weight, self.user_bias, self.item_bias, self.mean,
+                batch, self.l2, self._rows("rated"), self._rows("raters"),
+            )  # fmt: skip
 
     @property
     def steps_at_once(self) -> int:
