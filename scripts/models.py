@@ -1,13 +1,13 @@
 """Write docs/models.md: every recommender with its paper, what it can do, what it costs and how well it does.
 
-    python scripts/models.py SCORES [RATINGS] [COST] [--output docs/models.md]
+    python scripts/models.py SCORES [--ratings SWEEP] [--cost SWEEP [SWEEP ...]] [--output docs/models.md]
 
 What a model can do is asked of its class, its paper stands in the first line of its YAML, and all figures are read from
 the manifests of finished runs:
 
-SCORES    a sweep of the models on one data set and split (see docs/results.md); mean over its seeds
-RATINGS   a sweep with task=rating over folds; mean over them
-COST      a sweep of one epoch each without validation (split.validation=0 trainer.max_epochs=1)
+SCORES      a sweep of the models on one data set and split (see docs/results.md); mean over its seeds
+--ratings   a sweep with task=rating over folds; mean over them
+--cost      sweeps of one epoch each without validation (split.validation=0 trainer.max_epochs=1)
 
 A model without a run has an empty cell. The page says by which protocols the sweeps were measured.
 """
@@ -78,13 +78,13 @@ def features_of(kind: type, config: dict[str, Any]) -> str:
     return "yes" if any(isinstance(part, FeatureVectors) for part in model.modules()) else ""
 
 
-def by_model(sweep: Path | None) -> "dict[str, list[Run]]":
-    """The finished runs of a sweep by the name of the model's option: linear/ease."""
+def by_model(sweeps: list[Path]) -> "dict[str, list[Run]]":
+    """The finished runs of some sweeps by the name of the model's option: linear/ease."""
     from marquee.compare.collect import collect
 
     found = defaultdict(list)
-    if sweep is not None:
-        for block in collect([sweep])[0]:
+    if sweeps:
+        for block in collect(sweeps)[0]:
             for run in (run for group in block.groups for run in group.runs):
                 found[option_of(run.manifest["config"]["model"]["_target_"])].append(run)
     return found
@@ -126,8 +126,8 @@ def thousands(runs: "list[Run]") -> str:
 
 
 def told(sweep: "dict[str, list[Run]]", what: str) -> list[str]:
-    """What a sweep measured: protocol, seeds or folds, machine."""
-    from marquee.compare.protocol import describe
+    """What sweeps measured: protocols, seeds or folds, machine."""
+    from marquee.compare.protocol import describe, protocol_key
 
     manifests = [run.manifest for runs in sweep.values() for run in runs]
     if not manifests:
@@ -135,8 +135,11 @@ def told(sweep: "dict[str, list[Run]]", what: str) -> list[str]:
     seeds = sorted({manifest["seed"] for manifest in manifests})
     folds = sorted({manifest["split"]["fold"] for manifest in manifests if manifest["split"].get("fold") is not None})
     machines = sorted({cpu for manifest in manifests if (cpu := (manifest.get("environment") or {}).get("cpu"))})
-    words = [f"seeds {', '.join(map(str, seeds))}"] + [f"folds {', '.join(map(str, folds))}"] * bool(folds) + machines
-    return [f"**{what}**: {describe(manifests[0])}; {'; '.join(words)}.", ""]
+    threads = sorted({str(n) for manifest in manifests if (n := (manifest.get("environment") or {}).get("threads"))})
+    words = [f"seeds {', '.join(map(str, seeds))}"] + [f"folds {', '.join(map(str, folds))}"] * bool(folds)
+    words += [*machines, f"threads: {', '.join(threads)}"]
+    protocols = {protocol_key(manifest): describe(manifest) for manifest in manifests}
+    return [f"**{what}**: {'; or '.join(protocols.values())}; {'; '.join(words)}.", ""]
 
 
 def page(rows: list[Row], scores, ratings, cost) -> str:
@@ -162,15 +165,16 @@ def page(rows: list[Row], scores, ratings, cost) -> str:
 
 def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("scores", "ratings", "cost"):
-        parser.add_argument(name, type=Path, nargs=None if name == "scores" else "?", metavar=name.upper())
+    parser.add_argument("scores", type=Path, metavar="SCORES")
+    parser.add_argument("--ratings", type=Path, nargs=1, default=[], metavar="SWEEP")
+    parser.add_argument("--cost", type=Path, nargs="+", default=[], metavar="SWEEP")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "models.md", metavar="FILE")
     arguments = parser.parse_args(words)
     from marquee.errors import MarqueeError
     from marquee.files import write_text
 
     try:
-        sweeps = [by_model(getattr(arguments, name)) for name in ("scores", "ratings", "cost")]
+        sweeps = [by_model(folders) for folders in ([arguments.scores], arguments.ratings, arguments.cost)]
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
