@@ -140,7 +140,7 @@ def test_sequences_keep_the_newest_items():
 
 
 def ranking():
-    return Recommendation(Popular(DATA.spec, view=Matrix()), DATA)
+    return Recommendation(Popular(DATA.spec, view=Matrix()), DATA, ks=[2], monitor="ndcg@2")
 
 
 def test_evaluation_gives_every_unit_once_whatever_the_number_of_processes(monkeypatch):
