@@ -188,7 +188,18 @@ def test_ranking_losses_by_hand():
 @pytest.mark.parametrize("n", [2, 30], ids=["rows looked up first", "first layer of the whole table"])
 def test_neumfs_loss_and_gradient_are_those_of_its_formula_pair_by_pair(n):
     """He et al. 2017, equation 12, with binary cross-entropy; l2 weighs each vector as often as a pair uses it."""
-    model = seeded(NeuMF, DATA.spec, view=PAIRS, factors=4, dim=3, layers=[6, 5], l2=0.1, l2_layers=0.2, init_std=0.5)
+    model = seeded(
+        NeuMF,
+        DATA.spec,
+        view=PAIRS,
+        factors=4,
+        dim=3,
+        layers=[6, 5],
+        l2=0.1,
+        l2_layers=0.2,
+        objective="bce",
+        init_std=0.5,
+    )
     batch = PairBatch(torch.randint(7, (n,)), torch.randint(7, (n,)), torch.randint(7, (n, 2)))
     perceptron, total = model.perceptron, 0.0
     for user, *items in torch.cat([batch.users[:, None], batch.items[:, None], batch.negatives], 1).tolist():
