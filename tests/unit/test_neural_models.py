@@ -188,7 +188,18 @@ def test_ranking_losses_by_hand():
 @pytest.mark.parametrize("n", [2, 30], ids=["rows looked up first", "first layer of the whole table"])
 def test_neumfs_loss_and_gradient_are_those_of_its_formula_pair_by_pair(n):
     """He et al. 2017, equation 12, with binary cross-entropy; l2 weighs each vector as often as a pair uses it."""
-    model = seeded(NeuMF, DATA.spec, view=PAIRS, factors=4, dim=3, layers=[6, 5], l2=0.1, l2_layers=0.2, init_std=0.5)
+    model = seeded(
+        NeuMF,
+        DATA.spec,
+        view=PAIRS,
+        factors=4,
+        dim=3,
+        layers=[6, 5],
+        l2=0.1,
+        l2_layers=0.2,
+        objective="bce",
+        init_std=0.5,
+    )
     batch = PairBatch(torch.randint(7, (n,)), torch.randint(7, (n,)), torch.randint(7, (n, 2)))
     perceptron, total = model.perceptron, 0.0
     for user, *items in torch.cat([batch.users[:, None], batch.items[:, None], batch.negatives], 1).tolist():
@@ -295,15 +306,15 @@ def test_what_training_never_met_speaks_by_its_features_alone(make):
     assert before[:3, 6].mean() > before[3:6, 6].mean() and before[6, :3].mean() > before[6, 3:6].mean()
 
 
-def test_two_towers_without_ids_know_items_by_their_features():
-    model = trained(
-        seeded(TwoTower, SPEC, view=PAIRS, dim=4, layers=[8], ids=False), data_with_features(), epochs=40
-    )  # fmt: skip
+@pytest.mark.parametrize("kind", [FactorizationMachine, DeepFM, TwoTower])
+def test_without_ids_items_are_known_by_their_features(kind):
+    layers = {} if kind is FactorizationMachine else {"layers": [8]}
+    model = trained(seeded(kind, SPEC, view=PAIRS, dim=4, ids=False, **layers), data_with_features(), epochs=40)
     scores = model.score(torch.arange(6), histories(*[[]] * 6))
     torch.testing.assert_close(scores[:, 6], scores[:, 0])
     assert "item.ids" not in model.state_dict()
     with pytest.raises(ValueError, match=r"ids=false leaves items .*data\.item_features"):
-        TwoTower(DATA.spec, view=PAIRS, ids=False)
+        kind(DATA.spec, view=PAIRS, ids=False)
 
 
 def test_items_start_from_their_features():

@@ -32,6 +32,7 @@ def learnt(model):
 
 def test_co_counts_are_the_product_of_the_matrix_with_itself(monkeypatch):
     (batch,) = Matrix().train_batches(DATA, 0, 0)
+    monkeypatch.setattr(gram, "DENSE_GAIN", 0)  # the product of sparse matrices
     monkeypatch.setattr(gram, "PANEL_CELLS", 12)  # three rows at a time, then one
     for repeated in (1, 2):  # a pair that is listed twice counts once
         pairs = torch.cat([batch.users] * repeated), torch.cat([batch.items] * repeated)

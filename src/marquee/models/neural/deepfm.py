@@ -34,9 +34,10 @@ class DeepFM(FactorizationMachine):
         l2: Annotated[float, Ge(0)] = 0.01,
         l2_layers: Annotated[float, Ge(0)] = 0.01,
         objective: Objective = "bpr",
+        ids: bool = True,
         init_std: Annotated[float, Gt(0)] = 0.05,
     ):
-        super().__init__(spec, view=view, dim=dim, l2=l2, objective=objective, init_std=init_std)
+        super().__init__(spec, view=view, dim=dim, l2=l2, objective=objective, ids=ids, init_std=init_std)
         self.l2_layers = l2_layers
         self.perceptron = PairPerceptron(self.user.fields * dim, self.item.fields * dim, layers, dropout)
 

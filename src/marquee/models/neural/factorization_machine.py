@@ -12,7 +12,7 @@ from marquee.data.interactions.views import PairBatch, Pairs, RatingBatch, Ratin
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import RatingModel
 from marquee.models.neural.objective import Objective, ranking_loss
-from marquee.models.neural.sides import Side
+from marquee.models.neural.sides import Side, refuse_without_fields
 
 
 class FactorizationMachine(RatingModel):
@@ -25,6 +25,7 @@ class FactorizationMachine(RatingModel):
     view       Pairs: learns to rank what was met above what was not; Ratings: learns values by squared error
     l2         weighs half the squared length of the vectors that a pair uses
     objective  of Pairs: bpr or bce
+    ids        false: items are known by their features alone, so that new ones are scored like the others
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FactorizationMachine(RatingModel):
         dim: Annotated[int, Ge(1)] = 64,
         l2: Annotated[float, Ge(0)] = 0.01,
         objective: Objective = "bpr",
+        ids: bool = True,
         init_std: Annotated[float, Gt(0)] = 0.05,
     ):
         super().__init__()
@@ -42,7 +44,8 @@ class FactorizationMachine(RatingModel):
         self.predicts_values = isinstance(view, Ratings)
         self.dim, self.l2, self.objective = dim, l2, objective
         # The last place of a vector is its field's linear weight.
-        self.user, self.item = (Side(spec, name, dim + 1, init_std) for name in ("user", "item"))
+        self.user, self.item = Side(spec, "user", dim + 1, init_std), Side(spec, "item", dim + 1, init_std, ids)
+        refuse_without_fields(self.item)
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean", torch.zeros(()))
 

@@ -15,7 +15,7 @@ from marquee.models.neural.perceptron import PairPerceptron, squares
 
 
 class NeuMF(Recommender):
-    """score(u, i) = h^T [p_u * q_i, MLP(p'_u, q'_i)], trained as a classifier of observed and sampled pairs.
+    """score(u, i) = h^T [p_u * q_i, MLP(p'_u, q'_i)], trained on observed and sampled pairs.
 
     He et al. 2017, "Neural collaborative filtering", WWW, section 3.4: both parts have vectors of their own. They are
     trained together from the start, without the pre-training of section 3.4.1.
@@ -23,7 +23,7 @@ class NeuMF(Recommender):
     factors    length of the vectors of the product (GMF); 0 leaves the perceptron alone
     dim        length of the vectors that the perceptron reads
     layers     widths of its layers
-    objective  bce (the paper's) or bpr
+    objective  bpr or bce (the paper's)
     l2         weighs half the squared length of the vectors that a pair uses; `l2_layers` half the squares of the
                perceptron's matrices, which else learn pairs by heart
     """
@@ -33,11 +33,11 @@ class NeuMF(Recommender):
         spec: InteractionSpec,
         *,
         view: Pairs,
-        factors: Annotated[int, Ge(0)] = 32,
+        factors: Annotated[int, Ge(0)] = 64,
         dim: Annotated[int, Ge(1)] = 32,
         layers: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [32, 16, 8],  # noqa: B006  (never mutated)
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
-        objective: Objective = "bce",
+        objective: Objective = "bpr",
         l2: Annotated[float, Ge(0)] = 0.01,
         l2_layers: Annotated[float, Ge(0)] = 0.01,
         init_std: Annotated[float, Gt(0)] = 0.01,

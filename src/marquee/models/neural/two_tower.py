@@ -46,8 +46,8 @@ class TwoTower(Recommender):
         ids: bool = True,
         initial: Literal["random", "features"] = "random",
         objective: Objective = "bpr",
-        l2: Annotated[float, Ge(0)] = 0.01,
-        l2_layers: Annotated[float, Ge(0)] = 0.01,
+        l2: Annotated[float, Ge(0)] = 0.006,
+        l2_layers: Annotated[float, Ge(0)] = 0.001,
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         super().__init__()
