@@ -100,7 +100,8 @@ class Rating(Task):
 
     def scores(self, scorer: RatingModel, batch: RatedBatch) -> Tensor:
         """Predicted values [n]."""
-        return scorer.predict(batch.users[batch.rows], batch.items, batch.histories.take(batch.rows)).float()
+        with torch.autocast(batch.users.device.type, enabled=False):  # as the finished run will serve them
+            return scorer.predict(batch.users[batch.rows], batch.items, batch.histories.take(batch.rows)).float()
 
     def evaluator(self) -> RatingErrors:
         return RatingErrors(*self.range) if self.clipped else RatingErrors()

@@ -180,8 +180,9 @@ class Recommendation(Task):
             )
 
     def scores(self, scorer: Recommender, batch: RankingBatch) -> Tensor:
-        """Scores [batch, n_items]."""
-        return scorer.score(batch.users, batch.histories)
+        """Scores [batch, n_items], in float32 as the finished run will serve them, whatever it is trained in."""
+        with torch.autocast(batch.users.device.type, enabled=False):
+            return scorer.score(batch.users, batch.histories)
 
     def evaluator(self) -> Ranking:
         by_item = int(self.monitor.rpartition("@")[2]) if "item_popularity" in self.groups else None
