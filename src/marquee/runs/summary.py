@@ -82,10 +82,7 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
     """Commands that work as they stand: one to use the run, one to compare it."""
     default = Path("outputs", "runs").resolve() == run.folder.parent.resolve()
     name = "latest" if default else str(run.folder)
-    about = [
-        word
-        for word in run.manifest["overrides"]
-        if word.split("=")[0].split(".")[0] in ("data", "split", "task", "paths")
-    ]
+    kept = ("data", "split", "task", "paths")
+    about = [word for word in run.manifest["overrides"] if word.split("=")[0].split(".")[0] in kept]
     words = [f"marquee {use.replace('{run}', name)}"] if use else []
     return words + ([" ".join(["marquee train -m", *map(shlex.quote, about), rivals, "seed=1,2"])] if rivals else [])
