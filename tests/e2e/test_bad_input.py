@@ -173,7 +173,7 @@ def test_a_bad_table_of_interactions_is_refused(shell, tmp_path, content, words,
 
 def test_users_with_one_interaction_are_counted_and_not_crashed_on(shell, tmp_path):
     (tmp_path / "plays.csv").write_text(PLAYS + "lonely,3,5,1\nalone,4,5,1\n")
-    answer = shell("train", *RATED, "split=leave_one_out", "model=baseline/popular", *QUICK)
+    answer = shell("train", *RATED, "split=leave_one_out", "model=baseline/popular", "task.ks=[5,10]", *QUICK)
     assert answer.code == 0, answer.err
     report = json.loads((tmp_path / "outputs" / "latest" / "manifest.json").read_text())["data"]["report"]
     assert 2 in [count for name, count in report.items() if "too_few" in name or "without" in name], report

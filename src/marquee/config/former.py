@@ -89,10 +89,17 @@ def _described(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
         seen = "masked" if task.get("mask_seen", True) else "not masked"
         shown = [f"{name}@{k}" for name in ("ndcg", "hit_rate", "recall", "coverage")]
         protocol = f"full ranking of {spec['n_items']:,} items, seen items {seen}"
-        return {"unit": "user", "measured": ["ks", "mask_seen"], "protocol": protocol, "shown": shown, "directions": {}}
+        measured = ["ks", "mask_seen", "candidates", "n_candidates", "candidate_seed"]
+        more = ["beyond", "item_feature", "groups"]
+        return {
+            "unit": "user", "measured": measured, "protocol": protocol, "shown": shown, "directions": {},
+            "measures_more": more,
+        }  # fmt: skip
     if spec:
         shown = ["accuracy", "f1_macro", "auroc", "log_loss"]
-        return {"unit": "example", "measured": [], "protocol": "", "shown": shown, "directions": {}}
+        return {
+            "unit": "example", "measured": [], "protocol": "", "shown": shown, "directions": {}, "measures_more": []
+        }  # fmt: skip
     return None
 
 
