@@ -55,7 +55,7 @@ def test_a_validation_part_that_comes_out_empty_is_refused_with_what_to_type(she
     (tmp_path / "plays.csv").write_text(plays(2, 2, 2, 2))
     answer = shell("train", *TABLE, *QUICK)
     assert answer.code == 3 and "Ratio leaves validation empty" in answer.err and "split.validation=0" in answer.err
-    assert shell("train", *TABLE, *QUICK, "split.validation=0").code == 0
+    assert shell("train", *TABLE, *QUICK, "split.validation=0", "task.ks=[2]", "task.monitor=ndcg@2").code == 0
     (tmp_path / "train.csv").write_text(plays(1, 1, 1))
     (tmp_path / "test.csv").write_text("user,item,time\n0,5,9\n1,6,9\n")
     files = ["split=files", "split.train=train.csv", "split.test=test.csv"]
@@ -67,7 +67,7 @@ def test_nothing_to_train_on_is_said_before_training(shell, tmp_path):
     # Leave-one-out leaves each of three interactions one for training, and a sequence needs two.
     (tmp_path / "plays.csv").write_text(plays(3, 3, 3))
     words = [*TABLE, "data.columns.timestamp=time", "split=leave_one_out", "model=rnn/gru4rec"]
-    answer = shell("train", *words, *QUICK)
+    answer = shell("train", *words, *QUICK, "task.ks=[3]", "task.monitor=ndcg@3")
     assert answer.code == 3, answer.err
     assert "Sequences finds nothing to train on" in answer.err and "train_interactions 3" in answer.err
     assert not os.path.exists("outputs/runs")

@@ -64,6 +64,7 @@ def test_a_target_is_a_number_for_the_ratio_to_what_is_run_beside_it(measured):
 def test_the_table_names_the_machine_and_says_whether_each_target_is_met(measured):
     table, rows = measured
     head, *lines = table.rpartition("\n\n")[0].splitlines()
+    lines = [line for line in lines if not line.startswith(" ")]  # the curve of growth
     assert "torch" in head and "threads: 1" in head
     assert [line.split(": ")[-1] in ("met", "MISSED") for line in lines[-len(rows) :]] == [True] * len(rows)
 

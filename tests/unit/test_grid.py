@@ -72,7 +72,8 @@ def test_a_wrong_zip_is_one_clear_message(words, zipped, parts):
 
 
 def test_a_glob_goes_through_the_families_of_a_group():
-    assert expand(["model=glob(neighbours/*)"]) == [["model=neighbours/item_knn"]]
+    names = ["item_knn", "knn_baseline", "user_knn"]
+    assert expand(["model=glob(neighbours/*)"]) == [[f"model=neighbours/{name}"] for name in names]
     with pytest.raises(ConfigError, match="has no values"):
         expand(["model=glob(nothing/*)"])
 

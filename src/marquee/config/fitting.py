@@ -70,16 +70,14 @@ def combinations() -> list[tuple[str, str, str]]:
 def everything() -> list[list[str]]:
     """The words of every configuration that ships, or that lies in a folder of the user's.
 
-    What fits is a matter of types, so each data set is joined with each of its tasks once, and each task with each of
-    its models once, on the embedded data where that fits: all three with each other would be thousands.
+    What fits is a matter of types, so each data set stands alone, with the task and model that it brings, and each task
+    with each of its models once, on the embedded data where that fits: all with each other would be a thousand.
     """
     jobs = [[f"data={data}"] for data in options("data")]
     every = combinations()
-    pairs = {(data, task): (data, task, model) for data, task, model in reversed(every)}
     embedded = [combination for combination in every if combination[0].startswith("world_")]
     homes = {(task, model): (data, task, model) for data, task, model in (*reversed(every), *embedded)}
-    joined = dict.fromkeys([*pairs.values(), *homes.values()])
-    jobs += [[f"data={data}", f"task={task}", f"model={model}"] for data, task, model in joined]
+    jobs += [[f"data={data}", f"task={task}", f"model={model}"] for data, task, model in homes.values()]
     jobs += [[f"experiment={experiment}"] for experiment in options("experiment")]
     for group in ("split", "task", "model"):  # composing it will say what is wrong
         jobs += [[f"{group}={option}"] for option in options(group) if option_class(group, option) is None]
