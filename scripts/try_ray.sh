@@ -23,6 +23,9 @@ stop() {
 
 cd "$here/trial" || exit 1
 export RAY_AUTH_MODE=disabled RAY_memory_monitor_refresh_ms=0
+# Ray writes its address into a folder that it expects to stand: by default one that all clusters of the machine share.
+export RAY_TMPDIR=$here
+mkdir -p "$here/ray"
 mkfifo "$here/orders"
 cat > "$here/cluster.py" <<'PY'
 import sys
