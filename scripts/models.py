@@ -122,7 +122,7 @@ def thousands(runs: "list[Run]") -> str:
         return ""
     with safe_open(runs[0].folder / "inference" / "model.safetensors", "numpy") as content:
         parts = [content.get_slice(name) for name in content.keys()]  # noqa: SIM118  (no mapping)
-    return f"{sum(math.prod(part.get_shape()) for part in parts if part.get_dtype()[0] == 'F') / 1000:,.0f}"
+    return f"{sum(math.prod(part.get_shape()) for part in parts) / 1000:,.0f}"
 
 
 def told(sweep: "dict[str, list[Run]]", what: str) -> list[str]:
