@@ -1,6 +1,6 @@
 """Measure what Marquee promises on speed and memory, and print it beside the targets.
 
-    python scripts/benchmark.py [--quick | --once] [--only NAME] [--json FILE]
+    python scripts/benchmark.py [--quick | --once] [--only NAME] [--json FILE] [--markdown FILE]
 
 A time is judged by its ratio to something that is run beside it on the same machine: training by a loop written by
 hand over the same arithmetic, reading by the reader that everybody uses, ranking by a bare `topk`. Medians of runs in
@@ -52,7 +52,21 @@ def main() -> int:
     print("\n~ on generated data; size: " + size)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if arguments.markdown:
+        arguments.markdown.write_text(_markdown(rows, machine()), encoding="utf-8")
     return 0
+
+
+def _markdown(rows: list[dict], measured_on: str) -> str:
+    """The rows as a Markdown table."""
+    lines = [measured_on, "", "| benchmark | Marquee | beside it | ratio | target |", "|---|---|---|---|---|"]
+    for row in rows:
+        beside = "" if row["reference"] is None else f"{row['beside']} {row['reference']:.3g}"
+        ratio = "" if row["ratio"] is None else f"{row['ratio']:.2f}"
+        missed = "" if row[row["of"]] <= row["target"] else ", missed"
+        target = f"{row['of']} ≤ {row['target']:g}{missed}"
+        lines.append(f"| {row['name']} | {row['ours']:.3g} {row['unit']} | {beside} | {ratio} | {target} |")
+    return "\n".join(lines) + "\n"
 
 
 def _arguments(names: list[str]) -> argparse.Namespace:
@@ -62,6 +76,7 @@ def _arguments(names: list[str]) -> argparse.Namespace:
     size.add_argument("--once", action="store_true", help="one step of each, to see that it runs")
     parser.add_argument("--only", choices=names, metavar="NAME", help=f"one of: {', '.join(names)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows as JSON")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write them as a table")
     return parser.parse_args()
 
 

@@ -29,9 +29,13 @@ ABSOLUTE = {
 def measured(tmp_path_factory):
     """The table and the JSON rows of one step of every benchmark."""
     file = tmp_path_factory.mktemp("benchmark") / "rows.json"
-    finished = run(benchmark, "--once", "--json", str(file), env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = ["--once", "--json", str(file), "--markdown", str(file.with_suffix(".md"))]
+    finished = run(benchmark, *words, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert finished.returncode == 0, finished.stderr
-    return finished.stdout, json.loads(file.read_text())
+    rows = json.loads(file.read_text())
+    table = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert [line.split(" | ")[0] for line in table.splitlines()[4:]] == [f"| {row['name']}" for row in rows]
+    return finished.stdout, rows
 
 
 def test_every_benchmark_runs_and_names_itself_as_what_it_is(measured):
