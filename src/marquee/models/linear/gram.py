@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from scipy import sparse
 from torch import Tensor
 
+from marquee.data.interactions.histories import Histories
+
 PANEL_CELLS = 4_000_000  # cells that are formed at a time: 16 MB of float32
 DENSE_COLUMNS, DENSE_CELLS = 64, 1_000_000  # columns of X that are dense at a time; cells of them, which fit the cache
 DENSE_GAIN = 16  # how many additions of whole columns take the time of one among scattered places
@@ -54,3 +56,14 @@ def _by_dense_columns(transposed: sparse.csr_matrix, size: int) -> Iterator[tupl
             users, dense, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True
         )  # fmt: skip
         yield rows, sums.T.contiguous()
+
+
+def history_matrix(histories: Histories, n_items: int) -> sparse.csr_matrix:
+    """Histories as a matrix [batch, n_items] of ones (float32); an item that occurs twice in one counts once."""
+    items, offsets = histories.items.cpu().numpy(), histories.offsets.cpu().numpy()
+    shape = len(offsets) - 1, n_items
+    seen = sparse.csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=shape)
+    if not seen.has_canonical_format:
+        seen.sum_duplicates()
+        seen.data[:] = 1
+    return seen

@@ -6,6 +6,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from marquee.data.interactions.histories import Histories
+from marquee.models.linear.gram import history_matrix
 
 
 class KeptWeights(nn.Module):
@@ -39,13 +40,7 @@ class KeptWeights(nn.Module):
 
     def score(self, histories: Histories) -> Tensor:
         """Scores [batch, n_items] of the items for histories; an item that occurs twice in one counts once."""
-        items, offsets = histories.items.cpu().numpy(), histories.offsets.cpu().numpy()
-        shape = len(offsets) - 1, self.n_items
-        seen = sparse.csr_matrix((np.ones(len(items), np.float32), items, offsets), shape=shape)
-        if not seen.has_canonical_format:
-            seen.sum_duplicates()
-            seen.data[:] = 1
-        return self.weigh(seen).to(histories.items.device)
+        return self.weigh(history_matrix(histories, self.n_items)).to(histories.items.device)
 
     def weigh(self, rows: sparse.csr_matrix) -> Tensor:
         """Scores [batch, n_items] of the items for rows [batch, n_items] of what each item of a history counts."""

@@ -12,9 +12,9 @@ from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Recommender
-from marquee.models.linear.gram import PANEL_CELLS, binary_matrix, co_counts
+from marquee.models.linear.gram import PANEL_CELLS, binary_matrix, co_counts, history_matrix
 from marquee.models.linear.kept import KeptWeights
-from marquee.models.neighbours.known import Known, seen_matrix, valued_matrix
+from marquee.models.neighbours.known import Known, valued_matrix
 
 
 class ItemKNN(Recommender):
@@ -109,7 +109,7 @@ class ItemKNN(Recommender):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         if self.known is None:
             return self.nearest.score(histories)
-        met = seen_matrix(histories.items, histories.offsets, self.n_items)
+        met = history_matrix(histories, self.n_items)
         known = self.known.matrix()
         mean = float(known.data.mean()) if known.nnz else 1.0
         if users is not None:

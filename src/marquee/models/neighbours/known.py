@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from scipy import sparse
-from torch import Tensor, nn
+from torch import nn
 
 from marquee.data.interactions.views import MatrixBatch
 from marquee.data.spec import InteractionSpec
@@ -75,14 +75,3 @@ def valued_matrix(batch: MatrixBatch, n_items: int, key: str) -> sparse.csr_matr
         matrix.sort_indices()
     total.data /= times.data
     return total
-
-
-def seen_matrix(items: Tensor, offsets: Tensor, n_items: int) -> sparse.csr_matrix:
-    """Histories as a matrix [batch, n_items] of ones (float32); an item that occurs twice in one counts once."""
-    items, offsets = items.cpu().numpy(), offsets.cpu().numpy()
-    ones = np.ones(len(items), np.float32)
-    seen = sparse.csr_matrix((ones, items.astype(np.int32), offsets), shape=(len(offsets) - 1, n_items))
-    if not seen.has_canonical_format:
-        seen.sum_duplicates()
-        seen.data[:] = 1
-    return seen

@@ -12,8 +12,8 @@ from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Recommender
-from marquee.models.linear.gram import binary_matrix
-from marquee.models.neighbours.known import Known, seen_matrix, valued_matrix
+from marquee.models.linear.gram import binary_matrix, history_matrix
+from marquee.models.neighbours.known import Known, valued_matrix
 
 
 class UserKNN(Recommender):
@@ -58,7 +58,7 @@ class UserKNN(Recommender):
             self.known.learn(binary_matrix(batch.users, batch.items, self.n_items))
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        met, known = seen_matrix(histories.items, histories.offsets, self.n_items), self.known.matrix()
+        met, known = history_matrix(histories, self.n_items), self.known.matrix()
         if self._ones is None or self._ones[0] is not known:
             ones = known.copy()
             ones.data = np.ones_like(known.data)
