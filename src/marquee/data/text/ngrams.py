@@ -76,8 +76,8 @@ class NGrams(ExampleView):
         tokens  int64 [n], without padding
         texts   int64 [n], the text of each
 
-        A key is the number with the tokens as digits to the base `vocab_size`. Padding, 0, is no digit of it, so n-grams
-        of different lengths differ, and `tokens_of` reads it back. With `buckets` it is hashed.
+        A key is the number with the tokens as digits to the base `vocab_size`. Padding, 0, is no digit of it, so
+        n-grams of different lengths differ, and `tokens_of` reads it back. With `buckets` it is hashed.
 
         Raises ConfigError where the numbers do not fit into 63 bits.
         """

@@ -16,9 +16,9 @@ from marquee.models.linear.terms import TermModel, example_weights, matrix, targ
 class NaiveBayes(TermModel):
     """Class probabilities as though the n-grams of a text were independent of each other, given its class.
 
-    McCallum & Nigam 1998, "A Comparison of Event Models for Naive Bayes Text Classification", AAAI workshop; complement:
-    Rennie et al. 2003, "Tackling the Poor Assumptions of Naive Bayes Text Classifiers", ICML. Multi-label: one
-    classifier a label, against the texts without it.
+    McCallum & Nigam 1998, "A Comparison of Event Models for Naive Bayes Text Classification", AAAI workshop;
+    complement: Rennie et al. 2003, "Tackling the Poor Assumptions of Naive Bayes Text Classifiers", ICML. Multi-label:
+    one classifier a label, against the texts without it.
 
     event          multinomial: each occurrence of an n-gram counts
                    bernoulli: its presence counts, and so does its absence
