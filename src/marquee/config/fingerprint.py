@@ -12,6 +12,7 @@ from typing import Any
 EXCLUDED = (
     "paths",
     "tracker",
+    "plots",
     "hydra",
     "resume",
     "name",

@@ -84,7 +84,19 @@ class RatingModel(Recommender):
 
 
 class Classifier(Model):
-    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label)."""
+    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label).
+
+    adds_up tells whether the logits are a sum over tokens, which `contributions` then takes apart.
+    """
+
+    adds_up: ClassVar[bool] = False
+
+    def contributions(self, tokens: Tensor) -> Tensor:
+        """The share of each token in each logit, [length, n_classes], of one text's tokens [length].
+
+        With the logits of a text without words they add up to the text's logits.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:
