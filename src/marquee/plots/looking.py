@@ -12,7 +12,7 @@ from marquee.data.text.views import TextBatch, TextBatches
 from marquee.metrics.classification import losses
 from marquee.models.base import Classifier
 from marquee.plots import attribution
-from marquee.plots.sheets import Cell, heat_entry, lit, text_entry, write_page, write_sheet
+from marquee.plots.sheets import Cell, heat_entry, text_entry, unveiled, write_page, write_sheet
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,9 @@ def write_examples(
         wrong, certain = (predicted != targets).any(axis=1), np.abs(probabilities - 0.5).min(axis=1)
         order = np.argsort(-loss, kind="stable")
         names = np.asarray(labels, dtype=object)
-        heads = [f"true {'|'.join(names[t > 0])}, said {'|'.join(names[p > 0]) or 'nothing'}"
-                 for t, p in zip(targets, predicted, strict=True)]  # fmt: skip
         named = probabilities.argmax(axis=1)
+        heads = [f"true {'|'.join(names[t > 0]) or 'nothing'}, said {'|'.join(names[p > 0]) or 'nothing'}, most {name}"
+                 for t, p, name in zip(targets, predicted, names[named], strict=True)]  # fmt: skip
     mistakes = order[wrong[order]][:MISTAKES]
     uncertain = np.argsort(certain, kind="stable")[:MISTAKES]
     show = _show_texts if isinstance(data, TextData) else _show_images
@@ -104,9 +104,9 @@ def _explain_images(
     cells = []
     for head, row, values in zip(heads, rows.tolist(), shares.values, strict=True):
         picture = _picture(data, row)
-        cells.append(Cell((picture, lit(picture, np.maximum(values, 0))), (*head.split(", "), data.names[row])))
+        cells.append(Cell((picture, unveiled(picture, np.maximum(values, 0))), (*head.split(", "), data.names[row])))
     write_sheet(folder / "contributions.png", "What the model looked at", cells,
-                f"{shares.method}: in full light what speaks for the class that was said")  # fmt: skip
+                f"{shares.method}: unveiled is what speaks for the class that was said")  # fmt: skip
     return None
 
 

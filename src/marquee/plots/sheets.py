@@ -14,7 +14,7 @@ LONGEST = 1500  # characters of a text on a page
 COLUMNS = 4
 SIDE = 180  # pixels that a picture is enlarged to
 LINE = 17
-INK = "#111111"
+INK, VEIL = "#111111", 150
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ def write_sheet(file: Path, title: str, cells: Sequence[Cell], note: str = "") -
         sheet.save(temporary, "PNG")
 
 
-def lit(picture: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """The picture with what speaks for the class in full light and the rest dim: it reads without colour, too.
+def unveiled(picture: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """The picture where it speaks for the class, and the rest behind a grey veil: it reads without colour, too.
 
     `picture` uint8 [height, width, 3], `shares` [height, width], not negative.
     """
-    light = shares / (shares.max() or 1)
-    return (picture * (0.2 + 0.8 * light[..., None])).round().astype(np.uint8)
+    light = 0.15 + 0.85 * (shares / (shares.max() or 1))[..., None]
+    return (picture * light + VEIL * (1 - light)).round().astype(np.uint8)
 
 
 def write_page(file: Path, title: str, body: Sequence[str], note: str = "") -> None:

@@ -111,6 +111,10 @@ class Task(Loop):
         """The first `n` units of the test part (or fewer) as a user would ask for them, one call each."""
         return []
 
+    def many(self, predictor: Predictor, n: int) -> tuple[Callable[[], Any], int] | None:
+        """One call for the first `n` units of the test part (or fewer) together, and how many these are; or None."""
+        return None
+
     def suggestions(self) -> tuple[str | None, str | None]:
         """What to type after a run: how to use it (after `marquee`, with {run}), and rivals to train (model=...)."""
         return None, None

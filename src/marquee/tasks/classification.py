@@ -191,8 +191,14 @@ class Classification(Task):
         return PREDICTORS[type(self.data.spec)]
 
     def requests(self, predictor: ClassPredictor, n: int) -> Sequence[Callable[[], Any]]:
-        inputs = [self.data.example(row) for row in self.data.parts["test"][:n]]
-        return [lambda given=given: predictor.predict([given]) for given in inputs]
+        return [lambda given=given: predictor.predict([given]) for given in self._inputs(n)]
+
+    def many(self, predictor: ClassPredictor, n: int) -> tuple[Callable[[], Any], int]:
+        inputs = self._inputs(n)
+        return lambda: predictor.predict(inputs), len(inputs)
+
+    def _inputs(self, n: int) -> list[Any]:
+        return [self.data.example(row) for row in self.data.parts["test"][:n]]
 
     def suggestions(self) -> tuple[str, str]:
         kind = type(self.data.spec)
