@@ -46,7 +46,7 @@ def test_a_run_on_texts_shows_its_mistakes_and_which_words_spoke_for_what_was_sa
     assert "integrated gradients" in page
     mistakes = (folder / "plots" / "mistakes.html").read_text(encoding="utf-8")
     assert "true positive, said negative" in mistakes or "true negative, said positive" in mistakes
-    assert len(list(folder.glob("wandb/*/files/media/html/plots/*.html"))) == 3
+    assert len(list(folder.glob("wandb/offline-run*/files/media/html/plots/*.html"))) == 3
 
 
 def test_two_closed_forms_without_curves_and_the_words_of_a_linear_model(tmp_path, world_cache):

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 MISTAKES = 12  # on a sheet
 EXPLAINED = 8  # examples: half of them mistakes
-MOST_WORDS = 2000  # of a text that is explained
 KEY = "Marked words speak <mark class=for>for</mark> or <mark class=against>against</mark> the class that is named."
 
 
@@ -82,15 +81,16 @@ def _explain_texts(
     folder: Path, data: TextData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[str]
 ) -> None:
     batch = model.view.batch(data, rows)
+    view = model.view
     if model.adds_up and not isinstance(batch, TextBatch):  # its own batches count words and forget their order
-        view = TextBatches(max_length=getattr(model.view, "max_length", None) or MOST_WORDS)
+        view = TextBatches(max_length=view.max_length, truncate=view.truncate)
         batch = view.batch(data, rows)
     if not isinstance(batch, TextBatch) or (shares := attribution.of_tokens(model, batch, classes.tolist())) is None:
         return _without(folder)
     entries = [f"<p class=key>{KEY}</p>"]
     for place, (head, values) in enumerate(zip(heads, shares.values, strict=True)):
-        words = data.words_of(int(rows[place]), batch.tokens[place, : len(values)].numpy(), model.view)
-        entries.append(heat_entry(head, words, values))
+        words = data.words(int(rows[place]), view.max_length, view.truncate)
+        entries.append(heat_entry(head, words, values, data.tokenizer.between))
     write_page(folder / "contributions.html", "What the model read", entries, f"Shares of the words: {shares.method}.")
     return None
 

@@ -150,12 +150,16 @@ class Classification(Task):
         from marquee.plots.judged import judged_figures
         from marquee.plots.looking import write_examples
         from marquee.plots.paper import SCREEN, write_plots
+        from marquee.plots.terms import informative_terms
 
         super().draw(folder, best_epoch)
         rows, targets, probabilities = self._tested()
         predicted = self.decision.predict(probabilities)
         labels, plots = self.decisions.labels, folder / "plots"
-        write_plots(judged_figures(targets, predicted, probabilities, labels), plots, scale=SCREEN)
+        made = judged_figures(targets, predicted, probabilities, labels)
+        if (terms := informative_terms(self.model, self.data)) is not None:
+            made.append(terms)
+        write_plots(made, plots, scale=SCREEN)
         model = self.model.to("cpu").eval()
         write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
 

@@ -27,6 +27,7 @@ class TermModel(Classifier):
     """
 
     max_epochs = 1
+    adds_up = True
 
     def __init__(self, spec: TextSpec, view: NGrams):
         super().__init__()
@@ -66,10 +67,7 @@ class TermModel(Classifier):
         return self.keys, self.weights
 
     def contributions(self, tokens: Tensor) -> Tensor:
-        """What each of the tokens (int64 [length]) adds to the logits, [length, n_classes].
-
-        The part of an n-gram is spread evenly over its words; all parts and the bias add up to the logits.
-        """
+        """As any; the part of an n-gram is spread evenly over its words."""
         text = TextBatch(tokens[None], torch.tensor([len(tokens)]), tokens[:1], tokens[:1])
         counted = self.view.count(text, self.vocab_size)
         places = self._places(counted.keys)[counted.terms]
