@@ -113,3 +113,24 @@ def test_a_sheet_has_a_place_for_every_picture(tmp_path):
         pixels = np.asarray(sheet.convert("L"))
     assert sheet.width < 900
     assert (pixels == 0).sum() >= 5 * 180 * 120  # five black pictures, 180 pixels high
+
+
+@pytest.mark.parametrize("name, options", [
+    ("bag_of_words", {}), ("bag_of_words", {"bigrams": True, "buckets": 50}),
+    ("fasttext", {"buckets": 50}), ("fasttext", {"longest": 3, "buckets": 50}), ("fasttext", {"longest": 1}),
+])  # fmt: skip
+@pytest.mark.parametrize("words", [[2, 3, 2, 5, 3], [4], [2, 3]])
+def test_the_shares_of_a_model_that_adds_up_are_its_logits(name, options, words):
+    from marquee.models.linear.bag_of_words import BagOfWords
+    from marquee.models.linear.fasttext import FastText
+
+    torch.manual_seed(1)
+    kind = {"bag_of_words": BagOfWords, "fasttext": FastText}[name]
+    model = kind(TextSpec(7, 3), view=TextBatches(), **options).eval()
+    for weight in model.parameters():
+        nn.init.normal_(weight)
+    batch = TextBatch(torch.tensor([words]), torch.tensor([len(words)]), torch.zeros(1), torch.arange(1))
+    with torch.no_grad():
+        bias = model.bias if name == "bag_of_words" else model.output.bias
+        logits = model(batch)[0] - bias
+    assert model.contributions(batch.tokens[0]).sum(0) == pytest.approx(logits, abs=1e-4)

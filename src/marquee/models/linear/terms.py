@@ -108,6 +108,21 @@ class TermModel(Classifier):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def spread(parts: Tensor, length: int, longest: int) -> Tensor:
+    """The parts of n-grams evenly over their words, [length, n_classes].
+
+    parts  [n-grams, n_classes], those of one word in reading order, then those of two, ... up to `longest`
+    """
+    shares = parts.new_zeros(length, parts.shape[1])
+    begin = 0
+    for order in range(1, min(longest, length) + 1):
+        own = parts[begin : begin + length - order + 1] / order
+        begin += len(own)
+        for word in range(order):
+            shares[word : word + len(own)] += own
+    return shares
+
+
 def matrix(batch: NGramBatch, values: Tensor) -> csr_array:
     """Texts x n-grams as float64, for SciPy."""
     shape = (len(batch.offsets) - 1, len(batch.keys))
