@@ -38,7 +38,7 @@ class Tokenizer:
     punctuation  marks are words, too: . , ! ? ; : ( ) " and beyond ASCII all punctuation and symbols
     kind         word: each character of scripts without spaces (Chinese, Japanese) is a word
                  char: each character, and white space as one " ", of which there is none between Chinese characters
-                 bpe: words as `word` has them, which byte-pair encoding cuts further (see pieces.py)
+                 bpe: words, and whole runs of Chinese characters, which byte-pair encoding cuts (see pieces.py)
                  jieba: Chinese is cut into words by the dictionary of the package jieba
     any_script   false: as runs recorded it until `kind` was there, with marks of ASCII alone and no combining marks
     """
@@ -70,6 +70,8 @@ class Tokenizer:
             text = _FORMER_UNSPACED.sub(r" \g<0> ", text.replace("\u2019", "'"))
             return (_WORDS_AND_MARKS if self.punctuation else _WORDS).findall(text)
         found = (patterns().words_and_marks if self.punctuation else patterns().words).findall(text)
+        if self.kind == "bpe":
+            return found
         cut = chinese_words() if self.kind == "jieba" else list
         return [word for run in found for word in (cut(run) if _UNSPACED.match(run) else (run,))]
 

@@ -28,7 +28,7 @@ class NbSvm(TermModel):
     alpha           smoothing of the counts
     beta            share of the learnt weights, against their mean size, which leaves naive Bayes
     c               weight of the losses against the penalty |w|^2 / 2
-    loss            squared_hinge (the paper's) or logistic
+    loss            logistic or squared_hinge (the paper's)
     class_weights   balanced: a class counts inversely to its frequency in training
     max_iterations  steps of L-BFGS at most
     """
@@ -39,9 +39,9 @@ class NbSvm(TermModel):
         *,
         view: NGrams,
         alpha: Annotated[float, Gt(0)] = 1.0,
-        beta: Annotated[float, Interval(ge=0, le=1)] = 0.25,
-        c: Annotated[float, Gt(0)] = 1.0,
-        loss: Literal["squared_hinge", "logistic"] = "squared_hinge",
+        beta: Annotated[float, Interval(ge=0, le=1)] = 1.0,
+        c: Annotated[float, Gt(0)] = 0.3,
+        loss: Literal["logistic", "squared_hinge"] = "logistic",
         class_weights: Literal["none", "balanced"] = "none",
         max_iterations: Annotated[int, Ge(1)] = 200,
     ):
