@@ -10,10 +10,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
-from marquee.inference.artefacts import read_model
-from marquee.inference.predictor import Predictor
+from marquee.inference.predictor import Predictor, predictor_of
 from marquee.runs.finding import find_run
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
@@ -33,13 +31,7 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
         raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")
     inference = folder / "inference"
     try:
-        name = read_model(inference)["predictor"]
-        if name is None:
-            raise ConfigError(f"{folder.name}: its task names nothing that could use the run, so it can only be read.")
-        kind = resolve(name)
-        if not issubclass(kind, Predictor):
-            raise ConfigError(f"{inference}: {name} is no Predictor.")
-        return kind(inference)
+        return predictor_of(inference)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise DataError(
             f"{inference} is damaged ({error}), so the run cannot be used. "

@@ -6,9 +6,10 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
+from marquee.config.targets import resolve
 from marquee.data.spec import Spec
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import load_model
+from marquee.inference.artefacts import load_model, read_model
 from marquee.models.base import Model
 
 
@@ -49,3 +50,19 @@ class Predictor(ABC):
             f"This run {self.does}; it cannot {verb}. Use {self.verb}, on the command line: "
             f"marquee {self.verb} RUN {self.example}"
         )
+
+
+def predictor_of(folder: Path) -> Predictor:
+    """The predictor that the `inference/` folder of a run names, loaded.
+
+    Raises ConfigError where it names none, and whatever reading a damaged folder raises.
+    """
+    name = read_model(folder)["predictor"]
+    if name is None:
+        raise ConfigError(
+            f"{folder.parent.name}: its task names nothing that could use the run, so it can only be read."
+        )
+    kind = resolve(name)
+    if not issubclass(kind, Predictor):
+        raise ConfigError(f"{folder}: {name} is no Predictor.")
+    return kind(folder)

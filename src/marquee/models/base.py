@@ -1,6 +1,7 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -32,6 +33,9 @@ class Model(nn.Module):
         Called once, before training. Buffers that prediction needs have the shape that the spec gives them in the
         constructor and are filled here; others are registered here with `persistent=False`.
         """
+
+    def save_inference(self, folder: Path) -> None:
+        """Write what prediction needs beside the weights and what the data set writes; most models need nothing."""
 
     def fit(self, batch: Any) -> Tensor | None:
         """Learn from one batch of the view without a gradient step; the loss to log (scalar), or None."""
@@ -84,7 +88,12 @@ class RatingModel(Recommender):
 
 
 class Classifier(Model):
-    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label)."""
+    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label).
+
+    predictor  the `ClassPredictor` that answers with it, where that is not the one for all texts or all images
+    """
+
+    predictor: ClassVar[type | None] = None
 
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:
