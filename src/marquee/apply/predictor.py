@@ -8,10 +8,8 @@ predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError
-
 from marquee.errors import ConfigError, DataError
-from marquee.inference.predictor import Predictor, predictor_of
+from marquee.inference.predictor import DAMAGE, Predictor, predictor_of
 from marquee.runs.finding import find_run
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
@@ -32,7 +30,7 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
     inference = folder / "inference"
     try:
         return predictor_of(inference)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except DAMAGE as error:
         raise DataError(
             f"{inference} is damaged ({error}), so the run cannot be used. "
             f"To train it again: marquee rerun {folder.name}"

@@ -3,6 +3,7 @@
 It stands here and not among the models, because it opens the `inference/` folders of runs.
 """
 
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,10 +20,10 @@ from marquee.data.cache import file_sha256
 from marquee.data.dataset import DataSet, ExampleView
 from marquee.data.label_view import LabelBatch
 from marquee.data.spec import ImageSpec, TextSpec
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import WEIGHTS, read_model
 from marquee.inference.classifier import ClassPredictor
-from marquee.inference.predictor import predictor_of
+from marquee.inference.predictor import DAMAGE, predictor_of
 from marquee.models.base import Classifier
 
 MEMBERS = "members"  # the folder in an ensemble's inference folder that holds those of its runs
@@ -90,6 +91,7 @@ class Mean(Classifier):
         self.multilabel = spec.multilabel
         self.of = of
         self.run_folders = run_folders
+        self._seconds = 0.0
         self.predictors: tuple[ClassPredictor, ...] = ()
         votes = votes or [1.0] * len(runs)
         self.votes = [vote / sum(votes) for vote in votes]
@@ -98,8 +100,14 @@ class Mean(Classifier):
 
     def prepare(self, data: DataSet) -> None:
         """Load the members. That they are finished and of this data has been seen before (`runs.members`)."""
-        folders = [Path(folder) / "inference" for folder in self.run_folders or ()]
-        self.attach(folders)
+        runs = [Path(folder) for folder in self.run_folders or ()]
+        folders = [run / "inference" for run in runs]
+        try:
+            self.attach(folders)
+        except DAMAGE as error:
+            raise DataError(f"model.runs: the inference folder of one of them is damaged: {error}") from error
+        manifests = (json.loads((run / "manifest.json").read_text(encoding="utf-8")) for run in runs)
+        self._seconds = sum(manifest["durations"]["fit"] for manifest in manifests)
         digests = [bytes.fromhex(file_sha256(folder / WEIGHTS)) for folder in folders]
         self.digests.copy_(torch.from_numpy(np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32).copy()))
 
@@ -111,6 +119,14 @@ class Mean(Classifier):
                 raise ConfigError(f"{folder.parent.name} {predictor.does}, and an ensemble is of runs that classify.")
         self.folders, self.predictors = list(folders), predictors
         self.view = MemberViews([predictor.model.view for predictor in predictors])
+
+    @property
+    def n_parameters(self) -> int:
+        return sum(predictor.model.n_parameters for predictor in self.predictors)
+
+    @property
+    def seconds_before(self) -> float:
+        return self._seconds
 
     def fit(self, batch: LabelBatch) -> None:
         """Nothing is learnt."""

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from safetensors import SafetensorError
 
 from marquee.config.targets import resolve
 from marquee.data.spec import Spec
 from marquee.errors import ConfigError
 from marquee.inference.artefacts import load_model, read_model
 from marquee.models.base import Model
+
+# What reading a damaged `inference/` folder may raise.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 class Predictor(ABC):
@@ -55,7 +59,7 @@ class Predictor(ABC):
 def predictor_of(folder: Path) -> Predictor:
     """The predictor that the `inference/` folder of a run names, loaded.
 
-    Raises ConfigError where it names none, and whatever reading a damaged folder raises.
+    Raises ConfigError where it names none, and one of DAMAGE where the folder is damaged.
     """
     name = read_model(folder)["predictor"]
     if name is None:

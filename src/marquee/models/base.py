@@ -42,6 +42,16 @@ class Model(nn.Module):
         raise NotImplementedError
 
     @property
+    def n_parameters(self) -> int:
+        """How many numbers it has learnt by gradient steps."""
+        return sum(tensor.numel() for tensor in self.parameters() if tensor.requires_grad)
+
+    @property
+    def seconds_before(self) -> float:
+        """What went into it before this run, in seconds of training: that of the runs which it is made of."""
+        return 0.0
+
+    @property
     def steps_at_once(self) -> int:
         """How many of its steps are worth one call of the Trainer's, whose own cost is half a millisecond."""
         return 1

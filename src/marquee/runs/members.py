@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee.config.fingerprint import canonical, identity
+from marquee.config.folders import choice_of
 from marquee.config.targets import resolve
 from marquee.errors import ConfigError
 from marquee.inference.ensemble import Mean
@@ -78,13 +79,16 @@ def _other(part: str, folder: Path, manifest: dict[str, Any], config: dict[str, 
     keys = [key for key in {**own, **theirs} if canonical(theirs.get(key)) != canonical(own.get(key))]
     told = "".join(f"\n  {key}: {theirs.get(key)} there, {own.get(key)} here" for key in keys)
     told = told or "\n  the files, or the code that prepares them, have changed since"
-    words = [
-        word for word in manifest["overrides"] if not word.startswith((f"{part}=", f"{part}.", "resume=", "sweep="))
-    ]
-    words += [f"{key}={own[key]}" for key in keys if key in own and not key.endswith("_target_")]
+    words = [word for word in manifest["overrides"] if not word.startswith(("resume=", "sweep="))]
+    if f"{part}._target_" in keys:
+        words = [word for word in words if not word.startswith((f"{part}=", f"{part}."))]
+        again = [f"{part}={choice_of(part, config[part])}"]
+    else:
+        words = [word for word in words if word.partition("=")[0].lstrip("+~") not in keys]
+        again = [f"{key}={'null' if own[key] is None else own[key]}" for key in keys if key in own]
     return (
-        f"model.runs: {folder.name} has another {part} than this ensemble, and only runs that agree on every example "
-        f"can be averaged.{told}\n  fix: marquee train data={manifest['data']['name']} {shlex.join(words)}"
+        f"model.runs: {folder.name} has other {'data' if part == 'data' else 'parts'} than this ensemble, and only "
+        f"runs that agree on every example can be averaged.{told}\n  fix: marquee train {shlex.join([*words, *again])}"
     )
 
 

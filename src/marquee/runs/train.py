@@ -105,7 +105,7 @@ def _train(
             spent = time.process_time()
             durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
             spent = time.process_time() - spent
-        durations["fit"] += fitted_before(trainer)
+        durations["fit"] += fitted_before(trainer) + task.model.seconds_before
         durations["test"] = _timed(test, trainer, task, checkpoint)
         if trainer.is_global_zero:
             references: dict[str, Any] = {}
