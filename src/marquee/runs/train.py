@@ -22,6 +22,7 @@ from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.loaders import EvaluationLoader, TrainLoader, nothing_between_steps
 from marquee.runs.lock import release
+from marquee.runs.members import with_members
 from marquee.runs.opening import open_run, take_over
 from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
@@ -85,6 +86,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.monotonic()
     data = prepare_data(config)
+    config = with_members(config, data.fingerprint, data.split_fingerprint)
     task = prepare_task(config, data)
     if resume is not None:
         refuse_unfit(task, resume / "checkpoints" / "last.ckpt")
@@ -104,7 +106,7 @@ def _train(
             spent = time.process_time()
             durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
             spent = time.process_time() - spent
-        durations["fit"] += fitted_before(trainer)
+        durations["fit"] += fitted_before(trainer) + task.model.seconds_before
         durations["test"] = _timed(test, trainer, task, checkpoint)
         if trainer.is_global_zero:
             references: dict[str, Any] = {}

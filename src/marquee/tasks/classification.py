@@ -192,7 +192,7 @@ class Classification(Task):
         return ["accuracy", "f1_macro", "auroc", "log_loss"]
 
     def predictor(self) -> type[ClassPredictor]:
-        return PREDICTORS[type(self.data.spec)]
+        return self.model.predictor or PREDICTORS[type(self.data.spec)]
 
     def requests(self, predictor: ClassPredictor, n: int) -> Sequence[Callable[[], Any]]:
         return [lambda given=given: predictor.predict([given]) for given in self._inputs(n)]
