@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
+from marquee.models.dropout import Dropout
 from marquee.models.pretrained import ImageClassifier
 from marquee.models.transformer.text import Block
 
@@ -63,7 +64,7 @@ class VitSmall(ImageClassifier):
         self.whole = nn.Parameter(torch.randn(dim) * 0.02) if pooling == "cls" else None
         self.blocks = nn.ModuleList(Block(dim, heads, feed * dim, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Linear(dim, spec.n_classes)
 
     def forward(self, batch: ImageBatch) -> Tensor:
