@@ -1,6 +1,7 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,10 +22,12 @@ class Model(nn.Module):
 
     max_epochs        a closed form has learnt all there is after this many epochs; None leaves it to the trainer
     sparse_gradients  whether the gradients of tables hold only the rows that a batch touches
+    remarks           what a user is told of `prepare`, a line each
     """
 
     view: View
     sparse_gradients: bool = False
+    remarks: Sequence[str] = ()
     max_epochs: ClassVar[int | None] = None
 
     def prepare(self, data: DataSet) -> None:

@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from marquee.config.build import build, paths
+from marquee.config.targets import resolve, signature
 from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
@@ -28,6 +29,7 @@ from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
 from marquee.runs.record import Run
 from marquee.runs.recording import recording
+from marquee.runs.schedules import planned
 from marquee.runs.summary import print_summary
 from marquee.runs.trainable import refuse_unfit_gradients, refuse_untrainable, validated
 from marquee.seeding import derive
@@ -96,7 +98,7 @@ def _train(
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
-        for remark in remarks(config["trainer"], task.model):
+        for remark in [*remarks(config["trainer"], task.model), *task.model.remarks]:
             log.warning(remark)  # which goes into the run's own file
             if trainer.is_global_zero:
                 print(f"note: {remark}", file=sys.stderr)
@@ -142,7 +144,9 @@ def prepare_task(config: Config, data: DataSet) -> Task:
         node = dict(config["scheduler"])
         every = node.pop("interval", "epoch")
         extra = {"mode": task.mode} if node["_target_"].endswith("ReduceLROnPlateau") else {}
-        return Schedule(build(node | extra, optimizer), every)
+        asks = "total" in signature(resolve(node["_target_"])).supplied
+        length = [planned(config["trainer"], model.view.steps(data), every)] if asks else []
+        return Schedule(build(node | extra, optimizer, *length), every)
 
     node = config["optimizer"]
     optimizer = (
