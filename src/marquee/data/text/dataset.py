@@ -19,7 +19,7 @@ from marquee.data.labels import check_labels, encode_labels, label_names, strata
 from marquee.data.spec import TextSpec
 from marquee.data.text.characters import BROKEN
 from marquee.data.text.pieces import learn
-from marquee.data.text.store import UNKNOWN, TextStore
+from marquee.data.text.store import HEADS, UNKNOWN, TextStore
 from marquee.data.text.tokenizer import Kind, Tokenizer, build_vocabulary, encoding_spec, index_corpus
 from marquee.errors import DataError
 
@@ -146,6 +146,16 @@ class TextData(DataSet):
     def text(self, row: int) -> str:
         """The text in a row as it was read."""
         return bytes(self._texts[self._ends[row] : self._ends[row + 1]]).decode("utf-8")
+
+    def words(self, row: int, max_length: int, truncate: str) -> list[str]:
+        """The tokens that `store.rows` has of a row, as they stood in the text, also where they are unknown."""
+        if self.tokenizer.kind == "bpe":
+            tokens, _ = self.store.flat(np.array([row]), max_length, truncate)
+            return [self.vocabulary[number] for number in tokens.tolist()]
+        words = self.tokenizer.words(self.text(row)) or [""]
+        kept = min(len(words), max_length)
+        head = HEADS[truncate](max_length) if len(words) > max_length else kept
+        return words[:head] + words[len(words) - kept + head :]
 
     def example(self, row: int) -> str:
         """What a finished run is asked with to measure how long it takes."""

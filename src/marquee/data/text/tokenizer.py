@@ -49,6 +49,11 @@ class Tokenizer:
     kind: Kind = "word"
     any_script: bool = False
 
+    @property
+    def between(self) -> str:
+        """What stands between two tokens when they are shown."""
+        return "" if self.kind in ("char", "jieba") else " "
+
     def words(self, text: str) -> list[str]:
         if self.any_script and not text.isascii():
             # Full-width letters and marks become those of ASCII, and accents one character with their letters.

@@ -11,6 +11,7 @@ from marquee.data.text.ngrams import hashed
 from marquee.data.text.store import PADDING
 from marquee.data.text.views import TextBatch, TextBatches
 from marquee.models.base import Classifier
+from marquee.models.linear.terms import spread
 
 
 class FastText(Classifier):
@@ -25,6 +26,8 @@ class FastText(Classifier):
     dropout           share of zeroed values in the mean
     sparse_gradients  only the rows that a batch touches; pays from some 2^22 buckets on, with optimizer=adagrad
     """
+
+    adds_up = True
 
     def __init__(
         self,
@@ -54,6 +57,14 @@ class FastText(Classifier):
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits [batch, n_classes]."""
         return self.output(self.dropout(self.vectors(self._rows(batch.tokens))))
+
+    @torch.no_grad()
+    def contributions(self, tokens: Tensor) -> Tensor:
+        """As any; the part of an n-gram is spread evenly over its words."""
+        rows = self._rows(tokens[None])[0]
+        real = rows != PADDING
+        parts = self.output(self.vectors.weight[rows]) - self.output.bias
+        return spread(parts * (real / real.sum().clamp(min=1))[:, None], len(tokens), self.longest)
 
     def _rows(self, tokens: Tensor) -> Tensor:
         """The rows of words and n-grams, 0 where an n-gram would reach into the padding: [batch, up to 3 * length]."""

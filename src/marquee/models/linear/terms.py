@@ -27,6 +27,7 @@ class TermModel(Classifier):
     """
 
     max_epochs = 1
+    adds_up = True
 
     def __init__(self, spec: TextSpec, view: NGrams):
         super().__init__()
@@ -66,10 +67,7 @@ class TermModel(Classifier):
         return self.keys, self.weights
 
     def contributions(self, tokens: Tensor) -> Tensor:
-        """What each of the tokens (int64 [length]) adds to the logits, [length, n_classes].
-
-        The part of an n-gram is spread evenly over its words; all parts and the bias add up to the logits.
-        """
+        """As any; the part of an n-gram is spread evenly over its words."""
         text = TextBatch(tokens[None], torch.tensor([len(tokens)]), tokens[:1], tokens[:1])
         counted = self.view.count(text, self.vocab_size)
         places = self._places(counted.keys)[counted.terms]
@@ -108,6 +106,21 @@ class TermModel(Classifier):
             if saved is not None and saved.shape[1:] == buffer.shape[1:]:
                 setattr(self, name, buffer.new_empty(saved.shape))
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def spread(parts: Tensor, length: int, longest: int) -> Tensor:
+    """The parts of n-grams evenly over their words, [length, n_classes].
+
+    parts  [n-grams, n_classes], those of one word in reading order, then those of two, ... up to `longest`
+    """
+    shares = parts.new_zeros(length, parts.shape[1])
+    begin = 0
+    for order in range(1, min(longest, length) + 1):
+        own = parts[begin : begin + length - order + 1] / order
+        begin += len(own)
+        for word in range(order):
+            shares[word : word + len(own)] += own
+    return shares
 
 
 def matrix(batch: NGramBatch, values: Tensor) -> csr_array:
