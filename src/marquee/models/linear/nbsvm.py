@@ -67,8 +67,11 @@ class NbSvm(TermModel):
             weighed.data = ratio[held.indices]
             one = slice(column, column + 1)
             w, b, loss = separate(weighed, wanted[:, one], weights[:, one], self.loss, self.c, self.max_iterations)
-            w = (1 - self.beta) * np.abs(w).mean() + self.beta * w
-            found.append((w[:, 0] * ratio, b[0], loss))
+            # The bias is interpolated, too: naive Bayes has the log-odds of the class for its own.
+            size, share = np.abs(w).mean(), (wanted[:, column] * weights[:, column]).sum() / weights[:, column].sum()
+            w = (1 - self.beta) * size + self.beta * w[:, 0]
+            b = (1 - self.beta) * size * np.log(share / (1 - share)) + self.beta * b[0]
+            found.append((w * ratio, b, loss))
         w, b, losses = (np.stack(part, axis=-1) for part in zip(*found, strict=True))
         if self.loss == "squared_hinge":
             w, b = 2 * w, 2 * b
