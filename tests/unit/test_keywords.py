@@ -87,7 +87,7 @@ def test_class_based_tf_idf_by_hand(data):
 
 def test_a_texts_words_have_scikit_learns_tf_idf_and_the_models_part(data, run):
     predictor = TextPredictor(run / "inference")
-    text = "the film is fine fine and moving zzz ."
+    text = "the film is fine fine and moving zzz"
     table = keywords_of_texts(predictor, [text, ""], n=10)
     assert set(table["text"]) == {1}  # the empty one has none
     vectorizer = TfidfVectorizer(norm=None, token_pattern=r"\w+")
@@ -98,10 +98,7 @@ def test_a_texts_words_have_scikit_learns_tf_idf_and_the_models_part(data, run):
     assert set(table["label"]) == {"good"}
     by_term = table.set_index("term")
     assert by_term.loc["fine", "count"] == 2
-    assert (
-        by_term["contribution"].nlargest(2).index.tolist() == ["fine", "moving"]
-        or by_term.loc["fine", "contribution"] > by_term.loc["film", "contribution"]
-    )
+    assert by_term.loc["fine", "contribution"] > by_term.loc["film", "contribution"]
     logits = predictor.model(predictor.batch([text]))[0]
     bias = predictor.model.bias
     lead = (logits - bias)[1] - (logits - bias)[0]
