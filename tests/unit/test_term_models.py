@@ -14,7 +14,7 @@ from marquee.data.spec import TextSpec
 from marquee.data.text.ngrams import NGrams, tokens_of
 from marquee.data.text.store import TextStore
 from marquee.data.text.views import TextBatch, TextBatches
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import load_model, save_model
 from marquee.models.linear.fasttext import FastText
 from marquee.models.linear.naive_bayes import NaiveBayes
@@ -107,6 +107,11 @@ def test_rare_ngrams_are_left_out_of_training():
     batch = training(data, NGrams(min_count=2))
     assert batch.keys.tolist() == [2, 3, 23]
     assert dense(batch).astype(int).tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 1]]
+
+
+def test_too_high_a_minimum_is_refused_with_its_keys():
+    with pytest.raises(DataError, match=r"stands in 3 of the 2 training texts.*model\.view\.min_count"):
+        training(store_of([2, 3], [2, 4]), NGrams(min_count=3))
 
 
 def test_hashed_ngrams_lie_in_the_buckets_and_meet_there():
@@ -340,6 +345,15 @@ def test_balanced_labels_weigh_their_positives_as_their_negatives():
     reference = LogisticRegression(C=2.0, class_weight="balanced", tol=1e-8, max_iter=5000)
     margins = torch.from_numpy(reference.fit(features, batch.labels[:, 0].numpy()).decision_function(features))
     torch.testing.assert_close(model(batch)[:, 0].double(), margins, atol=5e-3, rtol=5e-3)
+
+
+def test_a_label_that_every_text_has_leaves_finite_weights():
+    data = SmallTexts(multilabel=True)
+    data.labels[:, 1] = 1
+    for name, (kind, options) in EVERY.items():
+        model = fitted(kind, data, **options)
+        assert model.weights.isfinite().all() and model.bias.isfinite().all(), name
+        assert (model(training(data, model.view))[:, 1] > 0).all() or name == "complement", name
 
 
 # fastText -----------------------------------------------------------------------------------------------------------

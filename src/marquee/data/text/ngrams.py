@@ -13,7 +13,7 @@ from marquee.data.dataset import ExampleView
 from marquee.data.text.dataset import TextData
 from marquee.data.text.store import PADDING, UNKNOWN
 from marquee.data.text.views import TextBatch
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 
 
 class NGramBatch(NamedTuple):
@@ -55,7 +55,14 @@ class NGrams(ExampleView):
 
     def train_batches(self, data: TextData, seed: int, epoch: int) -> Iterator[NGramBatch]:
         batch = self.batch(data, data.parts["train"])
-        yield batch if self.min_count == 1 else _frequent(batch, self.min_count)
+        if self.min_count > 1:
+            batch = _frequent(batch, self.min_count)
+        if not len(batch.keys):
+            raise DataError(
+                f"No n-gram of known words stands in {self.min_count} of the {len(batch.labels)} training texts. "
+                "Lower model.view.min_count or data.min_count."
+            )
+        yield batch
 
     def shard(self, batch: NGramBatch, rank: int, world: int) -> NGramBatch:
         return batch  # every process counts all texts, so that all of them hold the same model

@@ -70,6 +70,7 @@ class NbSvm(TermModel):
             w, b, loss = separate(weighed, wanted[:, one], weights[:, one], self.loss, self.c, self.max_iterations)
             # The bias is interpolated, too: naive Bayes has the log-odds of the class for its own.
             size, share = np.abs(w).mean(), (wanted[:, column] * weights[:, column]).sum() / weights[:, column].sum()
+            share = np.clip(share, 1e-6, 1 - 1e-6)  # a label that every text has, or none
             w = (1 - self.beta) * size + self.beta * w[:, 0]
             b = (1 - self.beta) * size * np.log(share / (1 - share)) + self.beta * b[0]
             found.append((w * ratio, b, loss))
