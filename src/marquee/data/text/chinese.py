@@ -1,6 +1,7 @@
 """Chinese reviews with positive or negative sentiment: of hotels, of delivered meals, of goods from ten shelves."""
 
 from collections.abc import Mapping
+from html import unescape
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -38,8 +39,8 @@ class ChineseReviews(TextData):
         columns = dict(zip(self.columns, values, strict=True))
         if unknown := sorted(set(columns["label"]) - set(SENTIMENT)):
             raise DataError(f"{path}: the label {unknown[0]!r} is neither 0 nor 1.")
-        # The first review of a file may begin with a second byte-order mark.
-        columns["review"] = [review.lstrip("\ufeff") for review in columns["review"]]
+        # The first review of a file may begin with a second byte-order mark; dots stand there as entities of HTML.
+        columns["review"] = [unescape(review.lstrip("\ufeff")) for review in columns["review"]]
         return columns | {"sentiment": [SENTIMENT[label] for label in columns["label"]]}
 
 

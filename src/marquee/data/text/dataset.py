@@ -161,9 +161,20 @@ class TextData(DataSet):
         """What a finished run is asked with to measure how long it takes."""
         return self.text(row)
 
+    def _texts_with(self) -> np.ndarray:
+        """How many training texts hold each token, int64 [vocabulary]."""
+        rows, size = self.parts["train"], len(self.vocabulary)
+        tokens, lengths = self.store.flat(rows, np.iinfo(np.int32).max, "head")
+        # Sorted by (text, token), where what differs from its neighbour is counted once.
+        pairs = np.sort(np.repeat(np.arange(len(rows)), lengths.numpy()) * size + tokens.numpy())
+        return np.bincount(pairs[np.diff(pairs, prepend=-1) > 0] % size, minlength=size)
+
     def save_inference(self, folder: Path) -> None:
-        """`text.json`: the vocabulary, the tokeniser's settings and the labels' names (see tokenizer.encode)."""
+        """`text.json`: the vocabulary, the tokeniser's settings and the labels' names (see tokenizer.encode), and for
+        keywords in how many of the training texts each token stands."""
         content = encoding_spec(self.vocabulary, self.tokenizer, self.spec.labels, self._merges)
+        content["texts"] = len(self.parts["train"])
+        content["texts_with"] = self._texts_with().tolist()
         (folder / "text.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 
 
