@@ -16,6 +16,8 @@ from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
+from marquee.data.text.keywords import class_keywords
+from marquee.files import replacing
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
 from marquee.metrics.bootstrap import intervals
 from marquee.metrics.classification import METRICS, ClassificationEvaluator, Judged
@@ -30,7 +32,10 @@ from marquee.tasks.loop import MakeOptimizer, Schedule
 Monitor = Literal["accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss"]
 
 PREDICTORS: dict[type, type[ClassPredictor]] = {TextSpec: TextPredictor, ImageSpec: ImagePredictor}
-RIVALS = {TextSpec: "model=linear/bag_of_words,transformer/text", ImageSpec: "model=cnn/poster,cnn/resnet_small"}
+RIVALS = {
+    TextSpec: "model=linear/nbsvm,rnn/lstm,transformer/text",
+    ImageSpec: "model=cnn/poster,cnn/resnet_small,cnn/mobile",
+}
 
 
 class Classification(Task):
@@ -160,6 +165,9 @@ class Classification(Task):
         if (terms := informative_terms(self.model, self.data)) is not None:
             made.append(terms)
         write_plots(made, plots, scale=SCREEN)
+        if isinstance(self.data, TextData):
+            with replacing(folder / "keywords.csv") as file:
+                class_keywords(self.data).to_csv(file, index=False)
         model = self.model.to("cpu").eval()
         write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
 
