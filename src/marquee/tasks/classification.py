@@ -78,7 +78,7 @@ class Classification(Task):
         evaluation_batch_size: Annotated[int, Ge(1)] = 256,
         threshold: Criterion | Annotated[float, Interval(gt=0, lt=1)] | None = None,
         costs: dict[str, Annotated[float, Gt(0)]] | None = None,
-        positive: list[str] | None = None,
+        positive: list[str | int] | None = None,
         abstain: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         groups: list[str] | None = None,
     ):
