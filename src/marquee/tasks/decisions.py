@@ -93,7 +93,7 @@ class Decisions:
             words.append(f"threshold {self.threshold:g}")
         if self.costs:
             costs = zip(self.labels, self.costs, strict=True)
-            dear = ", ".join(f"{name} {cost:g}" for name, cost in costs if cost != 1) or "nothing more than 1"
+            dear = ", ".join(f"{name}: {cost:g}" for name, cost in costs if cost != 1) or "nothing more than 1"
             words.append(f"least expected cost, where missing a class costs 1, but {dear}")
         if self.abstain:
             words.append(f"the least certain {self.abstain:.0%} (by validation) are for a person")
