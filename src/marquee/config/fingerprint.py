@@ -13,6 +13,7 @@ from typing import Any
 EXCLUDED = (
     "paths",
     "tracker",
+    "plots",
     "hydra",
     "resume",
     "name",
@@ -74,4 +75,9 @@ def fingerprint(config: Mapping[str, Any], data: str, split: str, code: Mapping[
     `data` and `split` are fingerprints of their own; `code` is what `runs.code.code_identity` returns.
     """
     content = {"config": identity(config), "data": data, "split": split, "code": code["sha256"]}
+    if (config.get("model") or {}).get("weights"):  # a file of the user's, which counts by its bytes
+        from marquee.data.cache import file_sha256
+        from marquee.models.pretrained import weights_file
+
+        content["weights"] = file_sha256(weights_file(config["model"]["weights"]))
     return hashlib.sha256(canonical(content).encode()).hexdigest()

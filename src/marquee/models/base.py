@@ -1,6 +1,7 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,10 +22,12 @@ class Model(nn.Module):
 
     max_epochs        a closed form has learnt all there is after this many epochs; None leaves it to the trainer
     sparse_gradients  whether the gradients of tables hold only the rows that a batch touches
+    remarks           what a user is told of `prepare`, a line each
     """
 
     view: View
     sparse_gradients: bool = False
+    remarks: Sequence[str] = ()
     max_epochs: ClassVar[int | None] = None
 
     def prepare(self, data: DataSet) -> None:
@@ -100,10 +103,19 @@ class RatingModel(Recommender):
 class Classifier(Model):
     """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label).
 
+    adds_up    whether the logits are a sum over tokens, which `contributions` then takes apart
     predictor  the `ClassPredictor` that answers with it, where that is not the one for all texts or all images
     """
 
+    adds_up: ClassVar[bool] = False
     predictor: ClassVar[type | None] = None
+
+    def contributions(self, tokens: Tensor) -> Tensor:
+        """The share of each token in each logit, [length, n_classes], of one text's tokens [length].
+
+        With the logits of a text without words they add up to the text's logits.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:

@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,7 @@ def open_run(
             "mode": task.mode,
             "task": task.described(),
             "parameters": task.model.n_parameters,
+            "pretrained": asdict(pretrained) if (pretrained := getattr(task.model, "pretrained", None)) else None,
         }
         slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"
         output = Path(config["paths"]["output"]).expanduser()

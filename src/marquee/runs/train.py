@@ -14,6 +14,7 @@ import pytorch_lightning as pl
 import torch
 
 from marquee.config.build import build, paths
+from marquee.config.targets import resolve, signature
 from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
@@ -28,10 +29,12 @@ from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
 from marquee.runs.record import Run
 from marquee.runs.recording import recording
+from marquee.runs.schedules import planned
 from marquee.runs.summary import print_summary
 from marquee.runs.trainable import refuse_unfit_gradients, refuse_untrainable, validated
 from marquee.seeding import derive
-from marquee.tasks.base import Schedule, Task
+from marquee.tasks.base import Task
+from marquee.tasks.loop import Schedule
 from marquee.tracking.curves import Curves
 
 log = logging.getLogger("marquee")
@@ -95,7 +98,7 @@ def _train(
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
-        for remark in remarks(config["trainer"], task.model):
+        for remark in [*remarks(config["trainer"], task.model), *task.model.remarks]:
             log.warning(remark)  # which goes into the run's own file
             if trainer.is_global_zero:
                 print(f"note: {remark}", file=sys.stderr)
@@ -112,6 +115,8 @@ def _train(
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
             fit_cpu = None if resume is not None else round(spent, 3)  # of the part before nobody knows
             record(run, config, task, trainer, checkpoint, references, durations, energy, fit_cpu)
+            if config.get("plots", True):
+                draw(run, task, checkpoint)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run, task.suggestions())
     return run.manifest
@@ -139,7 +144,9 @@ def prepare_task(config: Config, data: DataSet) -> Task:
         node = dict(config["scheduler"])
         every = node.pop("interval", "epoch")
         extra = {"mode": task.mode} if node["_target_"].endswith("ReduceLROnPlateau") else {}
-        return Schedule(build(node | extra, optimizer), every)
+        asks = "total" in signature(resolve(node["_target_"])).supplied
+        length = [planned(config["trainer"], model.view.steps(data), every)] if asks else []
+        return Schedule(build(node | extra, optimizer, *length), every)
 
     node = config["optimizer"]
     optimizer = (
@@ -222,6 +229,8 @@ def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
     """Test metrics, from the best checkpoint."""
     if checkpoint.best_path.exists():
         load_weights(task, checkpoint.best_path)
+    task.eval()
+    task.settle()
     loader = EvaluationLoader(task, "test", trainer.global_rank, trainer.world_size)
     trainer.test(task, loader, verbose=False)
 
@@ -252,6 +261,7 @@ def record(
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
         units.to_parquet(file)
+    found = task.found()
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
     sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
@@ -273,8 +283,21 @@ def record(
             "sha256": file_sha256(checkpoint.best_path),
             "weights_sha256": file_sha256(run.folder / "inference" / "model.safetensors"),
         },
+        **found,
         **references,
     )
+
+
+def draw(run: Run, task: Task, checkpoint: Checkpoint) -> None:
+    """The run's `plots/`. What goes wrong there is logged, and costs a finished run nothing."""
+    started = time.monotonic()
+    try:
+        task.draw(run.folder, checkpoint.best_epoch)
+    except ImportError as error:
+        log.info("no plots: %s. They need packages that come with pip install 'marquee[report]'", error)
+    except Exception:
+        log.warning("the plots are not complete", exc_info=True)
+    run.update(durations={**run.manifest["durations"], "plots": round(time.monotonic() - started, 3)})
 
 
 def _timed(action: Callable[..., Any], *arguments: Any) -> float:

@@ -6,7 +6,7 @@ import json
 import logging
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,12 +30,14 @@ VERSION = 1  # raised when the code below prepares the same bytes differently
 class ImageSource:
     """Images and where they come from.
 
-    key     JSON values that identify the raw bytes
-    names   of the images, for messages
-    read    the encoded bytes (or a path) of image i; or, where `pixels` is given, unused
-    labels  a label (or, multi-label, several) an image; None leaves the image out (counted as without label)
-    test    bool [images], the official test part where there is one
-    pixels  the decoded images at once, uint8 [images, channels, height, width], for formats that hold plain arrays
+    key         JSON values that identify the raw bytes
+    names       of the images, for messages
+    read        the encoded bytes (or a path) of image i; or, where `pixels` is given, unused
+    labels      a label (or, multi-label, several) an image; None leaves the image out (counted as without label)
+    test        bool [images], the official test part where there is one
+    pixels      the decoded images at once, uint8 [images, channels, height, width], for formats that hold plain arrays
+    attributes  by name, a text an image, by which results may be told apart
+    report      counts of what was read, for the log and the manifest
     """
 
     name: str
@@ -47,15 +49,18 @@ class ImageSource:
     pixels: Callable[[], np.ndarray] | None = None
     multilabel: bool = False
     min_count: int = 1
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ImageData(DataSet):
     """Base of the image data sets. After `setup`:
 
-    images  uint8 [images, channels, height, width], a memory map
-    names   of the images
-    labels  int64 [images], or float32 [images, classes] when multi-label; zero where an image has none
-    parts   row numbers of train, validation and test
+    images      uint8 [images, channels, height, width], a memory map
+    names       of the images
+    labels      int64 [images], or float32 [images, classes] when multi-label; zero where an image has none
+    parts       row numbers of train, validation and test
+    attributes  by name, a text an image: what evaluation may be told apart by
     """
 
     spec_type = ImageSpec
@@ -65,6 +70,7 @@ class ImageData(DataSet):
     names: list[str]
     labels: np.ndarray
     parts: dict[Part, np.ndarray]
+    attributes: dict[str, np.ndarray]
 
     def __init__(
         self,
@@ -108,6 +114,7 @@ class ImageData(DataSet):
         self.labels = np.zeros((len(kept), *codes.shape[1:]), dtype=codes.dtype)
         self.labels[labelled] = codes
         self.images = images
+        self.attributes = {name: np.asarray(values, dtype=object)[kept] for name, values in source.attributes.items()}
 
         test = None if source.test is None else source.test[kept][labelled]
         cut = split.cut(strata(codes), content[labelled], test)
@@ -125,6 +132,7 @@ class ImageData(DataSet):
             "corrupt images": len(corrupt),
             **({"corrupt": corrupt[:20]} if corrupt else {}),
             "images without a label": len(kept) - len(labelled),
+            **source.report,
             **({f"labels below {source.min_count} images": left_out} if left_out else {}),
             **cut.report,
         }

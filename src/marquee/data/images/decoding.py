@@ -22,7 +22,9 @@ log = logging.getLogger(__name__)
 # What Pillow raises on damaged bytes, depending on the format and on where the damage is.
 DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 MODES = {1: "L", 3: "RGB"}
-DECODING = 2  # raised whenever the same bytes become other pixels: 2 turns images as EXIF says and scales 16-bit greys
+# Raised whenever the same bytes become other pixels: 2 turns images as EXIF says and scales 16-bit greys, 3 lays
+# transparent images on white.
+DECODING = 3
 # EXIF 2.3, tag 0x0112: what to do to a picture that a camera held on its side has taken.
 ORIENTATION = 0x0112
 TURNS = {
@@ -37,7 +39,8 @@ def decode_image(image: Any, spec: dict[str, Any]) -> np.ndarray:
     """A path, encoded bytes or a Pillow image as uint8 [channels, height, width].
 
     `spec` has "channels" (1 or 3), "height" and "width"; the image is turned as its EXIF says and stretched to that
-    size, not cropped. 16-bit greys are scaled to 8 bits. Raises DataError where the bytes are no such image.
+    size, not cropped. 16-bit greys are scaled to 8 bits, what is transparent is white, and of an animation the first
+    picture is taken. Raises DataError where the bytes are no such image.
     """
     try:
         return _pixels(image, spec["channels"], spec["height"], spec["width"])
@@ -137,6 +140,9 @@ def _resized(image: Image.Image, channels: int, height: int, width: int) -> np.n
         raise ValueError(f"pixels of 32 bits (mode {image.mode}) have no known range; save them with 8 or 16 bits")
     if orientation in TURNS:
         image = image.transpose(TURNS[orientation])
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     if image.size != (width, height):

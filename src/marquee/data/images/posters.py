@@ -4,6 +4,7 @@ A part of the public "movie genre from its poster" collection; the approach is t
 Classification based on Poster Images with Deep Neural Networks".
 """
 
+import re
 import zipfile
 from typing import Annotated, Literal
 
@@ -21,6 +22,8 @@ NO_GENRES = ("", "(no genres listed)")
 
 class Posters(ImageData):
     """`posters/posters.zip` with `posters/labels.csv` (file, imdb_id, label, ml_movie_id, ml_title, ml_genres, ...).
+
+    After `setup` the attribute `decade` is that of the film, `unknown` for those that MovieLens does not have.
 
     labels         binary: Comedy or Drama, for every poster; genres: all of a movie's genres, for those that have them
     min_count      genres on fewer posters are left out, and listed
@@ -45,7 +48,7 @@ class Posters(ImageData):
         archive = find(RawFile(("posters/posters.zip", "posters.zip")), paths, "posters")
         table = find(RawFile(("posters/labels.csv", "labels.csv")), paths, "posters")
         column = "label" if self.label_set == "binary" else "ml_genres"
-        files, labels = read_records(table, {"file": "file", "label": column})
+        files, labels, titles = read_records(table, {"file": "file", "label": column, "title": "ml_title"})
         try:
             content = zipfile.ZipFile(archive)
         except zipfile.BadZipFile as error:
@@ -70,4 +73,11 @@ class Posters(ImageData):
             read,
             multilabel=self.label_set == "genres",
             min_count=self.min_count,
+            attributes={"decade": [decade(title) for title in titles]},
         )
+
+
+def decade(title: str) -> str:
+    """The decade of the year that a MovieLens title ends with: `1990s` for "Toy Story (1995)", else `unknown`."""
+    years = re.findall(r"\((\d{3})\d(?:\D\d{4}|\D)?\)", title)
+    return f"{years[-1]}0s" if years else "unknown"

@@ -10,18 +10,20 @@ from torch import Tensor, nn
 from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
-from marquee.models.base import Classifier
+from marquee.models.pretrained import ImageClassifier
 
 
-class PosterCnn(Classifier):
+class PosterCnn(ImageClassifier):
     """Convolutions, each halved by max pooling, then a dense layer and a linear layer to logits.
 
     After Chu & Guo 2017, "Movie Genre Classification based on Poster Images with Deep Neural Networks", MUSA2.
 
-    channels  of the convolutions, one after the other
-    kernel    side of each convolution, in pixels
-    dense     width of the layer before the output
-    dropout   share of zeroed values before and after the dense layer
+    channels    of the convolutions, one after the other
+    kernel      side of each convolution, in pixels
+    dense       width of the layer before the output
+    dropout     share of zeroed values before and after the dense layer
+    batch_norm  batch normalisation behind each convolution (Ioffe & Szegedy 2015); the paper has none
+    weights     a file with weights to begin with (see models/pretrained.py)
 
     Raises ConfigError where the images are too small to be halved that often.
     """
@@ -35,9 +37,11 @@ class PosterCnn(Classifier):
         kernel: Annotated[int, Ge(1)] = 3,
         dense: Annotated[int, Ge(1)] = 512,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.5,
+        batch_norm: bool = False,
+        weights: str | None = None,
     ):
         super().__init__()
-        self.view = view
+        self.view, self.weights = view, weights
         shrink = 2 ** len(channels)
         height, width = spec.height // shrink, spec.width // shrink
         if not height * width:
@@ -47,13 +51,12 @@ class PosterCnn(Classifier):
             )
         widths = [spec.channels, *channels]
         # The largest of rectified values is the rectified largest, so pooling may come first: a quarter of the work.
-        self.features = nn.Sequential(
-            *(
-                layer
-                for before, after in pairwise(widths)
-                for layer in (nn.Conv2d(before, after, kernel, padding="same"), nn.MaxPool2d(2), nn.ReLU(inplace=True))
-            )
-        )
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Conv2d(before, after, kernel, padding="same", bias=not batch_norm), nn.MaxPool2d(2)]
+            layers += [nn.BatchNorm2d(after)] if batch_norm else []
+            layers.append(nn.ReLU(inplace=True))
+        self.features = nn.Sequential(*layers)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Dropout(dropout),

@@ -1,0 +1,174 @@
+"""Whole runs of image models with every means of training: resumed, averaged, begun from a file, put to use."""
+
+import json
+from pathlib import Path
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from safetensors.torch import load_file, save_file
+
+from marquee.runs.signals import stop_after_epoch
+
+from .test_contracts import plain
+
+HERE = "tests.e2e.test_image_training"
+MODELS = {
+    "cnn/poster": ["model.channels=[4,8]", "model.dense=8", "model.batch_norm=true"],
+    "cnn/resnet_small": ["model.width=4", "model.blocks=1"],
+    "cnn/convnext": ["model.channels=[4,8]", "model.blocks=[1,1]", "model.stochastic_depth=0.3"],
+    "cnn/mobile": ["model.channels=[8,8]", "model.blocks=[1,1]", "model.head=8"],
+    "transformer/vit_small": ["model.patch=12", "model.dim=8", "model.heads=2", "model.layers=1"],
+}
+SHORT = ["trainer.limit_train_batches=3", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1"]
+MEANS = [f"model.view.{means}" for means in ("mixup=0.4", "erase=0.5", "rotate=5", "scale=0.1", "crop=2", "flip=true",
+                                              "jitter=0.2")]  # fmt: skip
+TOGETHER = [*MEANS, "scheduler=cosine_warmup", "callbacks=ema", "callbacks.ema.decay=0.5", "task.label_smoothing=0.1"]
+
+
+class StopOnce(pl.Callback):
+    """Asks for an end after the first epoch, as Ctrl-C does."""
+
+    def on_train_epoch_end(self, trainer, task):
+        if trainer.current_epoch == 0:
+            stop_after_epoch.set()
+
+
+class Watch(pl.Callback):
+    """Keeps one of the model's weights after each step, and as it is while validation looks at it."""
+
+    steps, validated = [], []
+
+    def on_train_batch_end(self, trainer, task, outputs, batch, batch_index):
+        self.steps.append(task.model.output.weight.detach().clone())
+
+    def on_validation_batch_start(self, trainer, task, batch, batch_index, dataloader_index=0):
+        if batch_index == 0:
+            self.validated.append(task.model.output.weight.detach().clone())
+
+
+@pytest.fixture
+def train(shell, monkeypatch):
+    """`marquee train` on made-up posters; the folder of the run."""
+    monkeypatch.setenv("MARQUEE_PLUGINS", "tests")
+    stop_after_epoch.clear()
+
+    def begin(*words, code=0):
+        done = shell("train", "data=world_posters", "tracker=none", "trainer.max_epochs=2", *SHORT, *words)
+        stop_after_epoch.clear()
+        assert done.code == code, done.err
+        begin.err = done.err
+        return Path("outputs/latest").resolve()
+
+    return begin
+
+
+def checkpoint(folder, name="last"):
+    return torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_stopped_run_with_all_means_of_training_goes_on_to_the_same_weights(name, train, shell):
+    words = [f"model={name}", *MODELS[name], *TOGETHER]
+    whole = train(*words)
+    parted = train(*words, f"+callbacks.stop._target_={HERE}.StopOnce", code=130)
+    assert checkpoint(parted)["epoch"] == 0
+    assert shell("train", f"resume={parted.name}").code == 0
+    one, other = checkpoint(whole), checkpoint(parted)
+    for key in ("state_dict", "trained", "optimizer_states", "schedules"):
+        assert plain(one[key]) == plain(other[key])
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (whole, parted)]
+    assert manifests[0]["metrics"] == manifests[1]["metrics"]
+    assert plain(load_file(whole / "inference" / "model.safetensors")) == plain(
+        load_file(parted / "inference" / "model.safetensors")
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_all_means_of_training_go_with_bfloat16(name, train):
+    folder = train(f"model={name}", *MODELS[name], *TOGETHER, "trainer.precision=bf16-mixed", "trainer.max_epochs=1")
+    assert all(bool(tensor.float().isfinite().all()) for tensor in checkpoint(folder)["state_dict"].values())
+
+
+def test_the_averaged_weights_are_validated_kept_tested_and_served(train, monkeypatch):
+    """By hand: after t steps the sum of decay^k w(t - k), divided by the sum of decay^k."""
+    monkeypatch.setattr(Watch, "steps", [])
+    monkeypatch.setattr(Watch, "validated", [])
+    folder = train("model=cnn/resnet_small", *MODELS["cnn/resnet_small"], "callbacks=ema", "callbacks.ema.decay=0.5",
+                   f"+callbacks.watch._target_={HERE}.Watch")  # fmt: skip
+    assert len(Watch.steps) == 6
+
+    def average(steps):
+        shares = [0.5 ** (len(steps) - 1 - k) for k in range(len(steps))]
+        return sum(share * weights for share, weights in zip(shares, steps, strict=True)) / sum(shares)
+
+    for epoch, seen in enumerate(Watch.validated):
+        torch.testing.assert_close(seen, average(Watch.steps[: 3 * (epoch + 1)]))
+    last = checkpoint(folder)
+    torch.testing.assert_close(last["state_dict"]["model.output.weight"], average(Watch.steps))
+    assert torch.equal(last["trained"]["model.output.weight"], Watch.steps[-1])
+    best = checkpoint(folder, "best")["state_dict"]
+    served = load_file(folder / "inference" / "model.safetensors")
+    assert all(torch.equal(tensor, best["model." + name]) for name, tensor in served.items())
+    manifest = json.loads((folder / "manifest.json").read_text())
+    torch.testing.assert_close(best["model.output.weight"], Watch.validated[manifest["best_epoch"] - 1])
+    # The statistics of batch normalisation are averaged, too; the number of batches is counted.
+    assert not torch.equal(best["model.first.1.running_mean"], last["trained"]["model.first.1.running_mean"])
+    assert int(last["state_dict"]["model.first.1.num_batches_tracked"]) == 6
+
+
+def test_gathered_gradients_are_one_step_of_the_average(train, monkeypatch):
+    monkeypatch.setattr(Watch, "steps", [])
+    monkeypatch.setattr(Watch, "validated", [])
+    folder = train("model=cnn/resnet_small", *MODELS["cnn/resnet_small"], "callbacks=ema", "callbacks.ema.decay=0.9",
+                   "trainer.accumulate_grad_batches=3", f"+callbacks.watch._target_={HERE}.Watch")  # fmt: skip
+    one, two = Watch.steps[2], Watch.steps[5]
+    torch.testing.assert_close(checkpoint(folder)["state_dict"]["model.output.weight"], (0.9 * one + two) / 1.9)
+
+
+def test_a_closed_form_has_no_weights_to_average(shell):
+    done = shell("train", "data=world_ratings", "model=linear/ease", "callbacks=ema", "tracker=none")
+    assert done.code == 2
+    assert "EASE takes no gradient steps" in done.err and "fix: callbacks=default" in done.err
+
+
+def test_the_warm_up_and_the_cosine_span_the_run_without_counting_steps(train):
+    # Three steps an epoch, two epochs: the last rate of the schedule is that of the sixth step of six.
+    folder = train("model=cnn/poster", *MODELS["cnn/poster"], "scheduler=cosine_warmup", "scheduler.floor=0.1")
+    (schedule,) = checkpoint(folder)["schedules"].values()
+    assert schedule["last_epoch"] == 6
+    assert schedule["_last_lr"] == pytest.approx([0.1 * 0.001])
+
+
+def test_a_run_begins_with_the_weights_of_another(train, shell):
+    words = ["model=cnn/resnet_small", *MODELS["cnn/resnet_small"]]
+    first = train(*words)
+    second = train(*words, f"model.weights={first}", "optimizer.lr=0.0", "trainer.max_epochs=1")
+    assert "note: " in train.err and "left at their initial value: none" in train.err
+    assert "left at their initial value: none" in (second / "log.txt").read_text()
+    manifest = json.loads((second / "manifest.json").read_text())
+    found = manifest["pretrained"]
+    assert found["taken"] == found["tensors"] and found["fresh"] == []
+    assert found["sha256"] == json.loads((first / "manifest.json").read_text())["checkpoint"]["weights_sha256"]
+    one, other = (load_file(folder / "inference" / "model.safetensors") for folder in (first, second))
+    assert torch.equal(one["output.weight"], other["output.weight"])
+
+
+def test_the_bytes_of_the_weights_are_part_of_a_runs_identity_and_needed_for_training_alone(train, shell, tmp_path):
+    words = ["model=cnn/resnet_small", *MODELS["cnn/resnet_small"]]
+    state = load_file(train(*words) / "inference" / "model.safetensors")
+    file = tmp_path / "w.safetensors"
+    identities = []
+    for change in (0, 0, 1):
+        save_file({name: tensor + change for name, tensor in state.items()}, file)
+        folder = train(*words, f"model.weights={file}")
+        identities.append(json.loads((folder / "manifest.json").read_text())["fingerprint"])
+    assert identities[0] == identities[1] != identities[2]
+    parted = train(*words, f"model.weights={file}", f"+callbacks.stop._target_={HERE}.StopOnce", code=130)
+    assert shell("train", f"resume={parted.name}").code == 0
+    assert plain(checkpoint(parted)["state_dict"]) == plain(checkpoint(folder)["state_dict"])
+    file.unlink()
+    (tmp_path / "grey.pgm").write_bytes(b"P5 4 4 255\n" + bytes(16))
+    assert shell("predict", parted.name, "--image", str(tmp_path / "grey.pgm")).code == 0
+    missing = shell("train", "data=world_posters", *words, f"model.weights={file}", "tracker=none")
+    assert missing.code == 2 and f"model.weights={file} does not exist" in missing.err
