@@ -1,6 +1,5 @@
 """Ensembles of finished runs: their arithmetic, their record, their use without the members, and what is refused."""
 
-import json
 import random
 import shutil
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import marquee
@@ -169,7 +169,7 @@ def test_it_is_repeated_from_its_record_and_is_the_same_run_wherever_the_members
     folder = ensemble(shelf)
     assert answer("rerun", folder.name).out.rstrip().splitlines()[-1].startswith("identical")
     moved = shelf / "outputs" / "runs" / member(shelf, "cnn").name
-    elsewhere = tmp_path / "elsewhere" / moved.name
+    elsewhere = tmp_path / "else@where" / moved.name
     shutil.move(moved, elsewhere)
     done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{member(shelf, 'gru')},{elsewhere}]")
     assert done.code == 0, done.err
@@ -185,10 +185,8 @@ def test_an_ensemble_of_other_weights_is_another_run_and_a_sweep_takes_what_is_f
     done = answer("train", "-m", *TEXTS, "model=ensemble/mean", f"model.runs=[{names}]", "model.of=probabilities")
     assert done.code == 0, done.err
     assert len(list(runs.iterdir())) == count
-    record = member(shelf, "gru") / "manifest.json"
-    content = json.loads(record.read_text())
-    content["checkpoint"]["weights_sha256"] = "f" * 64  # as though it had been trained again
-    record.write_text(json.dumps(content))
+    weights = member(shelf, "gru") / "inference" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
     assert manifest_of(ensemble(shelf))["fingerprint"] != manifest_of(folder)["fingerprint"]
 
 
@@ -227,3 +225,6 @@ def test_a_damaged_member_is_named(shelf):
     (shelf / "outputs" / "runs" / cnn / "inference" / "text.json").unlink()
     done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{gru},{cnn}]")
     assert done.code == 3 and cnn in done.err and "damaged" in done.err, done
+    (shelf / "outputs" / "runs" / gru / "inference" / "model.safetensors").unlink()
+    done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{gru},{cnn}]")
+    assert done.code == 3 and f"marquee rerun {gru}" in done.err, done
