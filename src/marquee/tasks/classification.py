@@ -15,6 +15,7 @@ from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
+from marquee.errors import DataError
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
 from marquee.metrics.classification import METRICS, ClassificationEvaluator
 from marquee.models.base import Classifier
@@ -88,6 +89,15 @@ class Classification(Task):
     def evaluator(self) -> ClassificationEvaluator:
         spec = self.data.spec
         return ClassificationEvaluator(spec.labels or [str(i) for i in range(spec.n_classes)], self.multilabel)
+
+    def _end_evaluation(self, part: Part) -> None:
+        super()._end_evaluation(part)
+        if part == "validation" and self.monitor not in self.results[part][0]:
+            raise DataError(
+                f"task.monitor={self.monitor} is not defined for the {len(self.data.parts[part])} examples of the "
+                "validation part: it needs examples with and without a class. Raise split.validation, or choose "
+                "task.monitor=log_loss."
+            )
 
     def baselines(self) -> dict[str, Any]:
         view = AllLabels()
