@@ -194,11 +194,11 @@ def cnn_augmented(space: Workspace) -> Measured:
     """The plain loop has its batches changed before the clock starts, so that the ratio holds what the changes cost."""
     view = {"flip": "true", "crop": 8, "rotate": 10, "scale": 0.1, "jitter": 0.2, "erase": 0.25}
     words = [f"model.view.{means}={value}" for means, value in view.items()]
-    return compare(space, "posters", plain_loop, "model=cnn/poster", *words, *_batch_of(space), steps=10)
+    return compare(space, "posters", plain_loop, "model=cnn/poster", *words, *batch_of(space), steps=10)
 
 
 def mobile(space: Workspace) -> Measured:
-    return compare(space, "posters", plain_loop, "model=cnn/mobile", *_batch_of(space), steps=10)
+    return compare(space, "posters", plain_loop, "model=cnn/mobile", *batch_of(space), steps=10)
 
 
 def cnn_bf16(space: Workspace) -> Measured:

@@ -53,9 +53,9 @@ class TextCnn(Classifier):
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits [batch, n_classes].
 
-        Only the place where a filter is strongest has a gradient. So in training the convolutions run without one, and the values
-        there are formed again from the words of those places: the same result and the same gradient, for 0.6 of the
-        time of a step (batch 64, 400 words, dim 300, one thread).
+        Only the place where a filter is strongest has a gradient. So in training the convolutions run without one, and
+        the values there are formed again from the words of those places: the same result and the same gradient, for 0.6
+        of the time of a step (batch 64, 400 words, dim 300, one thread).
         """
         if not self.training:
             vectors = self.embedding(batch.tokens).transpose(1, 2)
