@@ -8,7 +8,6 @@ import pandas as pd
 import torch
 
 from marquee.data.text.keywords import class_weights, text_keywords
-from marquee.data.text.tokenizer import encode
 from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError, DataError
 from marquee.inference.classifier import TextPredictor
@@ -56,14 +55,14 @@ def keywords_of_texts(predictor: Predictor, texts: Sequence[str], n: int) -> pd.
             "  fix: marquee rerun RUN"
         )
     frequencies = np.asarray(facts["texts_with"])
-    rows, lengths = encode(texts, predictor.encoding, predictor.model.view.max_length, predictor.model.view.truncate)
+    batch = predictor.batch(texts)
     tables = []
-    for number, (row, length) in enumerate(zip(rows, lengths.tolist(), strict=True), 1):
+    for number, (row, length) in enumerate(zip(batch.tokens, batch.lengths.tolist(), strict=True), 1):
         tokens = row[:length]
         table, places = text_keywords(tokens, frequencies, facts["texts"], predictor.content["vocabulary"], n)
         if isinstance(predictor.model, TermModel):
-            batch = TextBatch(tokens[None], lengths[number - 1 : number], tokens[:1], tokens[:1])
-            label = int(predictor.model(batch)[0].argmax())
+            alone = TextBatch(tokens[None], batch.lengths[number - 1 : number], tokens[:1], tokens[:1])
+            label = int(predictor.model(alone)[0].argmax())
             parts = predictor.model.contributions(tokens)
             lead = parts[:, label] - (parts.sum(dim=1) - parts[:, label]) / max(parts.shape[1] - 1, 1)
             table["label"] = predictor.labels[label]

@@ -25,7 +25,8 @@ AT_ONCE = 256
 class ClassPredictor(Predictor):
     """The trained model with its label names; a sub-class turns inputs into batches.
 
-    takes  what it labels (text, image): the name of the option and of the column that hold it
+    takes    what it labels (text, image): the name of the option and of the column that hold it
+    content  what the data set wrote for it
     """
 
     verb = "predict"
@@ -34,8 +35,8 @@ class ClassPredictor(Predictor):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self._facts = json.loads((folder / self.facts).read_text(encoding="utf-8"))
-        self.labels: list[str] = list(self._facts["labels"])
+        self.content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
+        self.labels: list[str] = list(self.content["labels"])
         self.multilabel: bool = self.spec.multilabel
         self.decision = decision_of(read_model(folder), self.labels, self.multilabel)
 
@@ -49,14 +50,15 @@ class ClassPredictor(Predictor):
             raise ConfigError(f"predict takes a list of {self.takes}s; for one {self.takes} give a list of one.")
         return self._table(list(inputs))
 
-    def _batch(self, inputs: Sequence[Any]) -> Any:
+    def batch(self, inputs: Sequence[Any]) -> Any:
+        """The inputs as the model reads them."""
         raise NotImplementedError
 
     @torch.inference_mode()
     def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
         parts = []
         for start in range(0, len(inputs), AT_ONCE):
-            logits = self.model(self._batch(inputs[start : start + AT_ONCE])).float()
+            logits = self.model(self.batch(inputs[start : start + AT_ONCE])).float()
             parts.append((logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy())
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
         predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
@@ -77,12 +79,12 @@ class TextPredictor(ClassPredictor):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self._encoding = word_numbers(self._facts)
+        self.encoding = word_numbers(self.content)
 
-    def _batch(self, inputs: Sequence[str]) -> TextBatch:
+    def batch(self, inputs: Sequence[str]) -> TextBatch:
         view = self.model.view
         tokens, lengths = encode(
-            inputs, self._encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
+            inputs, self.encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
         )
         return TextBatch(tokens, lengths, *_nothing(len(inputs)))
 
@@ -93,8 +95,8 @@ class ImagePredictor(ClassPredictor):
     does, takes, facts = "classifies images", "image", "image.json"
     example = "--image FILE"
 
-    def _batch(self, inputs: Sequence[Any]) -> ImageBatch:
-        pixels = np.stack([decode_image(image, self._facts) for image in inputs])
+    def batch(self, inputs: Sequence[Any]) -> ImageBatch:
+        pixels = np.stack([decode_image(image, self.content) for image in inputs])
         return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
 
 

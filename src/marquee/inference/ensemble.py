@@ -175,8 +175,8 @@ class EnsemblePredictor(ClassPredictor):
         self.decision = decision_of(content, self.labels, self.multilabel)
         self.does, self.takes, self.example = first.does, first.takes, first.example
 
-    def _batch(self, inputs: Sequence[Any]) -> EnsembleBatch:
-        batches = tuple(predictor._batch(inputs) for predictor in self.model.predictors)
+    def batch(self, inputs: Sequence[Any]) -> EnsembleBatch:
+        batches = tuple(predictor.batch(inputs) for predictor in self.model.predictors)
         return EnsembleBatch(batches, batches[0].labels, batches[0].index)
 
 

@@ -17,6 +17,7 @@ from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
 from marquee.data.text.keywords import class_keywords
+from marquee.errors import ConfigError, DataError
 from marquee.files import replacing
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
 from marquee.metrics.bootstrap import intervals
@@ -84,6 +85,11 @@ class Classification(Task):
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
         self.decisions = Decisions(data.spec, threshold, costs, positive, abstain)
+        if self.decisions.chooses and not len(data.parts["validation"]):
+            raise ConfigError(
+                "task.threshold and task.abstain are chosen on validation, and this split has none.\n"
+                "  fix: split.validation=0.1, or a number for task.threshold and task.abstain=0"
+            )
         self.decision = self.decisions.plain
         self.groups = groups_of(data, groups or ())
         self.multilabel = data.spec.multilabel
@@ -185,6 +191,15 @@ class Classification(Task):
 
     def serves(self) -> dict[str, Any]:
         return {"decision": self.decision.to_json()} if self.decision != self._default() else {}
+
+    def _end_evaluation(self, part: Part) -> None:
+        super()._end_evaluation(part)
+        if part == "validation" and self.monitor not in self.results[part][0]:
+            raise DataError(
+                f"task.monitor={self.monitor} is not defined for the {len(self.data.parts[part])} examples of the "
+                "validation part: it needs examples with and without a class. Raise split.validation, or choose "
+                "task.monitor=log_loss."
+            )
 
     def baselines(self) -> dict[str, Any]:
         view = AllLabels()

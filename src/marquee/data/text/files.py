@@ -60,7 +60,7 @@ class Texts(TextData):
             min_count=min_count,
         )
         self.path, self.files, self.test_path, self.label_first = path, files, test_path, label_first
-        self.text, self.label = text, label
+        self.text_column, self.label_column = text, label
         self.delimiter, self.quoting, self.label_separator = delimiter, quoting, label_separator
         self.encoding = encoding
         self.columns = list(attributes or [])
@@ -84,10 +84,8 @@ class Texts(TextData):
         if "length" in self.columns:
             raise ConfigError("data.attributes: length is there of itself, in tokens. Rename the column.")
         found = {name: _locate(path, paths) for name, path in named.items()}
-        options = {
-            name: getattr(self, name)
-            for name in ("text", "label", "delimiter", "quoting", "label_separator", "encoding")
-        }
+        options = {name: getattr(self, name) for name in ("delimiter", "quoting", "label_separator", "encoding")}
+        options |= {"text": self.text_column, "label": self.label_column}
         key = {
             "files": {name: file_sha256(path) for name, path in found.items()},
             "suffix": "".join(found.get("path", Path()).suffixes),
@@ -128,7 +126,7 @@ class Texts(TextData):
                     'Type data.label_separator="|" for labels that go together.'
                 )
             return texts, [row[0] for row in labels], {}
-        columns = {"data.text": self.text, "data.label": self.label}
+        columns = {"data.text": self.text_column, "data.label": self.label_column}
         columns |= {f"data.attributes.{place}": name for place, name in enumerate(self.columns)}
         hint = " Or type data.label_first=true where each line is a label and then its text."
         texts, labels, *others = read_records(path, columns, self.delimiter, self.quoting, self.encoding, hint)
@@ -137,7 +135,7 @@ class Texts(TextData):
         missing = [row for row, label in enumerate(labels, start=1) if not label]
         if missing and self.label_separator is None:
             raise DataError(
-                f"{path}: {len(missing)} of {len(texts)} records have no {self.label!r}, the first is record "
+                f"{path}: {len(missing)} of {len(texts)} records have no {self.label_column!r}, the first is record "
                 f"{missing[0]}. Give each a label or take them out."
             )
         if self.label_separator is None:
