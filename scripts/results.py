@@ -3,10 +3,12 @@
     python scripts/results.py SWEEP [SWEEP ...] [--output docs/results.md]
 
 SWEEP is a folder such as outputs/sweeps/models_100k. Everything on the page is read from the records of the sweeps and
-the manifests of their runs; the tables are those of `marquee compare`.
+the manifests of their runs; the tables are those of `marquee compare`. Sections of other sweeps that the page has
+already are kept, so that a page can grow. What others published stands in references.yaml beside this script.
 """
 
 import argparse
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from marquee.sweeps.store import Sweep
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+REFERENCES = Path(__file__).with_name("references.yaml")
 HEAD = """# Results
 
 Made by `scripts/results.py` from finished sweeps; nothing here is typed. Each command makes its table again: what is
@@ -51,11 +54,27 @@ def section(folder: Path) -> str:
     cost = f"{sum(second for second in spent if second) / 60:.0f} CPU minutes of training"
     if None in spent:
         cost += f", without {spent.count(None)} runs that were resumed"
+    published = [f"- published: {line}" for line in references().get(sweep.name, [])]
     told = f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}, {cost}, on {' and '.join(machines)}."
     return "\n".join([
         f"## {sweep.name}", "", "```bash", command(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
-        told, "", written(compare([folder]), "md").strip(), "",
+        told, "", *published, *([""] if published else []), written(compare([folder]), "md").strip(), "",
     ])  # fmt: skip
+
+
+def references() -> dict[str, list[str]]:
+    """What others have published, by the name of the sweep."""
+    import yaml
+
+    return yaml.safe_load(REFERENCES.read_text(encoding="utf-8"))
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The sections that a page has, by their headings."""
+    if not page.is_file():
+        return {}
+    parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M)
+    return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -67,11 +86,12 @@ def main(words: list[str] | None = None) -> int:
     from marquee.files import write_text
 
     try:
-        content = "\n".join([HEAD, *map(section, arguments.sweeps)])
+        made = {Path(folder).name: section(folder) for folder in arguments.sweeps}
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    write_text(arguments.output, content)
+    whole = sections(arguments.output) | made
+    write_text(arguments.output, "\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in whole.values())]))
     print(f"wrote {shlex.quote(str(arguments.output))}")
     return 0
 

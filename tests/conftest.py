@@ -8,6 +8,7 @@ from pathlib import Path
 # another number of threads gives other last digits.
 os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ["MARQUEE_PLOTS"] = "false"  # seconds a run; tests of plots ask for them
 
 import pytest
 

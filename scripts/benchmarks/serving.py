@@ -87,7 +87,7 @@ def ease_fit(space: Workspace) -> Measured:
 
 def recommend_all(space: Workspace) -> Measured:
     """Every user's 100 best; beside it one bare product of vectors and `topk`."""
-    predictor = _trained(space, "ratings", "model=mf/bpr")
+    predictor = trained(space, "ratings", "model=mf/bpr")
     predictor.recommend(k=10)
     users, items = (table.weight.detach() for table in (predictor.model.users, predictor.model.items))
     found = in_turns(space.runs, lambda: predictor.recommend(k=100), lambda: (users @ items.T).topk(100))
@@ -100,7 +100,7 @@ def latency(kind: Kind, model: str, request: Callable[[Any, Workspace], Callable
     def run(space: Workspace) -> Measured:
         import torch
 
-        predictor = _trained(space, kind, f"model={model}")
+        predictor = trained(space, kind, f"model={model}")
         ask, inputs = request(predictor, space), []
         method = "forward" if hasattr(predictor.model, "classifier") or kind == "reviews" else "score"
         own = getattr(predictor.model, method)
@@ -138,7 +138,7 @@ def one_history(predictor: Any, space: Workspace) -> Callable[[], Any]:
     return lambda: predictor.recommend(histories=[history], k=10)
 
 
-def _trained(space: Workspace, kind: Kind, *words: str) -> Any:
+def trained(space: Workspace, kind: Kind, *words: str) -> Any:
     """The predictor of a run of a few batches: what it says is worth nothing, what it costs is real."""
     from marquee.apply.predictor import load
     from marquee.runs.train import train

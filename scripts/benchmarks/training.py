@@ -183,33 +183,34 @@ def hstu(space: Workspace) -> Measured:
 
 
 def lstm(space: Workspace) -> Measured:
-    return compare(space, "reviews", plain_loop, "model=rnn/lstm", *_batch_of(space), steps=10)
+    return compare(space, "reviews", plain_loop, "model=rnn/lstm", *batch_of(space), steps=10)
 
 
 def cnn(space: Workspace) -> Measured:
-    return compare(space, "posters", plain_loop, "model=cnn/poster", *_batch_of(space), steps=10)
+    return compare(space, "posters", plain_loop, "model=cnn/poster", *batch_of(space), steps=10)
 
 
 def cnn_augmented(space: Workspace) -> Measured:
     """The plain loop has its batches changed before the clock starts, so that the ratio holds what the changes cost."""
     view = {"flip": "true", "crop": 8, "rotate": 10, "scale": 0.1, "jitter": 0.2, "erase": 0.25}
     words = [f"model.view.{means}={value}" for means, value in view.items()]
-    return compare(space, "posters", plain_loop, "model=cnn/poster", *words, *_batch_of(space), steps=10)
+    return compare(space, "posters", plain_loop, "model=cnn/poster", *words, *batch_of(space), steps=10)
 
 
 def mobile(space: Workspace) -> Measured:
-    return compare(space, "posters", plain_loop, "model=cnn/mobile", *_batch_of(space), steps=10)
+    return compare(space, "posters", plain_loop, "model=cnn/mobile", *batch_of(space), steps=10)
 
 
 def cnn_bf16(space: Workspace) -> Measured:
     def channels_first(task: Any, steps: int | None) -> Reference:
         return plain_loop(task, steps, channels_first=True)
 
-    words = ("model=cnn/poster", "trainer.precision=bf16-mixed", *_batch_of(space))
+    words = ("model=cnn/poster", "trainer.precision=bf16-mixed", *batch_of(space))
     return compare(space, "posters", channels_first, *words, steps=10)
 
 
-def _batch_of(space: Workspace) -> list[str]:
+def batch_of(space: Workspace) -> list[str]:
+    """The words for smaller batches, where the data is small."""
     return [f"model.view.batch_size={space.of(0, 8, 2)}"] if space.quick else []
 
 

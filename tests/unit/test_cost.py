@@ -16,7 +16,7 @@ from marquee.tracking.curves import Curves
 
 from ..forked import run
 
-KEYS = {"latency_ms", "peak_memory_mb", "size_mb", "energy_j", "energy_of", "fit_cpu_s"}
+KEYS = {"latency_ms", "batch_latency_ms", "peak_memory_mb", "size_mb", "energy_j", "energy_of", "fit_cpu_s"}
 BPR = ["data=world_ratings", "model=mf/bpr", "model.dim=8", "model.view.batch_size=8192", "trainer.max_epochs=2"]
 
 

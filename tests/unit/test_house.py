@@ -13,6 +13,7 @@ FLOORS = [
     ["metrics", "models"],
     ["config"],
     ["inference"],
+    ["plots"],
     ["tasks"],
     ["tracking"],
     ["runs"],

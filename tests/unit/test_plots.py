@@ -12,8 +12,8 @@ from marquee.compare.analysis import compare
 from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.hyperparameters import parallel_rows
-from marquee.compare.report.plots import write_plots
 from marquee.errors import JobError
+from marquee.plots.paper import write_plots
 
 from ..finished_runs import CLASSES, write_run
 

@@ -16,7 +16,8 @@ from marquee.metrics.evaluator import Evaluator
 from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint
 from marquee.runs.train import fit
-from marquee.tasks.base import Schedule, Task
+from marquee.tasks.base import Task
+from marquee.tasks.loop import Schedule
 
 N = 8
 

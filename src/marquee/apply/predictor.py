@@ -8,12 +8,8 @@ predictor.predict(["a slow start, but a wonderful end"])     # a run on texts
 import os
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
-from marquee.inference.artefacts import read_model
-from marquee.inference.predictor import Predictor
+from marquee.inference.predictor import DAMAGE, Predictor, predictor_of
 from marquee.runs.finding import find_run
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
@@ -33,14 +29,8 @@ def load(run: str | Path = "latest", output: str | Path | None = None) -> Predic
         raise ConfigError(f"{folder.name} is {status}, and only finished runs can be used.{hint}")
     inference = folder / "inference"
     try:
-        name = read_model(inference)["predictor"]
-        if name is None:
-            raise ConfigError(f"{folder.name}: its task names nothing that could use the run, so it can only be read.")
-        kind = resolve(name)
-        if not issubclass(kind, Predictor):
-            raise ConfigError(f"{inference}: {name} is no Predictor.")
-        return kind(inference)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        return predictor_of(inference)
+    except DAMAGE as error:
         raise DataError(
             f"{inference} is damaged ({error}), so the run cannot be used. "
             f"To train it again: marquee rerun {folder.name}"

@@ -95,7 +95,7 @@ def _drawn(parsed: argparse.Namespace, comparison: "Comparison", form: str) -> s
     """Write the figures of `--plots`; the page, if it is asked for."""
     from marquee.compare.report.evidence import gather
     from marquee.compare.report.figures import figures
-    from marquee.compare.report.plots import write_plots
+    from marquee.plots.paper import write_plots
 
     evidence = gather(parsed.paths)
     made = figures(comparison, evidence)

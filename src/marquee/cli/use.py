@@ -58,12 +58,12 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _recommend(parsed: argparse.Namespace) -> None:
-    _locate(parsed)
+    locate(parsed)
     recommend(parsed)
 
 
 def _predict(parsed: argparse.Namespace) -> None:
-    _locate(parsed)
+    locate(parsed)
     predict(parsed)
 
 
@@ -71,7 +71,7 @@ def _sync(parsed: argparse.Namespace) -> None:
     sync(parsed.names, parsed.runs, parsed.timeout)
 
 
-def _locate(parsed: argparse.Namespace) -> None:
+def locate(parsed: argparse.Namespace) -> None:
     """Add `folder`, the run's folder, to the arguments, and set the threads before torch is loaded."""
     from marquee.runs.finding import find_run
     from marquee.runs.threads import set_threads
@@ -88,7 +88,7 @@ def recommend(parsed: argparse.Namespace) -> None:
     from marquee.apply.predictor import load
     from marquee.inference.recommender import RecommendPredictor
 
-    _check_output(parsed.output)
+    check_output(parsed.output)
     predictor = load(parsed.folder)
     if not isinstance(predictor, RecommendPredictor):
         predictor.recommend()  # which says what it does instead
@@ -100,7 +100,7 @@ def recommend(parsed: argparse.Namespace) -> None:
         history = parsed.history or _lines(parsed.like)
         table = predictor.recommend(histories=[history], k=parsed.k)
         table = table.drop(columns="user")
-    _give(table, parsed.output)
+    give(table, parsed.output)
 
 
 def predict(parsed: argparse.Namespace) -> None:
@@ -108,7 +108,7 @@ def predict(parsed: argparse.Namespace) -> None:
     from marquee.apply.predictor import load
     from marquee.inference.classifier import ClassPredictor
 
-    _check_output(parsed.output)
+    check_output(parsed.output)
     predictor = load(parsed.folder)
     if not isinstance(predictor, ClassPredictor):
         predictor.predict()  # which says what it does instead
@@ -122,14 +122,14 @@ def predict(parsed: argparse.Namespace) -> None:
         table.insert(0, wanted, [str(value) for value in inputs])
     else:
         table = _predict_file(predictor, parsed.input, wanted)
-    _give(table, parsed.output)
+    give(table, parsed.output)
 
 
 def _predict_file(predictor: Any, path: Path, column: str) -> "pd.DataFrame":
     """The file's own columns with the predictions beside them."""
     import pandas as pd
 
-    frame = _read(path)
+    frame = read_table(path)
     if column not in frame:
         raise DataError(
             f"{path}: this run needs a column {column!r}; columns seen: {', '.join(map(str, frame.columns)) or 'none'}."
@@ -144,7 +144,7 @@ def _predict_file(predictor: Any, path: Path, column: str) -> "pd.DataFrame":
     )
 
 
-def _read(path: Path) -> "pd.DataFrame":
+def read_table(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     readers = {
@@ -177,12 +177,12 @@ def _lines(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def _check_output(path: Path | None) -> None:
+def check_output(path: Path | None) -> None:
     if path is not None and path.suffix not in WRITERS:
         raise ConfigError(f"--output {path}: unknown ending {path.suffix!r}; written are {', '.join(WRITERS)}.")
 
 
-def _give(table: "pd.DataFrame", output: Path | None) -> None:
+def give(table: "pd.DataFrame", output: Path | None) -> None:
     """Print a short table, or write a file in one step."""
     from marquee.files import replacing
 

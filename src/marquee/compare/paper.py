@@ -15,15 +15,15 @@ from marquee.compare.analysis import compare
 from marquee.compare.collect import located
 from marquee.compare.escaping import in_markdown, one_line
 from marquee.compare.formats import written
-from marquee.compare.report.charts import Figure, file_name
 from marquee.compare.report.evidence import Evidence, Recorded, Runless, gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.page import page
-from marquee.compare.report.plots import write_plots
 from marquee.compare.results import Comparison
 from marquee.compare.tables import tests_in_words, verdict
 from marquee.errors import ConfigError, JobError
 from marquee.files import put, umask
+from marquee.plots.figure import Figure, file_name
+from marquee.plots.paper import write_plots
 from marquee.sweeps.store import RECORD, Sweep
 
 TABLES = {"latex": "tex", "csv": "csv", "md": "md", "json": "json"}

@@ -6,7 +6,7 @@ from typing import Any
 from marquee.compare.collect import LeftOut
 from marquee.compare.ranks import Ranks
 
-MEASURED_COSTS = ("latency_ms", "peak_memory_mb", "size_mb", "energy_j")  # of manifest["cost"]
+MEASURED_COSTS = ("latency_ms", "batch_latency_ms", "peak_memory_mb", "size_mb", "energy_j")  # of manifest["cost"]
 COSTS = ("parameters", "fit_seconds", "best_epoch", *MEASURED_COSTS)
 
 
@@ -78,6 +78,7 @@ class Configuration:
     best_epoch: float | None  # mean
     # Measured after training where a run did so; means over runs, None where none has it.
     latency_ms: float | None = None
+    batch_latency_ms: float | None = None
     peak_memory_mb: float | None = None
     size_mb: float | None = None
     energy_j: float | None = None

@@ -8,10 +8,12 @@ from typing import Any
 
 # What cannot change a result: where things lie, who watches, how much is printed, what the run is called.
 # `callbacks.pruning` is who watches from outside: it may end a run early, and a finished one is what it is without.
-# `data.path` is where a user's own file lies; its bytes are in the data fingerprint.
+# `data.path` is where a user's own file lies; its bytes are in the data fingerprint. `model.run_folders` is where the
+# members of an ensemble lie; `model.runs` has their ids and digits of their weights' sha256.
 EXCLUDED = (
     "paths",
     "tracker",
+    "plots",
     "hydra",
     "resume",
     "name",
@@ -19,6 +21,7 @@ EXCLUDED = (
     "sweep",
     "callbacks.pruning",
     "data.path",
+    "model.run_folders",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",

@@ -11,6 +11,7 @@ VALUES: dict[str, Any] = {
     "tags": list[str],
     "sweep": Annotated[str, MinLen(1)] | None,
     "threads": Annotated[int, Ge(1)] | None,
+    "plots": bool,
     "resume": str | None,
 }
 PATHS: dict[str, Any] = dict.fromkeys(("data", "cache", "output"), Annotated[str, MinLen(1)])

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -87,7 +88,7 @@ class Holdout(ExampleSplit):
 
         report: dict[str, Any] = {}
         if test is not None:
-            border = _straddling(content, part, (0, 1), 2)
+            border = straddling(content, part, (0, 1), 2)
             if self.duplicates == "drop":
                 left_out = (part < 2) & np.isin(content, content[part == 2])
                 part[left_out] = -1
@@ -95,8 +96,8 @@ class Holdout(ExampleSplit):
             else:
                 report["train and validation examples whose copy stands in the official test part"] = border
         else:
-            report["test examples whose copy stands in train or validation"] = _straddling(content, part, (2,), (0, 1))
-        report["validation examples whose copy stands in train"] = _straddling(content, part, (1,), 0)
+            report["test examples whose copy stands in train or validation"] = straddling(content, part, (2,), (0, 1))
+        report["validation examples whose copy stands in train"] = straddling(content, part, (1,), 0)
 
         parts: dict[Part, np.ndarray] = {
             name: np.flatnonzero(part == code) for code, name in enumerate(("train", "validation", "test"))
@@ -108,46 +109,57 @@ class Holdout(ExampleSplit):
                     f"The {name} part is empty: {n} examples are too few for split.validation={self.validation} and "
                     f"split.test={self.test}. Raise the share of {name}, or bring more examples."
                 )
-        return ExampleParts(parts, self._fingerprint(parts), report)
+        return ExampleParts(parts, membership("holdout", vars(self), parts), report)
 
     def _draw(self, strata: np.ndarray, content: np.ndarray, test_share: float) -> np.ndarray:
         """0, 1 or 2 for each example: within a stratum, shuffled groups of copies are dealt test, validation, train."""
-        n = len(strata)
-        if self.duplicates == "ignore":
-            group = np.arange(n)
-        else:
-            _, first, group = np.unique(content, return_index=True, return_inverse=True)
-            # Groups are numbered by first appearance, so that the draw depends on order alone, not on hash values.
-            rank = np.empty(len(first), dtype=np.int64)
-            rank[np.argsort(first)] = np.arange(len(first))
-            group = rank[group]
-        sizes = np.bincount(group)
-        _, head = np.unique(group, return_index=True)
-        stratum = strata[head] if self.stratified else np.zeros(len(head), dtype=np.int64)
-        order = np.lexsort((numpy_generator(self.seed, "holdout").random(len(head)), stratum))
-        size, stratum = sizes[order], stratum[order]
-        before = np.cumsum(size) - size
-        starts = np.flatnonzero(np.r_[True, stratum[1:] != stratum[:-1]])
-        totals = np.add.reduceat(size, starts)
-        lengths = np.diff(np.r_[starts, len(stratum)])
-        before = before - np.repeat(before[starts], lengths)
-        # A group's middle decides. A class of one example has its middle at 0.5 and so stays in train by default.
-        middle = (before + size / 2) / np.repeat(totals, lengths)
-        drawn = np.where(middle < test_share, 2, np.where(middle < test_share + self.validation, 1, 0))
-        of_group = np.empty(len(head), dtype=np.int8)
-        of_group[order] = drawn
-        return of_group[group]
-
-    def _fingerprint(self, parts: dict[Part, np.ndarray]) -> str:
-        protocol = {"protocol": "holdout", **vars(self)}
-        digest = hashlib.sha256(json.dumps(protocol, sort_keys=True).encode())
-        for name, rows in parts.items():
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
-        return digest.hexdigest()
+        copies = None if self.duplicates == "ignore" else content
+        generator = numpy_generator(self.seed, "holdout")
+        # A class of one example has its middle at 0.5 and so stays in train by default.
+        place = places(strata if self.stratified else np.zeros_like(strata), copies, generator)
+        return np.where(place < test_share, 2, np.where(place < test_share + self.validation, 1, 0))
 
 
-def _straddling(content: np.ndarray, part: np.ndarray, here: Any, there: Any) -> int:
+def places(strata: np.ndarray, content: np.ndarray | None, generator: np.random.Generator) -> np.ndarray:
+    """Where each example stands in its shuffled stratum, above 0 and below 1: float64 [n].
+
+    Copies (equal `content`) stand in one place, the middle of theirs, so that no border passes between them; with None
+    there are no copies.
+    """
+    n = len(strata)
+    if content is None:
+        group = np.arange(n)
+    else:
+        _, first, group = np.unique(content, return_index=True, return_inverse=True)
+        # Groups are numbered by first appearance, so that the draw depends on order alone, not on hash values.
+        rank = np.empty(len(first), dtype=np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        group = rank[group]
+    sizes = np.bincount(group)
+    _, head = np.unique(group, return_index=True)
+    stratum = strata[head]
+    order = np.lexsort((generator.random(len(head)), stratum))
+    size, stratum = sizes[order], stratum[order]
+    before = np.cumsum(size) - size
+    starts = np.flatnonzero(np.r_[True, stratum[1:] != stratum[:-1]])
+    totals = np.add.reduceat(size, starts)
+    lengths = np.diff(np.r_[starts, len(stratum)])
+    before = before - np.repeat(before[starts], lengths)
+    of_group = np.empty(len(head))
+    of_group[order] = (before + size / 2) / np.repeat(totals, lengths)
+    return of_group[group]
+
+
+def membership(protocol: str, settings: Mapping[str, Any], parts: dict[Part, np.ndarray]) -> str:
+    """The sha256 of a protocol, its settings and the rows of each part."""
+    digest = hashlib.sha256(json.dumps({"protocol": protocol, **settings}, sort_keys=True).encode())
+    for name, rows in parts.items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(rows, dtype="<i8").tobytes())
+    return digest.hexdigest()
+
+
+def straddling(content: np.ndarray, part: np.ndarray, here: Any, there: Any) -> int:
     """How many examples of the parts `here` have a copy in the parts `there`."""
     inside = np.isin(part, here)
     return int(np.isin(content[inside], content[np.isin(part, there)]).sum())

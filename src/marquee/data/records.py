@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,10 +17,12 @@ FASTTEXT = "__label__"
 
 
 def read_text(path: Path, encoding: str) -> str:
-    """The whole file, unpacked where it ends in .gz, without a byte-order mark."""
+    """The whole file, unpacked where it ends in .gz or .zip (with one file inside), without a byte-order mark."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
+        if path.suffix == ".zip":
+            content = _only_member(path)
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"{path} cannot be read ({error}). It may be truncated; fetch it again.") from error
     if not content.strip():
         raise DataError(f"{path} is empty.")
@@ -33,6 +36,14 @@ def read_text(path: Path, encoding: str) -> str:
         ) from error
     except LookupError as error:
         raise DataError(f"data.encoding={encoding} is not known to Python; try utf-8 or iso-8859-1.") from error
+
+
+def _only_member(path: Path) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.infolist() if not member.is_dir()]
+        if len(members) != 1:
+            raise DataError(f"{path} holds {len(members)} files, expected one. Unpack it and name the file.")
+        return archive.read(members[0])
 
 
 def read_lines(path: Path, encoding: str) -> list[str]:

@@ -27,7 +27,7 @@ def save_model(
     predictor: type | None = None,
     serves: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write `model.json`, `model.safetensors` and the data set's own artefacts into a new folder.
+    """Write `model.json`, `model.safetensors` and what data set and model have of their own into a new folder.
 
     node       the model's configuration
     predictor  the class that answers with the folder; its dotted name is kept
@@ -35,6 +35,7 @@ def save_model(
     """
     folder.mkdir(exist_ok=True)
     data.save_inference(folder)
+    model.save_inference(folder)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS)
     name = f"{predictor.__module__}.{predictor.__qualname__}" if predictor else None

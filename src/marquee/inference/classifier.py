@@ -1,7 +1,7 @@
 """Label texts or images with a finished run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,16 +15,18 @@ from marquee.data.images.views import ImageBatch
 from marquee.data.text.tokenizer import encode, word_numbers
 from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError
+from marquee.inference.artefacts import read_model
 from marquee.inference.predictor import Predictor
+from marquee.metrics.decisions import Decision
 
 AT_ONCE = 256
-LIKELY = 0.5  # a multi-label label is predicted from this probability on
 
 
 class ClassPredictor(Predictor):
     """The trained model with its label names; a sub-class turns inputs into batches.
 
-    takes  what it labels (text, image): the name of the option and of the column that hold it
+    takes    what it labels (text, image): the name of the option and of the column that hold it
+    content  what the data set wrote for it
     """
 
     verb = "predict"
@@ -33,32 +35,40 @@ class ClassPredictor(Predictor):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self._facts = json.loads((folder / self.facts).read_text(encoding="utf-8"))
-        self.labels: list[str] = list(self._facts["labels"])
+        self.content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
+        self.labels: list[str] = list(self.content["labels"])
         self.multilabel: bool = self.spec.multilabel
+        self.decision = decision_of(read_model(folder), self.labels, self.multilabel)
 
     def predict(self, inputs: Sequence[Any]) -> pd.DataFrame:
-        """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|"."""
+        """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|".
+
+        Labels are decided as the run's test was (thresholds, costs). Where that left the least certain to a person,
+        a column `ask` says which these are.
+        """
         if isinstance(inputs, (str, Path)):
             raise ConfigError(f"predict takes a list of {self.takes}s; for one {self.takes} give a list of one.")
         return self._table(list(inputs))
 
-    def _batch(self, inputs: Sequence[Any]) -> Any:
+    def batch(self, inputs: Sequence[Any]) -> Any:
+        """The inputs as the model reads them."""
         raise NotImplementedError
 
     @torch.inference_mode()
     def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
         parts = []
         for start in range(0, len(inputs), AT_ONCE):
-            logits = self.model(self._batch(inputs[start : start + AT_ONCE])).float()
+            logits = self.model(self.batch(inputs[start : start + AT_ONCE])).float()
             parts.append((logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy())
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
-        if self.multilabel:
-            chosen = ["|".join(np.asarray(self.labels, dtype=object)[row >= LIKELY]) for row in probabilities]
-        else:
-            chosen = np.asarray(self.labels, dtype=object)[probabilities.argmax(axis=1)] if len(inputs) else []
-        columns = {f"p({label})": probabilities[:, i] for i, label in enumerate(self.labels)}
-        return pd.DataFrame({"label": chosen, **columns})
+        predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
+        columns: dict[str, Any] = {
+            "label": ["|".join(names[row > 0]) for row in predicted] if self.multilabel else names[predicted]
+        }
+        if self.decision.least > 0:
+            columns["ask"] = self.decision.asks(probabilities)
+        columns |= {f"p({label})": probabilities[:, i] for i, label in enumerate(self.labels)}
+        return pd.DataFrame(columns)
 
 
 class TextPredictor(ClassPredictor):
@@ -69,12 +79,12 @@ class TextPredictor(ClassPredictor):
 
     def __init__(self, folder: Path):
         super().__init__(folder)
-        self._encoding = word_numbers(self._facts)
+        self.encoding = word_numbers(self.content)
 
-    def _batch(self, inputs: Sequence[str]) -> TextBatch:
+    def batch(self, inputs: Sequence[str]) -> TextBatch:
         view = self.model.view
         tokens, lengths = encode(
-            inputs, self._encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
+            inputs, self.encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
         )
         return TextBatch(tokens, lengths, *_nothing(len(inputs)))
 
@@ -85,9 +95,15 @@ class ImagePredictor(ClassPredictor):
     does, takes, facts = "classifies images", "image", "image.json"
     example = "--image FILE"
 
-    def _batch(self, inputs: Sequence[Any]) -> ImageBatch:
-        pixels = np.stack([decode_image(image, self._facts) for image in inputs])
+    def batch(self, inputs: Sequence[Any]) -> ImageBatch:
+        pixels = np.stack([decode_image(image, self.content) for image in inputs])
         return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
+
+
+def decision_of(content: Mapping[str, Any], labels: Sequence[str], multilabel: bool) -> Decision:
+    """What a run decided by in its test, of the content of `model.json`."""
+    served = content.get("serves", {}).get("decision")
+    return Decision.from_json(served) if served else Decision.plain(len(labels), multilabel)
 
 
 def _nothing(n: int) -> tuple[Tensor, Tensor]:

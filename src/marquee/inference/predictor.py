@@ -5,11 +5,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from safetensors import SafetensorError
 
+from marquee.config.targets import resolve
 from marquee.data.spec import Spec
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import load_model
+from marquee.inference.artefacts import load_model, read_model
 from marquee.models.base import Model
+
+# What reading a damaged `inference/` folder may raise.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
 
 
 class Predictor(ABC):
@@ -49,3 +54,19 @@ class Predictor(ABC):
             f"This run {self.does}; it cannot {verb}. Use {self.verb}, on the command line: "
             f"marquee {self.verb} RUN {self.example}"
         )
+
+
+def predictor_of(folder: Path) -> Predictor:
+    """The predictor that the `inference/` folder of a run names, loaded.
+
+    Raises ConfigError where it names none, and one of DAMAGE where the folder is damaged.
+    """
+    name = read_model(folder)["predictor"]
+    if name is None:
+        raise ConfigError(
+            f"{folder.parent.name}: its task names nothing that could use the run, so it can only be read."
+        )
+    kind = resolve(name)
+    if not issubclass(kind, Predictor):
+        raise ConfigError(f"{folder}: {name} is no Predictor.")
+    return kind(folder)

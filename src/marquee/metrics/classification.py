@@ -7,7 +7,8 @@ because they are wanted once, exactly, from joined arrays, where torchmetrics up
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,28 +16,51 @@ import pandas as pd
 from torch import Tensor
 
 from marquee.errors import JobError
+from marquee.metrics.decisions import Decision, error_rates, mean_cost, risk_coverage_area
 from marquee.metrics.evaluator import Evaluator
+from marquee.metrics.groups import Groups, with_gap
 
 log = logging.getLogger(__name__)
 
 # What every run records, beside the metrics of single classes.
 METRICS = (
     "accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss", "calibration_error",
+    "risk_coverage_area",
 )  # fmt: skip
 BINS = 15  # of the calibration error, as in Guo et al.
+MOST_CLASSES = 20  # whose F1, precision and recall are recorded one by one, where there are more than two
 EPSILON = float(np.finfo(np.float32).eps)  # probabilities come from float32, so nothing smaller can be told from 0
+
+
+@dataclass(frozen=True)
+class Judged:
+    """By what, beside the metrics of every run, predictions are judged.
+
+    decision  makes predictions of probabilities; None: the most probable class, labels from 0.5 on
+    positive  class numbers that are to be flagged; without them there are no rates of false alarms
+    costs     of missing each class [classes]
+    groups    by attribute: examples, by row number, whose scores are told apart
+    """
+
+    decision: Decision | None = None
+    positive: tuple[int, ...] = ()
+    costs: tuple[float, ...] = ()
+    groups: Mapping[str, Groups] = field(default_factory=dict)
 
 
 class ClassificationEvaluator(Evaluator):
     """Collects probabilities [batch, classes] of batches that have `labels` and `index`.
 
     The per-unit table has a row an example: example (its row number), target, predicted, correct (multi-label: the
-    share of labels that are right), loss (natural log; multi-label: mean over labels), and `p(<label>)` for each class.
+    share of labels that are right), loss (natural log; multi-label: mean over labels), `asked` (where a decision leaves
+    some to a person: whether this one is), and `p(<label>)` for each class.
     """
 
-    def __init__(self, labels: Sequence[str], multilabel: bool = False):
+    def __init__(self, labels: Sequence[str], multilabel: bool = False, judged: Judged | None = None):
         self.labels = list(labels)
         self.multilabel = multilabel
+        self.judged = judged or Judged()
+        self.decision = self.judged.decision or Decision.plain(len(self.labels), multilabel)
         self._seen: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
     def update(self, scores: Tensor, batch: Any) -> None:
@@ -57,16 +81,50 @@ class ClassificationEvaluator(Evaluator):
             targets = np.zeros((0, n), dtype=np.float32) if self.multilabel else np.zeros(0, dtype=np.int64)
         return {"index": index, "targets": targets, "probabilities": probabilities}
 
-    def compute(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, float], pd.DataFrame]:
+    def joined(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row numbers, targets and probabilities of all states, by row number."""
         joined = {name: np.concatenate([state[name] for state in states]) for name in states[0]}
         order = np.argsort(joined["index"], kind="stable")
-        index, targets, probabilities = (joined[name][order] for name in ("index", "targets", "probabilities"))
-        metrics = classification_metrics(targets, probabilities, self.labels)
-        return metrics, self._units(index, targets, probabilities)
+        return joined["index"][order], joined["targets"][order], joined["probabilities"][order]
 
-    def _units(self, index: np.ndarray, targets: np.ndarray, probabilities: np.ndarray) -> pd.DataFrame:
+    def compute(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, float], pd.DataFrame]:
+        index, targets, probabilities = self.joined(states)
+        predicted = self.decision.predict(probabilities)
+        metrics = classification_metrics(targets, probabilities, self.labels, predicted)
+        metrics |= self._judged(index, targets, probabilities, predicted)
+        return metrics, self._units(index, targets, probabilities, predicted)
+
+    def _judged(
+        self, index: np.ndarray, targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray
+    ) -> dict[str, float]:
+        """What only these settings ask for."""
+        found: dict[str, float] = {}
+        right = (predicted == targets) if targets.ndim == 1 else (predicted == targets).mean(axis=1)
+        if self.judged.costs:
+            found["cost"] = mean_cost(targets, predicted, self.judged.costs)
+        if self.decision.least > 0:
+            answered = ~self.decision.asks(probabilities)
+            found["coverage"] = float(answered.mean())
+            if answered.any():
+                found["accuracy_covered"] = float(right[answered].mean())
+        positive, flagged = (np.isin(column, self.judged.positive) for column in (targets, predicted))
+        if self.judged.positive:
+            found |= error_rates(positive, flagged)
+        for attribute, (names, of_row) in self.judged.groups.items():
+            inside = [(name, of_row[index] == place) for place, name in enumerate(names)]
+            inside = [(name, rows) for name, rows in inside if rows.any()]
+            found |= with_gap("accuracy", attribute, [(name, float(right[rows].mean())) for name, rows in inside])
+            if self.judged.positive:
+                rates = [(name, error_rates(positive[rows], flagged[rows])) for name, rows in inside]
+                for rate in ("false_positive_rate", "false_negative_rate"):
+                    known = [(name, of[rate]) for name, of in rates if rate in of]
+                    found |= with_gap(rate, attribute, known)
+        return found
+
+    def _units(
+        self, index: np.ndarray, targets: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray
+    ) -> pd.DataFrame:
         names = np.array(self.labels, dtype=object)
-        predicted = predictions(probabilities, self.multilabel)
         if self.multilabel:
             columns = {"target": _joined(targets, names), "predicted": _joined(predicted, names)}
             correct = (predicted == targets).mean(axis=1)
@@ -74,28 +132,37 @@ class ClassificationEvaluator(Evaluator):
             columns = {"target": names[targets], "predicted": names[predicted]}
             correct = (predicted == targets).astype(np.float64)
         columns |= {"correct": correct, "loss": losses(targets, probabilities)}
+        if self.decision.least > 0:
+            columns["asked"] = self.decision.asks(probabilities)
         columns |= {f"p({name})": probabilities[:, i] for i, name in enumerate(self.labels)}
         return pd.DataFrame({"example": index, **columns})
 
 
 def classification_metrics(
-    targets: np.ndarray, probabilities: np.ndarray, labels: Sequence[str] | None = None
+    targets: np.ndarray,
+    probabilities: np.ndarray,
+    labels: Sequence[str] | None = None,
+    predicted: np.ndarray | None = None,
 ) -> dict[str, float]:
-    """All metrics by name. `precision`, `recall` and `f1` alone are those of the second class of two.
+    """All metrics by name. `precision`, `recall` and `f1` alone are those of the second class of two; of more classes
+    (up to MOST_CLASSES, and of labels) each has its own, as in `f1[hate]`.
 
     accuracy is the share of right classes (multi-label: of right labels; `subset_accuracy` of rows that are right
     throughout). What is undefined, such as the AUROC of a class that does not occur, is left out, with a logged note.
+    `predicted` are decisions of another kind than the most probable class.
     """
     multilabel = targets.ndim == 2
-    predicted = predictions(probabilities, multilabel)
+    predicted = predictions(probabilities, multilabel) if predicted is None else predicted
     right = predicted == targets
     metrics = {"accuracy": float(right.mean())}
     if multilabel:
         metrics["subset_accuracy"] = float(right.all(axis=1).mean())
-    metrics |= precision_recall_f1(targets, predicted, probabilities.shape[1])
+    metrics |= precision_recall_f1(targets, predicted, probabilities.shape[1], labels)
     metrics |= ranking_metrics(targets, probabilities, labels)
     metrics["log_loss"] = float(losses(targets, probabilities).mean())
     metrics["calibration_error"] = calibration_error(targets, probabilities)
+    if not multilabel:
+        metrics["risk_coverage_area"] = risk_coverage_area(right.astype(np.float64), probabilities.max(axis=1))
     return metrics
 
 
@@ -115,7 +182,9 @@ def losses(targets: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     return -np.where(targets > 0, np.log(p), np.log1p(-p)).mean(axis=1)
 
 
-def precision_recall_f1(targets: np.ndarray, predicted: np.ndarray, n_classes: int) -> dict[str, float]:
+def precision_recall_f1(
+    targets: np.ndarray, predicted: np.ndarray, n_classes: int, labels: Sequence[str] | None = None
+) -> dict[str, float]:
     """Macro: the mean over classes; micro: from counts added up over classes. 0 where nothing is predicted or true.
 
     Classes that are neither true nor predicted anywhere do not count in a single-label macro mean; each label of a
@@ -142,6 +211,13 @@ def precision_recall_f1(targets: np.ndarray, predicted: np.ndarray, n_classes: i
     metrics |= {f"{name}_micro": float(value) for name, value in total.items()}
     if targets.ndim == 1 and n_classes == 2:
         metrics |= {name: float(values[1]) for name, values in of_class.items()}
+    elif labels and n_classes <= MOST_CLASSES:
+        metrics |= {
+            f"{name}[{label}]": float(values[number])
+            for name, values in of_class.items()
+            for number, label in enumerate(labels)
+            if counted[number]
+        }
     return metrics
 
 

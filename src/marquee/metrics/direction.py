@@ -6,9 +6,12 @@ from typing import Literal
 
 HIGHER = (
     "ndcg", "hit_rate", "recall", "precision", "f1", "mrr", "map", "coverage", "accuracy", "auroc", "average_precision",
-    "recall_min", "ndcg_fullk", "auc", "entropy", "serendipity", "diversity",
+    "recall_min", "ndcg_fullk", "auc", "entropy", "serendipity", "diversity", "accuracy_covered",
 )  # fmt: skip
-LOWER = ("log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss", "gini", "miscalibration")
+LOWER = (
+    "log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss", "gini", "miscalibration", "cost",
+    "risk_coverage_area", "false_positive_rate", "false_negative_rate",
+)  # fmt: skip
 NEITHER = ("mean_popularity", "novelty", "tail_share", "popularity_lift")
 CANDIDATES = re.compile(r"_(uniform|popular|given)\d*$")  # what a metric's name says of what was ranked
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -36,9 +37,22 @@ class Model(nn.Module):
         constructor and are filled here; others are registered here with `persistent=False`.
         """
 
+    def save_inference(self, folder: Path) -> None:
+        """Write what prediction needs beside the weights and what the data set writes; most models need nothing."""
+
     def fit(self, batch: Any) -> Tensor | None:
         """Learn from one batch of the view without a gradient step; the loss to log (scalar), or None."""
         raise NotImplementedError
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers it has learnt by gradient steps."""
+        return sum(tensor.numel() for tensor in self.parameters() if tensor.requires_grad)
+
+    @property
+    def seconds_before(self) -> float:
+        """What went into it before this run, in seconds of training: that of the runs which it is made of."""
+        return 0.0
 
     @property
     def steps_at_once(self) -> int:
@@ -87,7 +101,21 @@ class RatingModel(Recommender):
 
 
 class Classifier(Model):
-    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label)."""
+    """Turns a batch of texts or images into logits [batch, n_classes] (one logit a label when multi-label).
+
+    adds_up    whether the logits are a sum over tokens, which `contributions` then takes apart
+    predictor  the `ClassPredictor` that answers with it, where that is not the one for all texts or all images
+    """
+
+    adds_up: ClassVar[bool] = False
+    predictor: ClassVar[type | None] = None
+
+    def contributions(self, tokens: Tensor) -> Tensor:
+        """The share of each token in each logit, [length, n_classes], of one text's tokens [length].
+
+        With the logits of a text without words they add up to the text's logits.
+        """
+        raise NotImplementedError
 
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:

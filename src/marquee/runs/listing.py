@@ -214,8 +214,9 @@ def _durations(durations: Mapping[str, Any]) -> str:
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
-    parts = [("latency_ms", "ms a prediction"), ("peak_memory_mb", "MB of memory"),
-             ("peak_gpu_memory_mb", "MB on the card"), ("size_mb", "MB to ship"), ("energy_j", "J")]  # fmt: skip
+    parts = [("latency_ms", "ms a prediction"), ("batch_latency_ms", "ms each of many"),
+             ("peak_memory_mb", "MB of memory"), ("peak_gpu_memory_mb", "MB on the card"),
+             ("size_mb", "MB to ship"), ("energy_j", "J")]  # fmt: skip
     return ", ".join(f"{cost[key]:g} {words}" for key, words in parts if _is_number(cost.get(key)))
 
 

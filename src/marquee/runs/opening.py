@@ -101,7 +101,7 @@ def open_run(
             "monitor": task.monitor,
             "mode": task.mode,
             "task": task.described(),
-            "parameters": sum(tensor.numel() for tensor in task.model.parameters() if tensor.requires_grad),
+            "parameters": task.model.n_parameters,
             "pretrained": asdict(pretrained) if (pretrained := getattr(task.model, "pretrained", None)) else None,
         }
         slug = config["name"] or f"{data_name}-{model_name.split('/')[-1]}-s{config['seed']}"

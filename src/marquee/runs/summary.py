@@ -18,6 +18,8 @@ def print_summary(run: Run, suggestions: tuple[str | None, str | None] = (None, 
     manifest = run.manifest
     console.print(metric_table(manifest), "")
     console.print(_protocol(manifest), style="dim", soft_wrap=not console.is_terminal)
+    if words := _intervals(manifest):
+        console.print(words, style="dim", soft_wrap=not console.is_terminal)
     console.print(_cost(manifest), style="dim", soft_wrap=not console.is_terminal)
     console.print(f"run: {run.folder}", soft_wrap=True, highlight=False, markup=False)
     if words := _commands(run, *suggestions):
@@ -68,6 +70,14 @@ def _protocol(manifest: dict[str, Any]) -> str:
     else:
         parts.append(f"epoch {manifest['epochs']}, the last, without validation")
     return "; ".join(parts)
+
+
+def _intervals(manifest: Mapping[str, Any]) -> str:
+    """Those of the metrics in the table, in words."""
+    found = manifest.get("intervals") or {}
+    shown = [(name, found[f"test/{name}"]) for name in shown_metrics(manifest) if f"test/{name}" in found]
+    ends = ", ".join(f"{name} {low:.4f} to {high:.4f}" for name, (low, high) in shown)
+    return f"95 % intervals over the test's {manifest['task']['unit']}s: {ends}" if ends else ""
 
 
 def _cost(manifest: Mapping[str, Any]) -> str:

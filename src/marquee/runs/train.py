@@ -23,6 +23,7 @@ from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.loaders import EvaluationLoader, TrainLoader, nothing_between_steps
 from marquee.runs.lock import release
+from marquee.runs.members import with_members
 from marquee.runs.opening import open_run, take_over
 from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
@@ -32,7 +33,8 @@ from marquee.runs.schedules import planned
 from marquee.runs.summary import print_summary
 from marquee.runs.trainable import refuse_unfit_gradients, refuse_untrainable, validated
 from marquee.seeding import derive
-from marquee.tasks.base import Schedule, Task
+from marquee.tasks.base import Task
+from marquee.tasks.loop import Schedule
 from marquee.tracking.curves import Curves
 
 log = logging.getLogger("marquee")
@@ -86,6 +88,7 @@ def _train(
 ) -> dict[str, Any]:
     started = time.monotonic()
     data = prepare_data(config)
+    config = with_members(config, data.fingerprint, data.split_fingerprint)
     task = prepare_task(config, data)
     if resume is not None:
         refuse_unfit(task, resume / "checkpoints" / "last.ckpt")
@@ -105,13 +108,15 @@ def _train(
             spent = time.process_time()
             durations["fit"] = _timed(fit, trainer, task, checkpoint, resume is not None)
             spent = time.process_time() - spent
-        durations["fit"] += fitted_before(trainer)
+        durations["fit"] += fitted_before(trainer) + task.model.seconds_before
         durations["test"] = _timed(test, trainer, task, checkpoint)
         if trainer.is_global_zero:
             references: dict[str, Any] = {}
             durations["baselines"] = _timed(lambda: references.update(evaluate_references(task)))
             fit_cpu = None if resume is not None else round(spent, 3)  # of the part before nobody knows
             record(run, config, task, trainer, checkpoint, references, durations, energy, fit_cpu)
+            if config.get("plots", True):
+                draw(run, task, checkpoint)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run, task.suggestions())
     return run.manifest
@@ -224,6 +229,8 @@ def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
     """Test metrics, from the best checkpoint."""
     if checkpoint.best_path.exists():
         load_weights(task, checkpoint.best_path)
+    task.eval()
+    task.settle()
     loader = EvaluationLoader(task, "test", trainer.global_rank, trainer.world_size)
     trainer.test(task, loader, verbose=False)
 
@@ -254,6 +261,7 @@ def record(
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
         units.to_parquet(file)
+    found = task.found()
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
     sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
@@ -275,8 +283,21 @@ def record(
             "sha256": file_sha256(checkpoint.best_path),
             "weights_sha256": file_sha256(run.folder / "inference" / "model.safetensors"),
         },
+        **found,
         **references,
     )
+
+
+def draw(run: Run, task: Task, checkpoint: Checkpoint) -> None:
+    """The run's `plots/`. What goes wrong there is logged, and costs a finished run nothing."""
+    started = time.monotonic()
+    try:
+        task.draw(run.folder, checkpoint.best_epoch)
+    except ImportError as error:
+        log.info("no plots: %s. They need packages that come with pip install 'marquee[report]'", error)
+    except Exception:
+        log.warning("the plots are not complete", exc_info=True)
+    run.update(durations={**run.manifest["durations"], "plots": round(time.monotonic() - started, 3)})
 
 
 def _timed(action: Callable[..., Any], *arguments: Any) -> float:

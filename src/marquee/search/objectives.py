@@ -20,6 +20,7 @@ COSTS: dict[str, tuple[str, ...]] = {
     "durations.fit": ("durations", "fit"),
     "durations.total": ("durations", "total"),
     "latency_ms": ("cost", "latency_ms"),
+    "batch_latency_ms": ("cost", "batch_latency_ms"),
     "peak_memory_mb": ("cost", "peak_memory_mb"),
     "size_mb": ("cost", "size_mb"),
     "energy_j": ("cost", "energy_j"),

@@ -54,6 +54,7 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
     from marquee.config.fingerprint import canonical, fingerprint
     from marquee.config.folders import choice_of
     from marquee.runs.code import code_identity, package_identity
+    from marquee.runs.members import with_members
 
     package = package_identity()
     prepared: dict[str, tuple[str, str]] = {}
@@ -63,6 +64,7 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
         key = canonical([config["data"], config["split"], config["paths"]])
         if key not in prepared:
             prepared[key] = _prepared(config)
+        config = with_members(config, *prepared[key])
         code = code_identity(config, package)
         identity = fingerprint(config, *prepared[key], code)
         model = job.choices.get("model") or choice_of("model", config["model"]) or "model"

@@ -1,11 +1,12 @@
 """Which class, or which labels, does a text or an image have?"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -15,17 +16,27 @@ from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
-from marquee.errors import DataError
+from marquee.data.text.keywords import class_keywords
+from marquee.errors import ConfigError, DataError
+from marquee.files import replacing
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
-from marquee.metrics.classification import METRICS, ClassificationEvaluator
+from marquee.metrics.bootstrap import intervals
+from marquee.metrics.classification import METRICS, ClassificationEvaluator, Judged
+from marquee.metrics.decisions import Criterion, Decision
 from marquee.models.base import Classifier
 from marquee.models.baseline.majority import Majority
-from marquee.tasks.base import MakeOptimizer, Schedule, Task
+from marquee.seeding import numpy_generator
+from marquee.tasks.base import Task
+from marquee.tasks.decisions import Decisions, groups_of
+from marquee.tasks.loop import MakeOptimizer, Schedule
 
 Monitor = Literal["accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss"]
 
 PREDICTORS: dict[type, type[ClassPredictor]] = {TextSpec: TextPredictor, ImageSpec: ImagePredictor}
-RIVALS = {TextSpec: "model=linear/bag_of_words,transformer/text", ImageSpec: "model=cnn/poster,cnn/resnet_small"}
+RIVALS = {
+    TextSpec: "model=linear/nbsvm,rnn/lstm,transformer/text",
+    ImageSpec: "model=cnn/poster,cnn/resnet_small,cnn/mobile",
+}
 
 
 class Classification(Task):
@@ -36,10 +47,23 @@ class Classification(Task):
     monitor                what early stopping and the best checkpoint go by; null: accuracy, or average_precision when
                            multi-label, where a model that predicts nothing at all is already quite accurate
     evaluation_batch_size  examples a step of validation and test
+    threshold              from which probability on the second of two classes (or `positive`), or each label, is
+                           predicted: a number, or what a threshold chosen on validation makes largest, of two classes
+                           f1 that of this class, balanced_accuracy the mean of both recalls. null: 0.5
+    costs                  of missing a class, by name, 1 where not named: the least expected cost is predicted, and
+                           the mean cost of a test example recorded as `cost`
+    positive               classes that are to be flagged, such as [hate, offensive]: `false_positive_rate` is the share
+                           of the others that is. null: the second of two classes
+    abstain                share of the examples, the least certain, that is left to a person; from which confidence on
+                           is chosen on validation. `accuracy_covered` is that of the others
+    groups                 attributes of the examples (length, category, decade) whose groups are told apart, in
+                           accuracy and in both error rates
     """
 
     spec_types = (TextSpec, ImageSpec)
     unit = "example"
+    measured = ("costs", "positive")
+    measures_more = ("groups",)
 
     def __init__(
         self,
@@ -53,8 +77,21 @@ class Classification(Task):
         class_weights: Literal["none", "balanced"] = "none",
         monitor: Monitor | None = None,
         evaluation_batch_size: Annotated[int, Ge(1)] = 256,
+        threshold: Criterion | Annotated[float, Interval(gt=0, lt=1)] | None = None,
+        costs: dict[str, Annotated[float, Gt(0)]] | None = None,
+        positive: list[str | int] | None = None,
+        abstain: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
+        groups: list[str] | None = None,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
+        self.decisions = Decisions(data.spec, threshold, costs, positive, abstain)
+        if self.decisions.chooses and not len(data.parts["validation"]):
+            raise ConfigError(
+                "task.threshold and task.abstain are chosen on validation, and this split has none.\n"
+                "  fix: split.validation=0.1, or a number for task.threshold and task.abstain=0"
+            )
+        self.decision = self.decisions.plain
+        self.groups = groups_of(data, groups or ())
         self.multilabel = data.spec.multilabel
         self.label_smoothing = label_smoothing
         self.monitor = monitor or ("average_precision" if self.multilabel else "accuracy")
@@ -87,8 +124,73 @@ class Classification(Task):
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
     def evaluator(self) -> ClassificationEvaluator:
-        spec = self.data.spec
-        return ClassificationEvaluator(spec.labels or [str(i) for i in range(spec.n_classes)], self.multilabel)
+        judged = Judged(self.decision, self.decisions.positive, self.decisions.costs, self.groups)
+        return ClassificationEvaluator(self.decisions.labels, self.multilabel, judged)
+
+    def settle(self) -> None:
+        self.decision = self._chosen(self.model)
+
+    def evaluate(self, scorer: Any, part: Part) -> tuple[dict[str, float], Any]:
+        """As any task's; in the test each scorer has the thresholds that it does best with on validation."""
+        kept, self.decision = self.decision, self._chosen(scorer) if part == "test" else self.decisions.plain
+        try:
+            return super().evaluate(scorer, part)
+        finally:
+            self.decision = kept
+
+    @torch.no_grad()
+    def _chosen(self, scorer: Any) -> Decision:
+        """What a scorer decides by in the test. Every process looks at all of validation, so that they agree."""
+        if not self.decisions.chooses:
+            return self.decisions.plain
+        evaluator = ClassificationEvaluator(self.decisions.labels, self.multilabel)
+        for batch in self.evaluation_batches("validation"):
+            batch = self.transfer_batch_to_device(batch, self.device, 0)
+            evaluator.update(self.scores(scorer, batch), batch)
+        _, targets, probabilities = evaluator.joined([evaluator.state()])
+        return self.decisions.choose(targets, probabilities)
+
+    def found(self) -> dict[str, Any]:
+        _, targets, probabilities = self._tested()
+        rng = numpy_generator(self.seed, "intervals")
+        drawn = intervals(targets, self.decision.predict(probabilities), probabilities, rng)
+        chosen = {"decision": self.decision.to_json()} if self.decision != self._default() else {}
+        return {"intervals": {f"test/{name}": list(ends) for name, ends in drawn.items()}, **chosen}
+
+    def draw(self, folder: Path, best_epoch: int | None) -> None:
+        from marquee.plots.judged import judged_figures
+        from marquee.plots.looking import write_examples
+        from marquee.plots.paper import SCREEN, write_plots
+        from marquee.plots.terms import informative_terms
+
+        super().draw(folder, best_epoch)
+        rows, targets, probabilities = self._tested()
+        predicted = self.decision.predict(probabilities)
+        labels, plots = self.decisions.labels, folder / "plots"
+        made = judged_figures(targets, predicted, probabilities, labels)
+        if (terms := informative_terms(self.model, self.data)) is not None:
+            made.append(terms)
+        write_plots(made, plots, scale=SCREEN)
+        if isinstance(self.data, TextData):
+            with replacing(folder / "keywords.csv") as file:
+                class_keywords(self.data).to_csv(file, index=False)
+        model = self.model.to("cpu").eval()
+        write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
+
+    def _tested(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Row numbers, targets and probabilities of the test, by row number."""
+        _, units = self.results["test"]
+        rows = units["example"].to_numpy()
+        return rows, self.data.labels[rows], units[[f"p({label})" for label in self.decisions.labels]].to_numpy()
+
+    def _default(self) -> Decision:
+        return Decision.plain(len(self.decisions.labels), self.multilabel)
+
+    def protocol(self) -> str:
+        return ", ".join(self.decisions.told())
+
+    def serves(self) -> dict[str, Any]:
+        return {"decision": self.decision.to_json()} if self.decision != self._default() else {}
 
     def _end_evaluation(self, part: Part) -> None:
         super()._end_evaluation(part)
@@ -113,11 +215,17 @@ class Classification(Task):
         return ["accuracy", "f1_macro", "auroc", "log_loss"]
 
     def predictor(self) -> type[ClassPredictor]:
-        return PREDICTORS[type(self.data.spec)]
+        return self.model.predictor or PREDICTORS[type(self.data.spec)]
 
     def requests(self, predictor: ClassPredictor, n: int) -> Sequence[Callable[[], Any]]:
-        inputs = [self.data.example(row) for row in self.data.parts["test"][:n]]
-        return [lambda given=given: predictor.predict([given]) for given in inputs]
+        return [lambda given=given: predictor.predict([given]) for given in self._inputs(n)]
+
+    def many(self, predictor: ClassPredictor, n: int) -> tuple[Callable[[], Any], int]:
+        inputs = self._inputs(n)
+        return lambda: predictor.predict(inputs), len(inputs)
+
+    def _inputs(self, n: int) -> list[Any]:
+        return [self.data.example(row) for row in self.data.parts["test"][:n]]
 
     def suggestions(self) -> tuple[str, str]:
         kind = type(self.data.spec)

@@ -20,7 +20,8 @@ from marquee.models.base import RatingModel
 from marquee.models.baseline.bias import Bias
 from marquee.models.baseline.global_mean import GlobalMean
 from marquee.models.baseline.item_mean import ItemMean
-from marquee.tasks.base import MakeOptimizer, Schedule, Task
+from marquee.tasks.base import Task
+from marquee.tasks.loop import MakeOptimizer, Schedule
 
 
 class RatedBatch(NamedTuple):

@@ -25,7 +25,8 @@ from marquee.models.base import READ_HISTORIES, Recommender
 from marquee.models.baseline.popular import Popular
 from marquee.models.baseline.random import Random
 from marquee.tasks.attributes import feature_table, groups_of
-from marquee.tasks.base import MakeOptimizer, Schedule, Task
+from marquee.tasks.base import Task
+from marquee.tasks.loop import MakeOptimizer, Schedule
 
 log = logging.getLogger(__name__)
 

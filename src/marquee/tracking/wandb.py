@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
@@ -44,9 +45,12 @@ class WandbTracker(Tracker):
         self.entity = entity
         self.group = group
         self._run: Any = None
+        self._folder: Path | None = None
 
     def open(self, run: TrackedRun) -> WandbLogger:
         import wandb
+
+        self._folder = run.folder
 
         config = run.manifest["config"]
         family = run.manifest["model"].split("/")[0]
@@ -96,12 +100,23 @@ class WandbTracker(Tracker):
         for name, scores in references.items():
             summary.update({f"{name}/{metric}": value for metric, value in scores.items()})
         self._run.summary.update(summary)
+        if plots := _plots(self._folder / "plots"):
+            self._run.log(plots)
         try:
             self._run.finish(exit_code=0 if manifest["status"] in ("finished", "pruned") else 1)
         except TimeoutError:
             folder = os.path.dirname(self._run.dir)
             _warn(f"W&B: not all was sent within {FINISH_SECONDS} s. Later: wandb sync --include-online {folder}")
         self._run = None
+
+
+def _plots(folder: Path) -> dict[str, Any]:
+    """The run's pictures and pages as W&B shows them, by name."""
+    import wandb
+
+    found: dict[str, Any] = {f"plots/{file.stem}": wandb.Image(str(file)) for file in sorted(folder.glob("*.png"))}
+    found |= {f"plots/{file.stem}": wandb.Html(str(file)) for file in sorted(folder.glob("*.html"))}
+    return found
 
 
 def repeated(manifest: Mapping[str, Any]) -> dict[str, Any]:

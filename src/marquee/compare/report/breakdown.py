@@ -13,12 +13,12 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from marquee.compare.report.charts import Figure, colours, file_name, rounded, specification
 from marquee.compare.report.evidence import Evidence, Recorded
 from marquee.compare.report.names import metric_title
 from marquee.compare.results import BlockResult, Configuration
 from marquee.compare.units import COLUMNS, FILE, id_column, pooled
 from marquee.metrics.groups import quartiles
+from marquee.plots.figure import Figure, colours, file_name, rounded, specification
 
 MOST_CLASSES = 12
 

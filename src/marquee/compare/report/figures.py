@@ -7,12 +7,12 @@ from typing import Any
 
 from marquee.compare.report import charts
 from marquee.compare.report.breakdown import group_figures
-from marquee.compare.report.charts import Figure, file_name, rounded
 from marquee.compare.report.evidence import Evidence, Recorded, to_draw
 from marquee.compare.report.hyperparameters import importance_figure, parallel_figure
 from marquee.compare.report.names import brief_labels, cost_title, metric_title
 from marquee.compare.report.rank_diagram import rank_figure
 from marquee.compare.results import COSTS, BlockResult, Comparison, Configuration, MetricResult, Score
+from marquee.plots.figure import Figure, file_name, rounded
 from marquee.runs.listing import number
 
 MOST_ROWS = 30  # configurations in a figure that has a row for each

@@ -13,11 +13,11 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from marquee.compare.report.charts import PALETTE, Figure, rounded, specification
 from marquee.compare.report.evidence import Evidence, Recorded
 from marquee.compare.report.names import brief_setting, metric_title, setting_title
 from marquee.compare.results import BlockResult
 from marquee.config.fingerprint import canonical
+from marquee.plots.figure import PALETTE, Figure, rounded, specification
 
 MOST_LINES, MOST_AXES = 200, 10
 BINS = 4  # a number with more than twice as many distinct values is cut at its quartiles

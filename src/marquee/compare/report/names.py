@@ -16,6 +16,7 @@ COSTS = {
     "fit_seconds": ("Training time", "s"),
     "best_epoch": ("Epochs to best", ""),
     "latency_ms": ("Inference latency", "ms"),
+    "batch_latency_ms": ("Inference latency among many", "ms"),
     "peak_memory_mb": ("Peak memory", "MB"),
     "size_mb": ("Size", "MB"),
     "energy_j": ("Energy", "J"),

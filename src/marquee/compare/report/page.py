@@ -11,13 +11,13 @@ import jinja2
 import vl_convert
 
 from marquee import __version__
-from marquee.compare.report.charts import Figure
 from marquee.compare.report.evidence import Evidence
 from marquee.compare.report.figures import figures
 from marquee.compare.report.names import metric_title
 from marquee.compare.report.rows import Link, run_lines, settings, table
 from marquee.compare.results import BlockResult, Comparison
 from marquee.compare.tables import tests_in_words, verdict
+from marquee.plots.figure import Figure
 from marquee.runs.listing import local
 
 HERE = Path(__file__).parent

@@ -5,9 +5,9 @@ from typing import Any
 import altair as alt
 
 from marquee.compare.ranks import Ranks
-from marquee.compare.report.charts import Figure
 from marquee.compare.results import Comparison
 from marquee.compare.statistics import ALPHA
+from marquee.plots.figure import Figure
 
 ROW = 20  # pixels between two names
 TOP = 46  # of the axis

@@ -6,10 +6,8 @@ Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis", ACL.
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-from annotated_types import Ge
 
 from marquee.data.cache import file_sha256
 from marquee.data.dataset import Paths
@@ -27,14 +25,10 @@ HEADER = ["id", "split", "label", "rating", "text"]
 
 
 class Imdb(TextData):
-    """Either `imdb/train.tsv.gz` and `imdb/test.tsv.gz` (id, split, label, rating, text; no quoting) or the original.
+    """Long reviews of films, by the official split.
 
-    vocabulary_size  words kept, the most frequent first
-    min_count        words rarer than this in training are unknown
+    Read from `imdb/train.tsv.gz` and `imdb/test.tsv.gz` (id, split, label, rating, text; no quoting) or the original.
     """
-
-    def __init__(self, *, vocabulary_size: Annotated[int, Ge(3)] = 20_000, min_count: Annotated[int, Ge(1)] = 2):
-        super().__init__(vocabulary_size=vocabulary_size, min_count=min_count)
 
     def source(self, paths: Paths) -> TextSource:
         tables = [paths.data / "imdb" / f"{part}.tsv.gz" for part in ("train", "test")]

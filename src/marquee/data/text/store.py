@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 PADDING, UNKNOWN = 0, 1
+# How many of the tokens that are kept of a long text come from its beginning; the others are its last ones.
+HEADS = {"head": lambda kept: kept, "tail": lambda kept: 0, "both": lambda kept: (kept + 1) // 2}
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class TextStore:
         """Padded token rows [b, longest] (int64) of the texts `index` and their lengths [b]."""
         full = self.lengths(index)
         lengths = np.minimum(full, max_length)
-        head = {"head": max_length, "tail": 0, "both": (max_length + 1) // 2}[truncate]
+        head = HEADS[truncate](max_length)
         column = np.arange(int(lengths.max()))
         # A column behind the head of a text that is too long reads that much further to the right.
         skip = np.where(column >= head, (full - lengths)[:, None], 0)
@@ -32,4 +34,17 @@ class TextStore:
         inside = column < lengths[:, None]
         words = self.tokens[np.where(inside, position, 0)]
         tokens = np.where(inside, self.word_ids[words], PADDING).astype(np.int64)
+        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+    def flat(self, index: np.ndarray, max_length: int, truncate: str) -> tuple[Tensor, Tensor]:
+        """The tokens of the texts `index` behind each other (int64), as `rows` cuts them, and their lengths [b]."""
+        full = self.lengths(index)
+        lengths = np.minimum(full, max_length)
+        head = HEADS[truncate](max_length)
+        starts = np.cumsum(lengths) - lengths
+        column = np.arange(int(lengths.sum())) - np.repeat(starts, lengths)
+        position = np.repeat(self.offsets[index], lengths) + column
+        if (full > max_length).any():
+            position += np.where(column >= head, np.repeat(full - lengths, lengths), 0)
+        tokens = self.word_ids[self.tokens[position]].astype(np.int64)
         return torch.from_numpy(tokens), torch.from_numpy(lengths)

@@ -20,6 +20,7 @@ from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.splits import InteractionSplit, LeaveOneOut
 from marquee.data.text.dataset import Corpus, TextData, TextSource
+from marquee.data.text.tokenizer import Kind
 from marquee.data.world import catalogue, posters, reviews
 
 
@@ -105,10 +106,19 @@ class WorldReviews(TextData):
         self,
         *,
         seed: Annotated[int, Ge(0)] = 1,
+        tokenizer: Kind = "word",
+        lowercase: bool = True,
+        punctuation: bool = True,
         vocabulary_size: Annotated[int, Ge(3)] = 2000,
         min_count: Annotated[int, Ge(1)] = 1,
     ):
-        super().__init__(vocabulary_size=vocabulary_size, min_count=min_count)
+        super().__init__(
+            tokenizer=tokenizer,
+            lowercase=lowercase,
+            punctuation=punctuation,
+            vocabulary_size=vocabulary_size,
+            min_count=min_count,
+        )
         self.seed = seed
 
     def source(self, paths: Paths) -> TextSource:

@@ -15,6 +15,7 @@ from marquee.data.spec import TextSpec
 from marquee.data.text.store import PADDING
 from marquee.data.text.views import TextBatch, TextBatches
 from marquee.models.base import Classifier
+from marquee.models.linear.terms import spread
 
 
 class BagOfWords(Classifier):
@@ -26,6 +27,8 @@ class BagOfWords(Classifier):
     bigrams  also weigh pairs of neighbouring words
     buckets  weights that the pairs share
     """
+
+    adds_up = True
 
     def __init__(
         self,
@@ -53,6 +56,15 @@ class BagOfWords(Classifier):
         present = (features != PADDING).sum(dim=1, keepdim=True)
         scale = math.sqrt(200) / present.clamp(min=1).sqrt()  # about 1 for a text of usual length
         return self.weights(features) * scale + self.bias
+
+    @torch.no_grad()
+    def contributions(self, tokens: Tensor) -> Tensor:
+        """As any; what occurs several times shares its part among them, a pair its own between its words."""
+        features = torch.cat([tokens, self._pairs(tokens[None])[0]]) if self.buckets else tokens
+        distinct, place, counts = features.unique(return_inverse=True, return_counts=True)
+        scale = math.sqrt(200 / max(int((distinct != PADDING).sum()), 1))
+        parts = self.weights.weight[features] * scale / counts[place, None]
+        return spread(parts, len(tokens), 2 if self.buckets else 1)
 
     def _pairs(self, tokens: Tensor) -> Tensor:
         """Rows of the weights for neighbouring words, 0 where either is padding: int64 [batch, length - 1]."""

@@ -1,4 +1,4 @@
-"""The figures of a comparison as files: SVG for the page of a paper, PNG for slides, PDF for LaTeX where asked for.
+"""Figures as files: SVG for the page of a paper, PNG for slides, PDF for LaTeX where asked for.
 
 They are plain, small and legible at the width of one column.
 """
@@ -10,16 +10,21 @@ from typing import Any
 
 import vl_convert
 
-from marquee.compare.report.charts import Figure, file_name
 from marquee.errors import JobError
 from marquee.files import replacing
+from marquee.plots.figure import Figure, file_name
 
 FORMATS = ("svg", "png")
-SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch
+SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch, as printers of papers ask for
+SCREEN = 2  # enough to look at
 
 
-def write_plots(made: Sequence[Figure], folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+def write_plots(
+    made: Sequence[Figure], folder: Path, formats: Sequence[str] = FORMATS, scale: int = SCALE
+) -> list[Path]:
     """Write every variant of every figure in each format; returns the files. Files of the same name are replaced.
+
+    scale  pixels of a PNG for each of the figure
 
     Raises JobError where the folder cannot be written.
     """
@@ -32,7 +37,7 @@ def write_plots(made: Sequence[Figure], folder: Path, formats: Sequence[str] = F
                 for form in formats:
                     file = folder / f"{variant}.{form}"
                     with replacing(file) as temporary:
-                        temporary.write_bytes(_as(form, drawn))
+                        temporary.write_bytes(_as(form, drawn, scale))
                     written.append(file)
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror or error}.") from error
@@ -50,10 +55,10 @@ def _named(figure: Figure) -> list[tuple[str, str]]:
     return found
 
 
-def _as(form: str, svg: str) -> bytes:
+def _as(form: str, svg: str, scale: int) -> bytes:
     if form == "pdf":
         return vl_convert.svg_to_pdf(svg)
-    return vl_convert.svg_to_png(svg, scale=SCALE) if form == "png" else svg.encode("utf-8")
+    return vl_convert.svg_to_png(svg, scale=scale) if form == "png" else svg.encode("utf-8")
 
 
 FONT = "Helvetica, Arial, Liberation Sans, DejaVu Sans, sans-serif"

@@ -1,0 +1,96 @@
+"""Write docs/classifiers.md: what each text and image model reaches, and at what cost, data set by data set.
+
+    python scripts/classifiers.py SWEEP [SWEEP ...] [--output docs/classifiers.md]
+
+Each SWEEP gets a table of its own, a row a model, from the manifests of its finished runs: the mean over seeds or folds
+of the watched metric, the 95 % interval over test examples of a single run, what training took and what an answer
+takes. Tables of other data sets that the page has already are kept. Papers stand in the first line of a model's YAML.
+"""
+
+import argparse
+import re
+import shlex
+import statistics
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from models import REPOSITORY, by_model, mean, told
+from results import sections
+
+if TYPE_CHECKING:
+    from marquee.runs.record import Run
+
+HEAD = """# The classifiers
+
+Made by `scripts/classifiers.py` from the manifests of finished runs; nothing here is typed. The interval is that of one
+run over its test examples; `ms` is the time of a single answer, `ms of many` that of one among up to 256 asked for at
+once, both with text or picture as a person gives it; CPU seconds are those of training and validation.
+"""
+COLUMNS = "model", "paper", "metric", "95 % interval", "parameters", "MB to ship", "ms", "ms of many", "CPU s to train"
+
+
+def paper(name: str) -> str:
+    """What the first line of a model's YAML names: its paper and year."""
+    from marquee.config.folders import file_of_option
+
+    said = file_of_option("model", name).read_text(encoding="utf-8").splitlines()[0]
+    found = re.match(r"# ([^:(]*\([^)]*\d{4}[^)]*\))", said)
+    return found[1].strip() if found else ""
+
+
+def table(folder: Path) -> tuple[str, str]:
+    """The heading of a sweep's table, and the table."""
+    sweep = by_model([folder])
+    runs = [run for of in sweep.values() for run in of]
+    metric = runs[0].manifest["monitor"]
+    data = runs[0].manifest["data"]["name"]
+    baselines: dict[str, dict[str, float]] = runs[0].manifest["baselines"]
+    columns = [metric if column == "metric" else column for column in COLUMNS]
+    rows = sorted(((mean(of, f"test/{metric}"), name, of) for name, of in sweep.items()), reverse=True)
+    lines = [f"## {data}: {folder.name}", "", *told(sweep, metric), "| " + " | ".join(columns) + " |",
+             "|" + " --- |" * len(columns)]  # fmt: skip
+    lines += ["| " + " | ".join([f"`{name}`", paper(name), score, *_costs(of, metric)]) + " |"
+              for score, name, of in rows]  # fmt: skip
+    lines += [f"| {name} |  | {values[metric]:.4f} |" + "  |" * (len(columns) - 3)
+              for name, values in baselines.items() if metric in values]  # fmt: skip
+    return lines[0].removeprefix("## "), "\n".join(lines) + "\n"
+
+
+def _costs(runs: "list[Run]", metric: str) -> list[str]:
+    manifest = runs[0].manifest
+    ends = (manifest.get("intervals") or {}).get(f"test/{metric}")
+    interval = f"{ends[0]:.4f} to {ends[1]:.4f}" if ends and len(runs) == 1 else ""
+    parameters = manifest.get("parameters")
+    return [interval, f"{parameters:,}" if parameters else "", _median(runs, "size_mb"), _median(runs, "latency_ms"),
+            _median(runs, "batch_latency_ms"), _median(runs, "fit_cpu_s")]  # fmt: skip
+
+
+def _median(runs: "list[Run]", cost: str) -> str:
+    values: list[Any] = [value for run in runs if (value := (run.manifest.get("cost") or {}).get(cost)) is not None]
+    return f"{statistics.median(values):.3g}" if values else ""
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "classifiers.md", metavar="FILE")
+    arguments = parser.parse_args(words)
+    from marquee.errors import MarqueeError
+    from marquee.files import write_text
+
+    try:
+        made = dict(table(folder) for folder in arguments.sweeps)
+    except MarqueeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    whole = sections(arguments.output) | made
+    write_text(arguments.output, "\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    print(f"wrote {shlex.quote(str(arguments.output))}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
