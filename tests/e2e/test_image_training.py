@@ -9,7 +9,9 @@ import pytorch_lightning as pl
 import torch
 from safetensors.torch import load_file
 
+from marquee.config.compose import compose
 from marquee.config.fingerprint import fingerprint
+from marquee.runs import train as runs
 from marquee.runs.signals import stop_after_epoch
 
 from .test_contracts import plain
@@ -70,20 +72,22 @@ def checkpoint(folder, name="last"):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_stopped_run_with_all_means_of_training_goes_on_to_the_same_weights(name, train, shell):
-    words = [f"model={name}", *MODELS[name], *TOGETHER]
-    whole = train(*words)
-    parted = train(*words, f"+callbacks.stop._target_={HERE}.StopOnce", code=130)
+def test_a_stopped_run_with_all_means_of_training_goes_on_to_the_same_weights(name, train):
+    words = ["data=world_posters", "tracker=none", "trainer.max_epochs=2", *SHORT, f"model={name}", *MODELS[name]]
+    config = compose([*words, *TOGETHER]).config
+    whole = runs.train(config)
+    config["callbacks"]["stop"] = {"_target_": f"{HERE}.StopOnce"}
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(config)
+    stop_after_epoch.clear()
+    parted = Path("outputs/latest").resolve()
     assert checkpoint(parted)["epoch"] == 0
-    assert shell("train", f"resume={parted.name}").code == 0
-    one, other = checkpoint(whole), checkpoint(parted)
+    again = runs.train(config, resume=parted)
+    one, other = checkpoint(Path("outputs/runs") / whole["id"]), checkpoint(parted)
     for key in ("state_dict", "trained", "optimizer_states", "schedules"):
         assert plain(one[key]) == plain(other[key])
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (whole, parted)]
-    assert manifests[0]["metrics"] == manifests[1]["metrics"]
-    assert plain(load_file(whole / "inference" / "model.safetensors")) == plain(
-        load_file(parted / "inference" / "model.safetensors")
-    )
+    assert whole["metrics"] == again["metrics"]
+    assert whole["checkpoint"]["weights_sha256"] == again["checkpoint"]["weights_sha256"]
 
 
 def test_all_means_of_training_go_with_bfloat16(train):
