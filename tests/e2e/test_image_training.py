@@ -175,7 +175,8 @@ def test_the_bytes_of_the_weights_are_part_of_a_runs_identity(tmp_path):
     file, identities = tmp_path / "w.pt", []
     for content in (b"one", b"one", b"two", None):
         file.write_bytes(content or b"")
-        config = {"model": {"weights": str(file) if content else None}}
+        target = "marquee.models.cnn.mobile.Mobile"
+        config = {"model": {"_target_": target, "weights": str(file) if content else None}}
         identities.append(fingerprint(config, "data", "split", {"sha256": "code"}))
     assert identities[0] == identities[1]
     assert len(set(identities)) == 3
