@@ -1,6 +1,5 @@
 """Ensembles of finished runs: their arithmetic, their record, their use without the members, and what is refused."""
 
-import json
 import random
 import shutil
 
@@ -9,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import marquee
@@ -122,6 +122,7 @@ def test_the_mean_of_probabilities_and_of_logits_by_hand():
 
 def test_its_metrics_are_those_of_the_members_mean_and_its_members_are_in_the_record(shelf):
     folder = ensemble(shelf)
+    assert "Traceback" not in (folder / "log.txt").read_text()
     manifest, members = manifest_of(folder), [member(shelf, name) for name in SMALL]
     assert manifest["config"]["model"]["runs"] == [
         f"{run.name}@{manifest_of(run)['checkpoint']['weights_sha256'][:12]}" for run in members
@@ -154,6 +155,7 @@ def test_it_answers_when_the_runs_of_its_members_are_gone(shelf):
 
 def test_images_are_averaged_too_and_an_ensemble_may_be_a_member(shelf):
     pictures = ensemble(shelf, runs=("picture1", "picture2"), data=IMAGES[:4])
+    assert "Traceback" not in (pictures / "log.txt").read_text()
     done = answer("predict", pictures.name, "--image", "pictures/dark/0.png")
     assert done.code == 0 and "p(dark)" in done.out
     inner = ensemble(shelf)
@@ -169,7 +171,7 @@ def test_it_is_repeated_from_its_record_and_is_the_same_run_wherever_the_members
     folder = ensemble(shelf)
     assert answer("rerun", folder.name).out.rstrip().splitlines()[-1].startswith("identical")
     moved = shelf / "outputs" / "runs" / member(shelf, "cnn").name
-    elsewhere = tmp_path / "elsewhere" / moved.name
+    elsewhere = tmp_path / "else@where" / moved.name
     shutil.move(moved, elsewhere)
     done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{member(shelf, 'gru')},{elsewhere}]")
     assert done.code == 0, done.err
@@ -185,10 +187,8 @@ def test_an_ensemble_of_other_weights_is_another_run_and_a_sweep_takes_what_is_f
     done = answer("train", "-m", *TEXTS, "model=ensemble/mean", f"model.runs=[{names}]", "model.of=probabilities")
     assert done.code == 0, done.err
     assert len(list(runs.iterdir())) == count
-    record = member(shelf, "gru") / "manifest.json"
-    content = json.loads(record.read_text())
-    content["checkpoint"]["weights_sha256"] = "f" * 64  # as though it had been trained again
-    record.write_text(json.dumps(content))
+    weights = member(shelf, "gru") / "inference" / "model.safetensors"
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights)
     assert manifest_of(ensemble(shelf))["fingerprint"] != manifest_of(folder)["fingerprint"]
 
 
@@ -227,3 +227,6 @@ def test_a_damaged_member_is_named(shelf):
     (shelf / "outputs" / "runs" / cnn / "inference" / "text.json").unlink()
     done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{gru},{cnn}]")
     assert done.code == 3 and cnn in done.err and "damaged" in done.err, done
+    (shelf / "outputs" / "runs" / gru / "inference" / "model.safetensors").unlink()
+    done = answer("train", *TEXTS, "model=ensemble/mean", f"model.runs=[{gru},{cnn}]")
+    assert done.code == 3 and f"marquee rerun {gru}" in done.err, done

@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import pytorch_lightning as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from marquee.config.compose import compose
+from marquee.config.fingerprint import fingerprint
+from marquee.runs import train as runs
 from marquee.runs.signals import stop_after_epoch
 
 from .test_contracts import plain
@@ -68,25 +72,27 @@ def checkpoint(folder, name="last"):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_stopped_run_with_all_means_of_training_goes_on_to_the_same_weights(name, train, shell):
-    words = [f"model={name}", *MODELS[name], *TOGETHER]
-    whole = train(*words)
-    parted = train(*words, f"+callbacks.stop._target_={HERE}.StopOnce", code=130)
+def test_a_stopped_run_with_all_means_of_training_goes_on_to_the_same_weights(name, train):
+    words = ["data=world_posters", "tracker=none", "trainer.max_epochs=2", *SHORT, f"model={name}", *MODELS[name]]
+    config = compose([*words, *TOGETHER]).config
+    whole = runs.train(config)
+    config["callbacks"]["stop"] = {"_target_": f"{HERE}.StopOnce"}
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(config)
+    stop_after_epoch.clear()
+    parted = Path("outputs/latest").resolve()
     assert checkpoint(parted)["epoch"] == 0
-    assert shell("train", f"resume={parted.name}").code == 0
-    one, other = checkpoint(whole), checkpoint(parted)
+    again = runs.train(config, resume=parted)
+    one, other = checkpoint(Path("outputs/runs") / whole["id"]), checkpoint(parted)
     for key in ("state_dict", "trained", "optimizer_states", "schedules"):
         assert plain(one[key]) == plain(other[key])
-    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (whole, parted)]
-    assert manifests[0]["metrics"] == manifests[1]["metrics"]
-    assert plain(load_file(whole / "inference" / "model.safetensors")) == plain(
-        load_file(parted / "inference" / "model.safetensors")
-    )
+    assert whole["metrics"] == again["metrics"]
+    assert whole["checkpoint"]["weights_sha256"] == again["checkpoint"]["weights_sha256"]
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_all_means_of_training_go_with_bfloat16(name, train):
-    folder = train(f"model={name}", *MODELS[name], *TOGETHER, "trainer.precision=bf16-mixed", "trainer.max_epochs=1")
+def test_all_means_of_training_go_with_bfloat16(train):
+    words = ["model=cnn/mobile", *MODELS["cnn/mobile"], *TOGETHER, "trainer.max_epochs=1"]
+    folder = train(*words, "trainer.precision=bf16-mixed")
     assert all(bool(tensor.float().isfinite().all()) for tensor in checkpoint(folder)["state_dict"].values())
 
 
@@ -140,35 +146,73 @@ def test_the_warm_up_and_the_cosine_span_the_run_without_counting_steps(train):
     assert schedule["_last_lr"] == pytest.approx([0.1 * 0.001])
 
 
-def test_a_run_begins_with_the_weights_of_another(train, shell):
+def test_a_run_begins_with_the_weights_of_another_and_needs_them_for_training_alone(train, shell, tmp_path):
     words = ["model=cnn/resnet_small", *MODELS["cnn/resnet_small"]]
     first = train(*words)
-    second = train(*words, f"model.weights={first}", "optimizer.lr=0.0", "trainer.max_epochs=1")
+    file = tmp_path / "w.safetensors"
+    file.write_bytes((first / "inference" / "model.safetensors").read_bytes())
+    second = train(*words, f"model.weights={file}", "optimizer.lr=0.0")
     assert "note: " in train.err and "left at their initial value: none" in train.err
     assert "left at their initial value: none" in (second / "log.txt").read_text()
-    manifest = json.loads((second / "manifest.json").read_text())
-    found = manifest["pretrained"]
+    found = json.loads((second / "manifest.json").read_text())["pretrained"]
     assert found["taken"] == found["tensors"] and found["fresh"] == []
     assert found["sha256"] == json.loads((first / "manifest.json").read_text())["checkpoint"]["weights_sha256"]
     one, other = (load_file(folder / "inference" / "model.safetensors") for folder in (first, second))
     assert torch.equal(one["output.weight"], other["output.weight"])
 
-
-def test_the_bytes_of_the_weights_are_part_of_a_runs_identity_and_needed_for_training_alone(train, shell, tmp_path):
-    words = ["model=cnn/resnet_small", *MODELS["cnn/resnet_small"]]
-    state = load_file(train(*words) / "inference" / "model.safetensors")
-    file = tmp_path / "w.safetensors"
-    identities = []
-    for change in (0, 0, 1):
-        save_file({name: tensor + change for name, tensor in state.items()}, file)
-        folder = train(*words, f"model.weights={file}")
-        identities.append(json.loads((folder / "manifest.json").read_text())["fingerprint"])
-    assert identities[0] == identities[1] != identities[2]
-    parted = train(*words, f"model.weights={file}", f"+callbacks.stop._target_={HERE}.StopOnce", code=130)
+    stop = f"+callbacks.stop._target_={HERE}.StopOnce"
+    parted = train(*words, f"model.weights={file}", "optimizer.lr=0.0", stop, code=130)
     assert shell("train", f"resume={parted.name}").code == 0
-    assert plain(checkpoint(parted)["state_dict"]) == plain(checkpoint(folder)["state_dict"])
+    assert plain(checkpoint(parted)["state_dict"]) == plain(checkpoint(second)["state_dict"])
     file.unlink()
     (tmp_path / "grey.pgm").write_bytes(b"P5 4 4 255\n" + bytes(16))
     assert shell("predict", parted.name, "--image", str(tmp_path / "grey.pgm")).code == 0
-    missing = shell("train", "data=world_posters", *words, f"model.weights={file}", "tracker=none")
-    assert missing.code == 2 and f"model.weights={file} does not exist" in missing.err
+    train(*words, f"model.weights={file}", code=2)
+    assert f"model.weights={file} does not exist" in train.err and "fix: model.weights=null" in train.err
+
+
+def test_the_bytes_of_the_weights_are_part_of_a_runs_identity(tmp_path):
+    file, identities = tmp_path / "w.pt", []
+    for content in (b"one", b"one", b"two", None):
+        file.write_bytes(content or b"")
+        target = "marquee.models.cnn.mobile.Mobile"
+        config = {"model": {"_target_": target, "weights": str(file) if content else None}}
+        identities.append(fingerprint(config, "data", "split", {"sha256": "code"}))
+    assert identities[0] == identities[1]
+    assert len(set(identities)) == 3
+
+
+# Images of one's own --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Thirty pictures of two classes whose names no file could have; the second has three."""
+    folder, lines = tmp_path / "my pictures", ["file,label,year"]
+    folder.mkdir()
+    for i in range(30):
+        (folder / f"{i}.pgm").write_bytes(b"P5 8 8 255\n" + bytes([5 * i] * 64))
+        lines.append(f'{i}.pgm,"{"x/y, z" if i > 26 else "a b"}",{1990 + i % 4}')
+    (folder / "labels.csv").write_text("\n".join(lines))
+    own = [f"data.path='{folder}'", "data=images", "data.labels=labels.csv", "data.attributes=[year]"]
+    small = ["data.height=16", "data.width=16", "model=cnn/poster", "model.channels=[2]", "model.dense=2"]
+    return [*own, *small, "trainer.max_epochs=1"]
+
+
+def test_odd_names_of_classes_reach_tables_and_predictions_and_the_next_command_can_be_typed(pictures, shell):
+    done = shell("train", *pictures, "tracker=tensorboard", "split.test=0.4")
+    assert done.code == 0, done.err
+    assert "'data.attributes=[year]'" in done.out
+    units = pd.read_parquet("outputs/latest/per_unit.parquet")
+    assert set(units["target"]) == {"a b", "x/y, z"}
+    assert {"p(a b)", "p(x/y, z)"} <= set(units.columns)
+    told = shell("predict", "latest", "--image", "my pictures/29.pgm")
+    assert told.code == 0 and "p(x/y, z)" in told.out
+
+
+def test_a_validation_part_without_one_of_the_classes_is_measured_by_what_is_defined(pictures, shell):
+    few = ["split.validation=0.05", "split.test=0.4", "split.stratified=false", "tracker=none", *pictures]
+    assert shell("train", *few).code == 0
+    refused = shell("train", *few, "task.monitor=auroc")
+    assert refused.code == 3
+    assert "task.monitor=auroc is not defined for the" in refused.err and "Raise split.validation" in refused.err

@@ -134,3 +134,21 @@ def test_the_shares_of_a_model_that_adds_up_are_its_logits(name, options, words)
         bias = model.bias if name == "bag_of_words" else model.output.bias
         logits = model(batch)[0] - bias
     assert model.contributions(batch.tokens[0]).sum(0) == pytest.approx(logits, abs=1e-4)
+
+
+def test_every_network_that_reads_texts_can_be_asked_what_it_read():
+    from marquee.models.cnn.text import TextCnn
+    from marquee.models.rnn.elman import Elman
+    from marquee.models.rnn.gru import Gru
+    from marquee.models.transformer.text import TextTransformer
+
+    batch = TextBatch(torch.tensor([[2, 5, 7, 8], [3, 4, 0, 0]]), torch.tensor([4, 2]), torch.zeros(2), torch.arange(2))
+    for kind, options in [(TextCnn, {"dim": 4, "maps": 2}), (Elman, {"dim": 4, "hidden": 3}), (Gru, {"dim": 4}),
+                          (TextTransformer, {"dim": 8, "heads": 2}),
+                          (TextTransformer, {"dim": 8, "heads": 2, "pooling": "first"}),
+                          (TextTransformer, {"dim": 8, "heads": 2, "positions": "rope"})]:  # fmt: skip
+        torch.manual_seed(0)
+        model = kind(TextSpec(9, 3), view=TextBatches(max_length=9), **options).eval()
+        shares = attribution.of_tokens(model, batch, [1, 0])
+        assert [len(values) for values in shares.values] == [4, 2], kind
+        assert all(np.abs(values).max() > 0 for values in shares.values), kind

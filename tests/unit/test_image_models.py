@@ -203,6 +203,19 @@ def test_the_light_network_is_light():
     assert count[PosterCnn] > 150 * count[Mobile]
 
 
+def test_what_batch_normalisation_sees_at_first_varies_by_about_one():
+    """Or its running statistics, which begin at 1, would be wrong by orders of magnitude for the first epochs."""
+    torch.manual_seed(0)
+    spec = ImageSpec(3, 75, 51, 2)
+    model, seen = Mobile(spec, view=VIEW), []
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.register_forward_hook(lambda _, inputs, __: seen.append(float(inputs[0].var((0, 2, 3)).mean())))
+    model(images(spec, n=16))
+    assert len(seen) == 22
+    assert 0.2 < min(seen) < max(seen) < 5
+
+
 def test_two_dimensional_positions_by_hand():
     found = sines(2, 3, 8)
     # Row 1, column 2 is the sixth patch; wavelengths 2 pi and 10,000 * 2 pi.

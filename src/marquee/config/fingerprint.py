@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from marquee.config.targets import resolve
+
 # What cannot change a result: where things lie, who watches, how much is printed, what the run is called.
 # `callbacks.pruning` is who watches from outside: it may end a run early, and a finished one is what it is without.
 # `data.path` is where a user's own file lies; its bytes are in the data fingerprint. `model.run_folders` is where the
@@ -75,9 +77,17 @@ def fingerprint(config: Mapping[str, Any], data: str, split: str, code: Mapping[
     `data` and `split` are fingerprints of their own; `code` is what `runs.code.code_identity` returns.
     """
     content = {"config": identity(config), "data": data, "split": split, "code": code["sha256"]}
-    if (config.get("model") or {}).get("weights"):  # a file of the user's, which counts by its bytes
-        from marquee.data.cache import file_sha256
-        from marquee.models.pretrained import weights_file
-
-        content["weights"] = file_sha256(weights_file(config["model"]["weights"]))
+    content |= _pretrained(config.get("model") or {})
     return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def _pretrained(node: Mapping[str, Any]) -> dict[str, str]:
+    """The sha256 of the file that an image model begins with: it counts by its bytes, as data does."""
+    if not isinstance(node.get("weights"), str):
+        return {}
+    from marquee.data.cache import file_sha256
+    from marquee.models.pretrained import ImageClassifier, weights_file
+
+    # A plug-in's key of that name may mean anything.
+    own = issubclass(resolve(node["_target_"]), ImageClassifier)
+    return {"weights": file_sha256(weights_file(node["weights"]))} if own else {}

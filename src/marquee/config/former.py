@@ -98,7 +98,8 @@ def _described(manifest: Mapping[str, Any]) -> dict[str, Any] | None:
     if spec:
         shown = ["accuracy", "f1_macro", "auroc", "log_loss"]
         return {
-            "unit": "example", "measured": [], "protocol": "", "shown": shown, "directions": {}, "measures_more": []
+            "unit": "example", "measured": ["costs", "positive"], "protocol": "", "shown": shown, "directions": {},
+            "measures_more": ["groups"],
         }  # fmt: skip
     return None
 

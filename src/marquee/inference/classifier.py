@@ -1,7 +1,7 @@
 """Label texts or images with a finished run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,9 +38,7 @@ class ClassPredictor(Predictor):
         self.content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
         self.labels: list[str] = list(self.content["labels"])
         self.multilabel: bool = self.spec.multilabel
-        served = read_model(folder).get("serves", {}).get("decision")
-        plain = Decision.plain(len(self.labels), self.multilabel)
-        self.decision = Decision.from_json(served) if served else plain
+        self.decision = decision_of(read_model(folder), self.labels, self.multilabel)
 
     def predict(self, inputs: Sequence[Any]) -> pd.DataFrame:
         """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|".
@@ -100,6 +98,12 @@ class ImagePredictor(ClassPredictor):
     def batch(self, inputs: Sequence[Any]) -> ImageBatch:
         pixels = np.stack([decode_image(image, self.content) for image in inputs])
         return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
+
+
+def decision_of(content: Mapping[str, Any], labels: Sequence[str], multilabel: bool) -> Decision:
+    """What a run decided by in its test, of the content of `model.json`."""
+    served = content.get("serves", {}).get("decision")
+    return Decision.from_json(served) if served else Decision.plain(len(labels), multilabel)
 
 
 def _nothing(n: int) -> tuple[Tensor, Tensor]:

@@ -22,7 +22,7 @@ from marquee.data.label_view import LabelBatch
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import WEIGHTS, read_model
-from marquee.inference.classifier import ClassPredictor
+from marquee.inference.classifier import ClassPredictor, decision_of
 from marquee.inference.predictor import DAMAGE, predictor_of
 from marquee.models.base import Classifier
 
@@ -172,6 +172,7 @@ class EnsemblePredictor(ClassPredictor):
         self.model = model.eval()
         first = model.predictors[0]
         self.labels, self.multilabel = first.labels, first.multilabel
+        self.decision = decision_of(content, self.labels, self.multilabel)
         self.does, self.takes, self.example = first.does, first.takes, first.example
 
     def batch(self, inputs: Sequence[Any]) -> EnsembleBatch:

@@ -1,5 +1,6 @@
 """The runs that an ensemble averages: found by their names, and refused where they do not belong together."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 from marquee.config.fingerprint import canonical, identity
 from marquee.config.folders import choice_of
 from marquee.config.targets import resolve
-from marquee.errors import ConfigError
+from marquee.data.cache import file_sha256
+from marquee.errors import ConfigError, DataError
+from marquee.inference.artefacts import WEIGHTS
 from marquee.inference.ensemble import Mean
 from marquee.runs.finding import find_run
 from marquee.runs.liveness import status_of
@@ -30,20 +33,20 @@ def with_members(config: dict[str, Any], data: str, split: str) -> dict[str, Any
     if not issubclass(resolve(node["_target_"]), Mean):
         return config
     output = Path(config["paths"]["output"]).expanduser()
-    known = node.get("run_folders") or [None] * len(node["runs"])
+    known = dict(zip(node["runs"], node.get("run_folders") or (), strict=False))
     names, folders = [], []
-    for name, before in zip(node["runs"], known, strict=False):
-        folder = _found(name, before, output)
-        manifest = read_manifest(folder)
-        _refuse_unfit(folder, manifest, config, data, split)
-        digits = manifest["checkpoint"]["weights_sha256"][:DIGITS]
-        wanted = name.partition("@")[2]
-        if wanted and not digits.startswith(wanted):
+    for name in node["runs"]:
+        recorded = re.fullmatch(r"(.+)@([0-9a-f]+)", name)
+        run, wanted = recorded.groups() if recorded else (name, "")
+        folder = _found(run, known.get(name), output)
+        _refuse_unfit(folder, read_manifest(folder), config, data, split)
+        digits = _weights(folder)
+        if not digits.startswith(wanted):
             raise ConfigError(
-                f"model.runs: {folder.name} has other weights now (sha256 {digits}... instead of {wanted}...). "
+                f"model.runs: {folder.name} has other weights now (sha256 {digits[:DIGITS]}... instead of {wanted}). "
                 f"To take them: model.runs=[{folder.name},...]"
             )
-        names.append(f"{folder.name}@{digits}")
+        names.append(f"{folder.name}@{digits[:DIGITS]}")
         folders.append(str(folder))
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"model.runs names {twice[0].partition('@')[0]} twice; to let it count twice: model.votes.")
@@ -53,11 +56,20 @@ def with_members(config: dict[str, Any], data: str, split: str) -> dict[str, Any
 def _found(name: str, before: str | None, output: Path) -> Path:
     """By its name, else where it lay when the name was first found."""
     try:
-        return find_run(name.partition("@")[0], output)
+        return find_run(name, output)
     except ConfigError as error:
         if before is not None and (Path(before) / "manifest.json").is_file():
             return Path(before)
         raise ConfigError(f"model.runs: {error}") from error
+
+
+def _weights(folder: Path) -> str:
+    """The sha256 of the weights that are there, which a record could only claim."""
+    try:
+        return file_sha256(folder / "inference" / WEIGHTS)
+    except OSError as error:
+        raise DataError(f"model.runs: {folder.name} is damaged: {error}. To train it again: marquee rerun {folder.name}"
+                        ) from error  # fmt: skip
 
 
 def _refuse_unfit(folder: Path, manifest: dict[str, Any], config: dict[str, Any], data: str, split: str) -> None:

@@ -21,9 +21,9 @@ def print_summary(run: Run, suggestions: tuple[str | None, str | None] = (None, 
     if words := _intervals(manifest):
         console.print(words, style="dim", soft_wrap=not console.is_terminal)
     console.print(_cost(manifest), style="dim", soft_wrap=not console.is_terminal)
-    console.print(f"run: {run.folder}", soft_wrap=True, highlight=False)
+    console.print(f"run: {run.folder}", soft_wrap=True, highlight=False, markup=False)
     if words := _commands(run, *suggestions):
-        console.print("next:", *words, sep="\n  ", soft_wrap=True, highlight=False)
+        console.print("next:", *words, sep="\n  ", soft_wrap=True, highlight=False, markup=False)
 
 
 def metric_table(manifest: Mapping[str, Any]) -> Table:

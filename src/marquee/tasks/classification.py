@@ -16,6 +16,9 @@ from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
+from marquee.data.text.keywords import KEYWORDS, class_keywords
+from marquee.errors import ConfigError, DataError
+from marquee.files import replacing
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
 from marquee.metrics.bootstrap import intervals
 from marquee.metrics.classification import METRICS, ClassificationEvaluator, Judged
@@ -30,7 +33,10 @@ from marquee.tasks.loop import MakeOptimizer, Schedule
 Monitor = Literal["accuracy", "f1_macro", "f1_micro", "auroc", "average_precision", "log_loss"]
 
 PREDICTORS: dict[type, type[ClassPredictor]] = {TextSpec: TextPredictor, ImageSpec: ImagePredictor}
-RIVALS = {TextSpec: "model=linear/bag_of_words,transformer/text", ImageSpec: "model=cnn/poster,cnn/resnet_small"}
+RIVALS = {
+    TextSpec: "model=linear/nbsvm,rnn/lstm,transformer/text",
+    ImageSpec: "model=cnn/poster,cnn/resnet_small,cnn/mobile",
+}
 
 
 class Classification(Task):
@@ -73,12 +79,17 @@ class Classification(Task):
         evaluation_batch_size: Annotated[int, Ge(1)] = 256,
         threshold: Criterion | Annotated[float, Interval(gt=0, lt=1)] | None = None,
         costs: dict[str, Annotated[float, Gt(0)]] | None = None,
-        positive: list[str] | None = None,
+        positive: list[str | int] | None = None,
         abstain: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         groups: list[str] | None = None,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
         self.decisions = Decisions(data.spec, threshold, costs, positive, abstain)
+        if self.decisions.chooses and not len(data.parts["validation"]):
+            raise ConfigError(
+                "task.threshold and task.abstain are chosen on validation, and this split has none.\n"
+                "  fix: split.validation=0.1, or a number for task.threshold and task.abstain=0"
+            )
         self.decision = self.decisions.plain
         self.groups = groups_of(data, groups or ())
         self.multilabel = data.spec.multilabel
@@ -146,6 +157,12 @@ class Classification(Task):
         chosen = {"decision": self.decision.to_json()} if self.decision != self._default() else {}
         return {"intervals": {f"test/{name}": list(ends) for name, ends in drawn.items()}, **chosen}
 
+    def write_tables(self, folder: Path) -> None:
+        """`keywords.csv`: the terms that tell the classes of texts apart."""
+        if isinstance(self.data, TextData):
+            with replacing(folder / KEYWORDS) as file:
+                class_keywords(self.data).to_csv(file, index=False)
+
     def draw(self, folder: Path, best_epoch: int | None) -> None:
         from marquee.plots.judged import judged_figures
         from marquee.plots.looking import write_examples
@@ -177,6 +194,15 @@ class Classification(Task):
 
     def serves(self) -> dict[str, Any]:
         return {"decision": self.decision.to_json()} if self.decision != self._default() else {}
+
+    def _end_evaluation(self, part: Part) -> None:
+        super()._end_evaluation(part)
+        if part == "validation" and self.monitor not in self.results[part][0]:
+            raise DataError(
+                f"task.monitor={self.monitor} is not defined for the {len(self.data.parts[part])} examples of the "
+                "validation part: it needs examples with and without a class. Raise split.validation, or choose "
+                "task.monitor=log_loss."
+            )
 
     def baselines(self) -> dict[str, Any]:
         view = AllLabels()

@@ -22,7 +22,7 @@ class Decisions:
         spec: TextSpec | ImageSpec,
         threshold: Criterion | float | None,
         costs: Mapping[str, float] | None,
-        positive: Sequence[str] | None,
+        positive: Sequence[str | int] | None,
         abstain: float,
     ):
         self.labels = list(spec.labels) or [str(number) for number in range(spec.n_classes)]
@@ -92,13 +92,14 @@ class Decisions:
         elif self.threshold is not None:
             words.append(f"threshold {self.threshold:g}")
         if self.costs:
-            costs = ", ".join(f"{name} {cost:g}" for name, cost in zip(self.labels, self.costs, strict=True))
-            words.append(f"least expected cost of missing: {costs}")
+            costs = zip(self.labels, self.costs, strict=True)
+            dear = ", ".join(f"{name}: {cost:g}" for name, cost in costs if cost != 1) or "nothing more than 1"
+            words.append(f"least expected cost, where missing a class costs 1, but {dear}")
         if self.abstain:
             words.append(f"the least certain {self.abstain:.0%} (by validation) are for a person")
         return words
 
-    def _numbers(self, names: Sequence[str] | Mapping[str, Any], key: str) -> list[int]:
+    def _numbers(self, names: Sequence[str | int] | Mapping[str, Any], key: str) -> list[int]:
         if unknown := [name for name in names if str(name) not in self.labels]:
             raise ConfigError(
                 f"task.{key}: there is no class {unknown[0]!r} in this data.\n  allowed: {', '.join(self.labels)}"

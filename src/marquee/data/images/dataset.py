@@ -36,7 +36,7 @@ class ImageSource:
     labels      a label (or, multi-label, several) an image; None leaves the image out (counted as without label)
     test        bool [images], the official test part where there is one
     pixels      the decoded images at once, uint8 [images, channels, height, width], for formats that hold plain arrays
-    attributes  by name, a text an image, by which results may be told apart
+    attributes  by name, a word an image: what results may be broken down by
     report      counts of what was read, for the log and the manifest
     """
 
@@ -60,7 +60,7 @@ class ImageData(DataSet):
     names       of the images
     labels      int64 [images], or float32 [images, classes] when multi-label; zero where an image has none
     parts       row numbers of train, validation and test
-    attributes  by name, a text an image: what evaluation may be told apart by
+    attributes  by name, an array over all images: what results may be broken down by
     """
 
     spec_type = ImageSpec
@@ -114,7 +114,7 @@ class ImageData(DataSet):
         self.labels = np.zeros((len(kept), *codes.shape[1:]), dtype=codes.dtype)
         self.labels[labelled] = codes
         self.images = images
-        self.attributes = {name: np.asarray(values, dtype=object)[kept] for name, values in source.attributes.items()}
+        self.attributes = {name: np.asarray(values, dtype=np.str_)[kept] for name, values in source.attributes.items()}
 
         test = None if source.test is None else source.test[kept][labelled]
         cut = split.cut(strata(codes), content[labelled], test)

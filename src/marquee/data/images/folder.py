@@ -1,7 +1,6 @@
 """Bring your own images: a folder a class, or a folder with a table of labels."""
 
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -22,7 +21,7 @@ class Images(ImageData):
     path             a folder; without `labels`, every sub-folder is a class
     labels           a CSV file with a row an image; null takes the sub-folders
     file, label      its columns: the file's path below `path`, and the label
-    attributes       further columns, by which results may be told apart (after `setup`: `attributes`)
+    attributes       further columns that results may be broken down by; read as words
     label_separator  e.g. "|" where an image has several labels in one field; null for one label an image
     min_count        labels (multi-label only) with fewer images are left out, and listed
     height, width    pixels that every image is stretched to
@@ -37,7 +36,7 @@ class Images(ImageData):
         labels: str | None = None,
         file: str = "file",
         label: str = "label",
-        attributes: Sequence[str] = (),
+        attributes: list[str] | None = None,
         label_separator: str | None = None,
         min_count: Annotated[int, Ge(1)] = 1,
         height: Annotated[int, Ge(1)] = 150,
@@ -47,7 +46,7 @@ class Images(ImageData):
     ):
         super().__init__(height=height, width=width, channels=channels, max_corrupt=max_corrupt)
         self.path, self.label_file, self.file, self.label = path, labels, file, label
-        self.attribute_columns = list(attributes)
+        self.attribute_columns = list(attributes or [])
         self.label_separator, self.min_count = label_separator, min_count
 
     def source(self, paths: Paths) -> ImageSource:

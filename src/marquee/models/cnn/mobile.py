@@ -61,7 +61,9 @@ class Mobile(ImageClassifier):
         self.output = nn.Linear(head, spec.n_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+                # By what goes in, which of a channel's own convolution are 9 values: then each layer's outputs vary by
+                # about 1, as the running statistics of batch normalisation assume at first.
+                nn.init.kaiming_normal_(module.weight, mode="fan_in")
         self.to(memory_format=torch.channels_last)
 
     def forward(self, batch: ImageBatch) -> Tensor:

@@ -51,28 +51,41 @@ class TextCnn(Classifier):
         self.output = nn.Linear(len(widths) * maps, spec.n_classes)
 
     def forward(self, batch: TextBatch) -> Tensor:
-        """Logits [batch, n_classes]."""
-        tokens = hide_words(batch.tokens, self.word_dropout) if self.training else batch.tokens
+        """Logits [batch, n_classes].
+
+        Only the place where a filter is strongest has a gradient. So in training the convolutions run without one, and
+        the values there are formed again from the words of those places: the same result and the same gradient, for 0.6
+        of the time of a step (batch 64, 400 words, dim 300, one thread).
+        """
+        if not self.training:
+            vectors = self.embedding(batch.tokens).transpose(1, 2)
+            values = [self._values(layer, vectors, batch.lengths).amax(dim=-1) for layer in self.filters]
+            return F.linear(torch.cat(values, dim=1).relu(), self._weight(), self.output.bias)
+        tokens = hide_words(batch.tokens, self.word_dropout)
         with torch.no_grad():
             vectors = self.embedding(tokens).transpose(1, 2)
-        strongest = [self._strongest(layer, tokens, vectors, batch.lengths) for layer in self.filters]
-        return F.linear(self.dropout(torch.cat(strongest, dim=1).relu()), self._weight(), self.output.bias)
+            words = [self._strongest(layer, tokens, vectors, batch.lengths) for layer in self.filters]
+        values = []
+        for layer, place in zip(self.filters, words, strict=True):
+            found = self.embedding(place).flatten(2)  # [maps, batch, width * dim], one product a filter
+            weight = layer.weight.transpose(1, 2).reshape(len(found), -1, 1)
+            values.append((found @ weight).squeeze(-1).T + layer.bias)
+        return F.linear(self.dropout(torch.cat(values, dim=1).relu()), self._weight(), self.output.bias)
 
     def _strongest(self, layer: nn.Conv1d, tokens: Tensor, vectors: Tensor, lengths: Tensor) -> Tensor:
-        """The largest value of each filter over all places of the text: [batch, maps].
-
-        Only the place where a filter is strongest has a gradient. So the convolution runs without one, and the value is
-        formed again from the words of that place: a step takes less than half of the time, and the result is the same.
-        """
+        """The words that each filter sees where its value is largest in a text: int64 [maps, batch, width]."""
         width = layer.kernel_size[0]
-        with torch.no_grad():
-            values = layer(vectors)  # [batch, maps, length + width - 1]
-            inside = real_words(lengths + width - 1, values.shape[-1])
-            places = values.masked_fill_(~inside[:, None], -torch.inf).argmax(dim=-1)
-        words = F.pad(tokens, (width - 1, width - 1), value=PADDING)
-        window = places[..., None] + torch.arange(width, device=tokens.device)  # [batch, maps, width]
-        words = words.gather(1, window.flatten(1)).view_as(window)
-        return (self.embedding(words) * layer.weight.transpose(1, 2)).sum(dim=(2, 3)) + layer.bias
+        places = self._values(layer, vectors, lengths).argmax(dim=-1)
+        padded = F.pad(tokens, (width - 1, width - 1), value=PADDING)
+        window = places[..., None] + torch.arange(width, device=tokens.device)
+        return padded.gather(1, window.flatten(1)).view_as(window).transpose(0, 1)
+
+    @staticmethod
+    def _values(layer: nn.Conv1d, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """What the filters give where they see a word, else -inf: [batch, maps, length + width - 1]."""
+        values = layer(vectors)
+        inside = real_words(lengths + layer.kernel_size[0] - 1, values.shape[-1])
+        return values.masked_fill_(~inside[:, None], -torch.inf)
 
     def _weight(self) -> Tensor:
         """The output's weights, none longer than `max_norm`."""
@@ -80,7 +93,10 @@ class TextCnn(Classifier):
         if self.max_norm is None:
             return weight
         if self.training:
-            with torch.no_grad():  # a projection after the step before, not a part of the gradient
-                weight.copy_(weight.renorm(2, 0, self.max_norm))
+            # A projection after the step before, not a part of the gradient. Not where it would change nothing: then
+            # an earlier forward pass of the same step can still be differentiated.
+            with torch.no_grad():
+                if bool((weight.norm(dim=1) > self.max_norm * (1 + 1e-6)).any()):
+                    weight.copy_(weight.renorm(2, 0, self.max_norm))
             return weight
         return weight.renorm(2, 0, self.max_norm)
