@@ -131,6 +131,15 @@ def test_what_cannot_be_shown_is_said(run, data, capsys, tmp_path):
         keywords_of_classes(folder, TextPredictor(folder / "inference"), 5)
 
 
+def test_texts_that_share_no_word_have_no_keywords(tmp_path):
+    rows = [f"w{i} v{i} .,{'good' if i % 2 else 'bad'}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]))
+    data = Texts(path=str(tmp_path / "a.csv"), min_count=1)
+    data.setup(Holdout(), Paths(tmp_path, tmp_path / "cache"))
+    table = class_keywords(data)
+    assert len(table) == 0 and list(table) == ["class", "rank", "term", "score", "c_tf_idf", "count", "texts"]
+
+
 def test_words_are_written_as_one_reads_them():
     assert written(["很", "好"]) == "很好"
     assert written(["very", "good"]) == "very good"

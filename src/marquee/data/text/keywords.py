@@ -10,7 +10,7 @@ from torch import Tensor
 
 from marquee.data.text.characters import UNSPACED
 from marquee.data.text.dataset import TextData
-from marquee.data.text.ngrams import NGrams, tokens_of
+from marquee.data.text.ngrams import NGrams, frequent, tokens_of
 from marquee.data.text.pieces import START
 from marquee.data.text.store import PADDING, UNKNOWN
 
@@ -31,7 +31,7 @@ def class_keywords(data: TextData, n: int = 20) -> pd.DataFrame:
 
     Terms of punctuation alone, with punctuation in them, or in a single text, are left out.
     """
-    batch = next(NGrams(longest=2, min_count=2).train_batches(data, 0, 0))
+    batch = frequent(NGrams(longest=2).batch(data, data.parts["train"]), 2)
     terms, counts, owners = batch.terms.numpy(), batch.counts.numpy(), batch.texts.numpy()
     labels, classes = batch.labels.numpy(), range(data.spec.n_classes)
     held = labels > 0 if data.spec.multilabel else labels[:, None] == np.arange(data.spec.n_classes)

@@ -56,7 +56,7 @@ class NGrams(ExampleView):
     def train_batches(self, data: TextData, seed: int, epoch: int) -> Iterator[NGramBatch]:
         batch = self.batch(data, data.parts["train"])
         if self.min_count > 1:
-            batch = _frequent(batch, self.min_count)
+            batch = frequent(batch, self.min_count)
         if not len(batch.keys):
             raise DataError(
                 f"No n-gram of known words stands in {self.min_count} of the {len(batch.labels)} training texts. "
@@ -128,7 +128,7 @@ def tokens_of(keys: Tensor, vocab_size: int) -> Tensor:
     return torch.where(place >= 0, reversed_tokens.gather(1, place.clamp(min=0)), PADDING)
 
 
-def _frequent(batch: NGramBatch, min_count: int) -> NGramBatch:
+def frequent(batch: NGramBatch, min_count: int) -> NGramBatch:
     """The batch without n-grams that fewer texts have."""
     kept = torch.bincount(batch.terms, minlength=len(batch.keys)) >= min_count
     number = kept.cumsum(0) - 1
