@@ -1,5 +1,6 @@
 """Ensembles of finished runs: their arithmetic, their record, their use without the members, and what is refused."""
 
+import json
 import random
 import shutil
 
@@ -167,9 +168,13 @@ def test_images_are_averaged_too_and_an_ensemble_may_be_a_member(shelf):
     assert outer == pytest.approx((2 * inner + gru) / 3, abs=1e-6)
 
 
-def test_it_is_repeated_from_its_record_and_is_the_same_run_wherever_the_members_lie(shelf, tmp_path):
+def test_it_is_repeated_and_resumed_from_its_record_and_is_the_same_run_wherever_the_members_lie(shelf, tmp_path):
     folder = ensemble(shelf)
     assert answer("rerun", folder.name).out.rstrip().splitlines()[-1].startswith("identical")
+    stopped = manifest_of(folder) | {"status": "interrupted"}  # as though it had ended while it wrote its last files
+    (folder / "manifest.json").write_text(json.dumps(stopped))
+    done = answer("train", f"resume={folder.name}")
+    assert done.code == 0 and manifest_of(folder)["metrics"] == stopped["metrics"], done.err
     moved = shelf / "outputs" / "runs" / member(shelf, "cnn").name
     elsewhere = tmp_path / "else@where" / moved.name
     shutil.move(moved, elsewhere)

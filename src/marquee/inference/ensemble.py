@@ -147,8 +147,8 @@ class Mean(Classifier):
 
     def save_inference(self, folder: Path) -> None:
         """Copies of the members' folders: the ensemble answers when their runs are gone."""
-        for number, member in enumerate(self.folders):
-            shutil.copytree(member, folder / MEMBERS / str(number))
+        for number, member in enumerate(self.folders):  # a resumed run may have begun to write them
+            shutil.copytree(member, folder / MEMBERS / str(number), dirs_exist_ok=True)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Mean":
         # Members are no sub-modules: their weights belong to no checkpoint, and they never train. But they move along.
