@@ -68,15 +68,15 @@ class TermModel(Classifier):
 
     def contributions(self, tokens: Tensor) -> Tensor:
         """As any; the part of an n-gram is spread evenly over its words."""
-        text = TextBatch(tokens[None], torch.tensor([len(tokens)]), tokens[:1], tokens[:1])
+        text = TextBatch(tokens[None], tokens.new_tensor([len(tokens)]), tokens[:1], tokens[:1])
         counted = self.view.count(text, self.vocab_size)
         places = self._places(counted.keys)[counted.terms]
         known = places >= 0
         values = self.values(counted.counts[known], places[known], counted.texts[known], 1)
         # The value of one occurrence, by place in `weights`: looked up for each occurrence below.
-        single = torch.zeros(len(self.keys) + 1)
+        single = torch.zeros(len(self.keys) + 1, device=tokens.device)
         single[places[known]] = values / counted.counts[known]
-        parts = torch.zeros(len(tokens), self.n_classes)
+        parts = torch.zeros(len(tokens), self.n_classes, device=tokens.device)
         for order, (start, key) in enumerate(self.view.keys(tokens, torch.zeros_like(tokens), self.vocab_size), 1):
             place = self._places(key)
             start, place = start[place >= 0], place[place >= 0]
