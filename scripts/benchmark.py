@@ -28,11 +28,21 @@ def main() -> int:
     from marquee.runs.threads import set_threads
 
     set_threads({})
-    from benchmarks import growth, preparation, recommenders, records, serving, sweeping, text_loops, training
+    from benchmarks import (
+        growth,
+        linear_text,
+        preparation,
+        recommenders,
+        records,
+        serving,
+        sweeping,
+        text_loops,
+        training,
+    )
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
 
-    groups = (training, text_loops, recommenders, preparation, serving, growth, sweeping, records)
+    groups = (training, text_loops, recommenders, linear_text, preparation, serving, growth, sweeping, records)
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])
     chosen = [benchmark for benchmark in benchmarks if arguments.only in (None, benchmark.name)]

@@ -122,6 +122,7 @@ def test_the_mean_of_probabilities_and_of_logits_by_hand():
 
 def test_its_metrics_are_those_of_the_members_mean_and_its_members_are_in_the_record(shelf):
     folder = ensemble(shelf)
+    assert "Traceback" not in (folder / "log.txt").read_text()
     manifest, members = manifest_of(folder), [member(shelf, name) for name in SMALL]
     assert manifest["config"]["model"]["runs"] == [
         f"{run.name}@{manifest_of(run)['checkpoint']['weights_sha256'][:12]}" for run in members
@@ -154,6 +155,7 @@ def test_it_answers_when_the_runs_of_its_members_are_gone(shelf):
 
 def test_images_are_averaged_too_and_an_ensemble_may_be_a_member(shelf):
     pictures = ensemble(shelf, runs=("picture1", "picture2"), data=IMAGES[:4])
+    assert "Traceback" not in (pictures / "log.txt").read_text()
     done = answer("predict", pictures.name, "--image", "pictures/dark/0.png")
     assert done.code == 0 and "p(dark)" in done.out
     inner = ensemble(shelf)

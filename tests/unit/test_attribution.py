@@ -145,7 +145,8 @@ def test_every_network_that_reads_texts_can_be_asked_what_it_read():
     batch = TextBatch(torch.tensor([[2, 5, 7, 8], [3, 4, 0, 0]]), torch.tensor([4, 2]), torch.zeros(2), torch.arange(2))
     for kind, options in [(TextCnn, {"dim": 4, "maps": 2}), (Elman, {"dim": 4, "hidden": 3}), (Gru, {"dim": 4}),
                           (TextTransformer, {"dim": 8, "heads": 2}),
-                          (TextTransformer, {"dim": 8, "heads": 2, "pooling": "first", "positions": "rope"})]:  # fmt: skip
+                          (TextTransformer, {"dim": 8, "heads": 2, "pooling": "first"}),
+                          (TextTransformer, {"dim": 8, "heads": 2, "positions": "rope"})]:  # fmt: skip
         torch.manual_seed(0)
         model = kind(TextSpec(9, 3), view=TextBatches(max_length=9), **options).eval()
         shares = attribution.of_tokens(model, batch, [1, 0])

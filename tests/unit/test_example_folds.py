@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from sklearn.model_selection import StratifiedKFold as Reference
 
+from marquee.compare.analysis import compare
 from marquee.data.example_folds import StratifiedKFold
+from marquee.data.spec import TextSpec
 from marquee.errors import ConfigError, DataError
+
+from ..finished_runs import write_run
 
 
 def folds(strata, content=None, n=5, **options):
@@ -78,3 +82,17 @@ def test_too_few_examples_are_refused_with_the_keys():
 
 def test_the_number_of_folds_is_known_to_comparisons():
     assert StratifiedKFold(folds=7).folds == 7 and StratifiedKFold.fold_key == "fold"
+
+
+def test_folds_of_texts_are_pooled_although_their_vocabularies_differ(tmp_path):
+    for fold, accuracy in enumerate((1.0, 0.5, 0.0)):
+        run = write_run(tmp_path, "linear/nbsvm", 1, [accuracy] * 4, split={"fold": fold}, n_units=4)
+        spec = TextSpec(100 + fold, 2, ("a", "b")).to_json()
+        run.update(
+            split={**run.manifest["split"], "fold": fold, "folds": 3, "fold_key": "fold"},
+            data={**run.manifest["data"], "spec": spec},
+        )
+    (block,) = compare([tmp_path]).blocks
+    (score,) = block.metrics[0].models
+    assert score.mean == pytest.approx(0.5)
+    assert "3 folds pooled" in block.protocol

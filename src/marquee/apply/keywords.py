@@ -7,14 +7,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from marquee.data.text.keywords import class_weights, text_keywords
+from marquee.data.text.keywords import KEYWORDS, class_weights, text_keywords
 from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError, DataError
 from marquee.inference.classifier import TextPredictor
 from marquee.inference.predictor import Predictor
 from marquee.models.linear.terms import TermModel
-
-TABLE = "keywords.csv"  # in the folder of a run on texts
 
 
 def keywords_of_classes(folder: Path, predictor: Predictor, n: int) -> pd.DataFrame:
@@ -23,12 +21,13 @@ def keywords_of_classes(folder: Path, predictor: Predictor, n: int) -> pd.DataFr
     Raises ConfigError where the run is not one on texts or has no table of keywords, DataError for a damaged one.
     """
     predictor = _on_texts(predictor)
-    path = folder / TABLE
+    path = folder / KEYWORDS
     try:
         table = pd.read_csv(path, keep_default_na=False)[["class", "rank", "term", "score"]]
     except FileNotFoundError:
         raise ConfigError(
-            f"{folder.name} has no {TABLE}: it was made before Marquee wrote one.\n  fix: marquee rerun {folder.name}"
+            f"{folder.name} has no {KEYWORDS}: it was made before Marquee wrote one.\n"
+            f"  fix: marquee rerun {folder.name}"
         ) from None
     except (ValueError, KeyError, OSError) as error:
         raise DataError(f"{path} is damaged ({error}). To make it again: marquee rerun {folder.name}") from error

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from marquee.data.images.dataset import ImageData
+from marquee.data.images.views import ImageBatch
 from marquee.data.text.dataset import TextData
 from marquee.data.text.views import TextBatch, TextBatches
 from marquee.metrics.classification import losses
@@ -98,8 +99,8 @@ def _explain_texts(
 def _explain_images(
     folder: Path, data: ImageData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[str]
 ) -> None:
-    shares = attribution.of_pixels(model, model.view.batch(data, rows), classes.tolist())
-    if shares is None:
+    batch = model.view.batch(data, rows)  # that of an ensemble holds a batch a member
+    if not isinstance(batch, ImageBatch) or (shares := attribution.of_pixels(model, batch, classes.tolist())) is None:
         return _without(folder)
     cells = []
     for head, row, values in zip(heads, rows.tolist(), shares.values, strict=True):

@@ -261,6 +261,7 @@ def record(
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
         units.to_parquet(file)
+    task.write_tables(run.folder)
     found = task.found()
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
     sync(run.folder / "inference")  # before the manifest says that the run is finished

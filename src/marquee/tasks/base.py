@@ -96,6 +96,9 @@ class Task(Loop):
         """What the manifest keeps of a test besides its metrics, by name: intervals, a decision."""
         return {}
 
+    def write_tables(self, folder: Path) -> None:
+        """Write what else belongs in the folder of a finished run, as tables."""
+
     def draw(self, folder: Path, best_epoch: int | None) -> None:
         """Write into `plots/` of a run's folder what a person looks at; its curves and per-unit table stand there."""
         from marquee.plots.learning import learning_curves

@@ -16,7 +16,7 @@ from marquee.data.label_view import AllLabels
 from marquee.data.labels import label_counts
 from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
-from marquee.data.text.keywords import class_keywords
+from marquee.data.text.keywords import KEYWORDS, class_keywords
 from marquee.errors import ConfigError, DataError
 from marquee.files import replacing
 from marquee.inference.classifier import ClassPredictor, ImagePredictor, TextPredictor
@@ -157,6 +157,12 @@ class Classification(Task):
         chosen = {"decision": self.decision.to_json()} if self.decision != self._default() else {}
         return {"intervals": {f"test/{name}": list(ends) for name, ends in drawn.items()}, **chosen}
 
+    def write_tables(self, folder: Path) -> None:
+        """`keywords.csv`: the terms that tell the classes of texts apart."""
+        if isinstance(self.data, TextData):
+            with replacing(folder / KEYWORDS) as file:
+                class_keywords(self.data).to_csv(file, index=False)
+
     def draw(self, folder: Path, best_epoch: int | None) -> None:
         from marquee.plots.judged import judged_figures
         from marquee.plots.looking import write_examples
@@ -171,9 +177,6 @@ class Classification(Task):
         if (terms := informative_terms(self.model, self.data)) is not None:
             made.append(terms)
         write_plots(made, plots, scale=SCREEN)
-        if isinstance(self.data, TextData):
-            with replacing(folder / "keywords.csv") as file:
-                class_keywords(self.data).to_csv(file, index=False)
         model = self.model.to("cpu").eval()
         write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
 

@@ -16,6 +16,8 @@ from marquee.data.text.store import PADDING, UNKNOWN
 
 _BETWEEN = re.compile(f"(?<=[{UNSPACED}]) (?=[{UNSPACED}])")
 
+KEYWORDS = "keywords.csv"  # in the folder of a run on texts
+
 
 def class_keywords(data: TextData, n: int = 20) -> pd.DataFrame:
     """The `n` words and word pairs of the training part that most speak for each class, best first.

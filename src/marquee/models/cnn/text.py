@@ -93,7 +93,10 @@ class TextCnn(Classifier):
         if self.max_norm is None:
             return weight
         if self.training:
-            with torch.no_grad():  # a projection after the step before, not a part of the gradient
-                weight.copy_(weight.renorm(2, 0, self.max_norm))
+            # A projection after the step before, not a part of the gradient. Not where it would change nothing: then
+            # an earlier forward pass of the same step can still be differentiated.
+            with torch.no_grad():
+                if bool((weight.norm(dim=1) > self.max_norm * (1 + 1e-6)).any()):
+                    weight.copy_(weight.renorm(2, 0, self.max_norm))
             return weight
         return weight.renorm(2, 0, self.max_norm)
