@@ -95,4 +95,8 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
     kept = ("data", "split", "task", "paths")
     about = [word for word in run.manifest["overrides"] if word.split("=")[0].split(".")[0] in kept]
     words = [f"marquee {use.replace('{run}', name)}"] if use else []
-    return words + ([" ".join(["marquee train -m", *map(shlex.quote, about), rivals, "seed=1,2"])] if rivals else [])
+    if recipe := [word for word in run.manifest["overrides"] if word.startswith("experiment=")]:
+        about, rivals = recipe, "" if rivals else None  # its keys are those of its own model, so: more seeds of it
+    if rivals is None:
+        return words
+    return [*words, " ".join(["marquee train -m", *map(shlex.quote, about), *([rivals] if rivals else []), "seed=1,2"])]
