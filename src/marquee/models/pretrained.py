@@ -115,7 +115,8 @@ def weights_file(given: str) -> Path:
     path = Path(given).expanduser()
     found = path if path.is_file() else next((path / name for name in FOLDERS if (path / name).is_file()), None)
     if found is None:
-        what = f"is a folder without {', '.join(FOLDERS)}" if path.is_dir() else "does not exist"
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        what = f"is a folder without {', '.join(FOLDERS)}" if path.is_dir() else f"does not exist{where}"
         raise ConfigError(
             f"model.weights={given} {what}. Give a .safetensors file, one of torch.save (.pt, .pth, .ckpt), or the "
             "folder of a finished run.\n  fix: model.weights=null"
