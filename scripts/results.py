@@ -8,9 +8,11 @@ already are kept, so that a page can grow. What others published stands in refer
 """
 
 import argparse
+import math
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +29,25 @@ chosen on validation parts; the test part was looked at once a run.
 """
 
 
-def command(sweep: "Sweep") -> str:
-    """One command for all jobs: each key with the values that the jobs give it, in their order."""
-    values: dict[str, dict[str, None]] = {}
+def commands(sweep: "Sweep") -> list[str]:
+    """What makes the jobs again: a command for those that set the same keys, with the values in their order.
+
+    A set of jobs that is not the whole grid of its values has a command a job.
+    """
+    where = ("paths.", "tracker", "threads", "plots")
+    alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for job in sweep.jobs:
-        for word in job.overrides:
-            key, _, value = word.partition("=")
-            values.setdefault(key, {})[value] = None
-    where = ("paths.", "tracker", "threads")
-    words = [f"{key}={','.join(own)}" for key, own in values.items() if not key.startswith(where)]
-    return shlex.join(["marquee", "train", "-m", *words])
+        pairs = (word.partition("=")[::2] for word in job.overrides)
+        own = {key: value for key, value in pairs if not key.startswith(where)}
+        alike.setdefault(tuple(own), []).append(own)
+    grids = []
+    for keys, jobs in alike.items():
+        values = {key: dict.fromkeys(job[key] for job in jobs) for key in keys}
+        whole = math.prod(map(len, values.values())) == len(jobs)
+        grids += [{key: ",".join(found) for key, found in values.items()}] if whole else jobs
+    return [
+        shlex.join(["marquee", "train", "-m", *(f"{key}={value}" for key, value in grid.items())]) for grid in grids
+    ]
 
 
 def section(folder: Path) -> str:
@@ -57,7 +68,7 @@ def section(folder: Path) -> str:
     published = [f"- published: {line}" for line in references().get(sweep.name, [])]
     told = f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}, {cost}, on {' and '.join(machines)}."
     return "\n".join([
-        f"## {sweep.name}", "", "```bash", command(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
+        f"## {sweep.name}", "", "```bash", *commands(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
         told, "", *published, *([""] if published else []), written(compare([folder]), "md").strip(), "",
     ])  # fmt: skip
 
@@ -77,23 +88,28 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write(words: list[str] | None, doc: str, page: str, head: str, make: Callable[[Path], tuple[str, str]]) -> int:
+    """The command of a page in docs/ that grows by a section a sweep; `make` gives its heading and its text."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / page, metavar="FILE")
     arguments = parser.parse_args(words)
     from marquee.errors import MarqueeError
     from marquee.files import write_text
 
     try:
-        made = {Path(folder).name: section(folder) for folder in arguments.sweeps}
+        made = dict(make(folder) for folder in arguments.sweeps)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     whole = sections(arguments.output) | made
-    write_text(arguments.output, "\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    write_text(arguments.output, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
     print(f"wrote {shlex.quote(str(arguments.output))}")
     return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    return write(words, __doc__, "results.md", HEAD, lambda folder: (folder.name, section(folder)))
 
 
 if __name__ == "__main__":

@@ -132,9 +132,11 @@ def test_gathered_gradients_are_one_step_of_the_average(train, monkeypatch):
     torch.testing.assert_close(checkpoint(folder)["state_dict"]["model.output.weight"], (0.9 * one + two) / 1.9)
 
 
-def test_a_closed_form_has_no_weights_to_average(shell):
-    done = shell("train", "data=world_ratings", "model=linear/ease", "callbacks=ema", "tracker=none")
+def test_a_closed_form_has_no_weights_to_average_and_no_run_is_begun(shell, tmp_path):
+    place = f"paths.output={tmp_path}"
+    done = shell("train", "data=world_ratings", "model=linear/ease", "callbacks=ema", "tracker=none", place)
     assert done.code == 2
+    assert not list(tmp_path.glob("runs/*/manifest.json"))
     assert "EASE takes no gradient steps" in done.err and "fix: callbacks=default" in done.err
 
 

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -268,3 +269,16 @@ def test_images_are_decoded_once_whatever_the_labels_say(pictures, paths, monkey
 )
 def test_the_decade_of_a_film_is_that_of_the_year_in_its_title(title, wanted):
     assert decade(title) == wanted
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path, paths):
+    for name in ("day", "night"):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        file = tmp_path / "pictures" / name / "a.png"
+        Image.new("L", (4, 4)).save(file)
+        try:
+            file.rename(file.with_name(os.fsdecode(b"caf\xe9.png")))  # as Windows once wrote it
+        except OSError:
+            pytest.skip("this file system takes UTF-8 names only")
+    with pytest.raises(DataError, match=r"not UTF-8: 'day/caf\\udce9\.png'\. Rename it"):
+        prepared(paths, tmp_path / "pictures", labels=None)

@@ -143,3 +143,31 @@ def test_without_the_key_nothing_is_loaded():
     model.prepare(None)
     assert model.remarks == ()
     assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("told", "spoil"),
+    [
+        ("is sparse", lambda tensor: tensor.to_sparse()),
+        ("is meta", lambda tensor: tensor.to("meta")),
+        ("is torch.complex64", lambda tensor: tensor.to(torch.complex64)),
+        ("infinite or no number", lambda tensor: tensor.double() * 1e300),
+        ("infinite or no number", lambda tensor: tensor * torch.nan),
+    ],
+)
+def test_what_is_no_plain_finite_number_is_refused_by_name(told, spoil, tmp_path):
+    state = MODELS["vit_small"](spec()).state_dict()
+    torch.save({name: spoil(tensor) for name, tensor in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(DataError, match=told) as error:
+        load_matching(MODELS["vit_small"](spec()), str(tmp_path / "w.pt"))
+    assert next(iter(state)) in str(error.value) and "w.pt" in str(error.value)
+
+
+def test_a_file_that_holds_itself_or_nothing_ends_in_an_error(tmp_path):
+    content = {}
+    content["model"] = content
+    torch.save(content, tmp_path / "w.pt")
+    save_file({}, tmp_path / "w.safetensors")
+    for name in ("w.pt", "w.safetensors"):
+        with pytest.raises(DataError, match="holds no tensors by name"):
+            load_matching(MODELS["poster"](spec()), str(tmp_path / name))

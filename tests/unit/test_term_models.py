@@ -359,6 +359,15 @@ def test_a_label_that_every_text_has_leaves_finite_weights():
 # fastText -----------------------------------------------------------------------------------------------------------
 
 
+def test_bernoulli_stays_finite_for_words_that_every_text_has_and_hardly_any_smoothing():
+    data = store_of([2, 3], [2], [2, 4], [2])
+    model = fitted(NaiveBayes, data, longest=1, event="bernoulli", alpha=1e-20)
+    logits = model(TextBatches().batch(data, np.arange(4)))
+    # By hand: word 2 tells nothing, 3 and 4 stand in one of the two texts of the first class, in none of the second.
+    ends = np.log([[1 / 4, 1e-20 / 2], [1 / 4, 1], [1 / 4, 1e-20 / 2], [1 / 4, 1]]) + np.log(1 / 2)
+    assert logits.numpy() == pytest.approx(ends, abs=1e-4)
+
+
 def test_fasttext_is_the_mean_of_words_and_pairs_by_hand():
     model = FastText(TextSpec(10, 2), view=TextBatches(), dim=3, buckets=8)
     torch.nn.init.normal_(model.output.weight)

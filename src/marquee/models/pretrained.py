@@ -90,12 +90,24 @@ def load_matching(model: torch.nn.Module, given: str) -> Matched:
             f"{_some(list(own))}.\n  fix: the model and the sizes that the weights were trained with, or "
             "model.weights=null"
         )
+    _refuse_unusable(given, taken)
     with torch.no_grad():
         for name, tensor in taken.items():
             own[name].copy_(tensor)
+    if broken := [name for name in taken if not own[name].isfinite().all()]:
+        raise DataError(f"model.weights={given} has values that are infinite or no number, in {_some(broken)}.")
     values = sum(tensor.numel() for tensor in taken.values())
     fresh = [name for name in own if name not in taken]
     return Matched(given, file_sha256(path), len(taken), values, len(own), differing, unknown, fresh)
+
+
+def _refuse_unusable(given: str, tensors: Mapping[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_complex():
+            kind = "meta" if tensor.is_meta else "sparse" if tensor.layout != torch.strided else tensor.dtype
+            raise DataError(
+                f"model.weights={given}: {name} is {kind}, and weights are plain numbers: dense, real, not quantised."
+            )
 
 
 def weights_file(given: str) -> Path:
@@ -103,7 +115,8 @@ def weights_file(given: str) -> Path:
     path = Path(given).expanduser()
     found = path if path.is_file() else next((path / name for name in FOLDERS if (path / name).is_file()), None)
     if found is None:
-        what = f"is a folder without {', '.join(FOLDERS)}" if path.is_dir() else "does not exist"
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        what = f"is a folder without {', '.join(FOLDERS)}" if path.is_dir() else f"does not exist{where}"
         raise ConfigError(
             f"model.weights={given} {what}. Give a .safetensors file, one of torch.save (.pt, .pth, .ckpt), or the "
             "folder of a finished run.\n  fix: model.weights=null"
@@ -115,16 +128,18 @@ def _tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name. Nothing but tensors and plain values is unpickled."""
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+            content = load_file(path)
+        else:
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, KeyError, OSError, ValueError, pickle.UnpicklingError) as error:
         told = str(error).partition(". ")[0].strip() or type(error).__name__
         raise DataError(
             f"model.weights={path} cannot be read as weights ({told}). Files of torch.save may hold tensors and plain "
             "values only: save model.state_dict()."
         ) from error
-    while isinstance(content, Mapping) and (key := next((key for key in NESTED if _is_mapping(content, key)), None)):
-        content = content[key]
+    for _ in NESTED:  # so deep and no deeper: a file may hold itself
+        if isinstance(content, Mapping):
+            content = next((content[key] for key in NESTED if _is_mapping(content, key)), content)
     found = {str(name): value for name, value in content.items()} if isinstance(content, Mapping) else {}
     found = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     if not found:

@@ -11,8 +11,6 @@ import torch
 from annotated_types import Interval
 from torch import Tensor
 
-from marquee.errors import ConfigError
-
 
 class ExponentialAverage(pl.Callback):
     """An exponential moving average of the weights over the steps (Polyak & Juditsky 1992).
@@ -23,8 +21,6 @@ class ExponentialAverage(pl.Callback):
     no more than their share. The statistics of batch normalisation are averaged with the weights that they belong to;
     whole numbers are copied. Training goes on with its own weights. A checkpoint holds the average as its weights, and
     beside it those of training.
-
-    Raises ConfigError for a model that takes no gradient steps.
     """
 
     def __init__(self, *, decay: Annotated[float, Interval(ge=0, lt=1)] = 0.999):
@@ -34,13 +30,6 @@ class ExponentialAverage(pl.Callback):
         self._weights: dict[str, Tensor] = {}  # of the task, which training changes in place
         self._average: dict[str, Tensor] = {}
         self._trained: dict[str, Tensor] = {}  # of a checkpoint, until training starts
-
-    def setup(self, trainer: pl.Trainer, task: pl.LightningModule, stage: str) -> None:
-        if task.model.learns_in_fit:
-            raise ConfigError(
-                f"callbacks: {type(task.model).__name__} takes no gradient steps, so there is nothing to average.\n"
-                "  fix: callbacks=default"
-            )
 
     def on_train_start(self, trainer: pl.Trainer, task: pl.LightningModule) -> None:
         # Of a resumed run the average stands in the task, loaded as the checkpoint's weights.

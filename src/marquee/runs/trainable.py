@@ -7,6 +7,7 @@ import torch
 from marquee.config.targets import resolve
 from marquee.errors import ConfigError, DataError
 from marquee.models.base import Model
+from marquee.runs.averaging import ExponentialAverage
 from marquee.tasks.base import Task
 
 
@@ -17,7 +18,7 @@ def validated(config: dict[str, Any], task: Task) -> bool:
 
 def refuse_untrainable(config: dict[str, Any], task: Task) -> None:
     """Raise DataError where the data gives no batch to train on, ConfigError where the settings leave none, a
-    schedule waits for validation that there is not, or the model lacks a part that the task trains."""
+    schedule waits for validation that there is not, an average for steps, or the model lacks a part that is trained."""
     for name in task.learners:
         try:
             task.learner(name)
@@ -41,12 +42,23 @@ def refuse_untrainable(config: dict[str, Any], task: Task) -> None:
     ):
         if none_left:
             raise ConfigError(f"trainer.{key}={settings[key]} leaves nothing to train ({steps} batches an epoch).")
+    averages = [name for name, node in config["callbacks"].items() if _averages(node)]
+    if averages and task.model.learns_in_fit:
+        raise ConfigError(
+            f"callbacks.{averages[0]}: {type(task.model).__name__} takes no gradient steps, so there is nothing to "
+            "average.\n  fix: callbacks=default"
+        )
     watches = str((config.get("scheduler") or {}).get("_target_")).endswith("ReduceLROnPlateau")
     if watches and not task.model.learns_in_fit and not validated(config, task):
         raise ConfigError(
             f"scheduler: ReduceLROnPlateau goes by validation/{task.monitor}, and there is no validation.\n"
             "  fix: scheduler=none or scheduler=cosine, or a split with a validation part"
         )
+
+
+def _averages(node: dict[str, Any]) -> bool:
+    target = resolve(node["_target_"])
+    return isinstance(target, type) and issubclass(target, ExponentialAverage)
 
 
 def refuse_unfit_gradients(config: dict[str, Any], model: Model) -> None:

@@ -69,7 +69,10 @@ class Images(ImageData):
             labels = [label if label else None for label in labels]
         digest = hashlib.sha256()
         for name in names:
-            digest.update(f"{name}\0{file_sha256(root / name)}\n".encode())
+            try:
+                digest.update(f"{name}\0{file_sha256(root / name)}\n".encode())
+            except UnicodeEncodeError as error:
+                raise DataError(f"{root} holds a file whose name is not UTF-8: {name!a}. Rename it.") from error
         return ImageSource(
             "images",
             {"files": digest.hexdigest()},

@@ -65,8 +65,9 @@ class NaiveBayes(TermModel):
         with np.errstate(divide="ignore"):  # a class without training texts has no probability at all
             prior = np.maximum(np.log(texts / texts.sum()), -1e4)
         if self.event == "bernoulli":
-            share = (held + self.alpha) / (texts + 2 * self.alpha)
-            return np.log(share) - np.log1p(-share), (prior + np.log1p(-share).sum(axis=0))[None]
+            # Both from counts: one less a share is nothing where all texts of a class hold an n-gram.
+            yes, no = (np.log(part + self.alpha) - np.log(texts + 2 * self.alpha) for part in (held, texts - held))
+            return yes - no, (prior + no.sum(axis=0))[None]
         if self.event == "complement":
             held = held.sum(axis=1, keepdims=True) - held
         held = held + self.alpha
