@@ -210,6 +210,15 @@ def test_what_does_not_fit_the_classes_is_refused(options, message):
         Decisions(spec("abc"), *options)
 
 
+@pytest.mark.parametrize("kind", [0, 1])
+def test_a_threshold_stays_where_validation_has_one_kind_of_example_and_that_is_said_once(kind, caplog):
+    decisions = Decisions(spec("ab"), "f1", None, None, 0.0)
+    p = np.array([[0.8, 0.2], [0.9, 0.1]])
+    for _ in range(2):
+        assert decisions.choose(np.array([kind, kind]), p).values == (0.5, 0.5)
+    assert [record.message[:30] for record in caplog.records] == ["the threshold of b stays at 0."]
+
+
 def test_a_class_that_is_named_twice_is_one_class():
     assert Decisions(spec("ab"), None, None, ["a", "a"], 0.0).positive == (0,)
 

@@ -2,6 +2,7 @@
 
 import io
 import re
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -13,8 +14,11 @@ from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.hyperparameters import parallel_rows
 from marquee.errors import JobError
-from marquee.plots.judged import calibration, coverage
+from marquee.plots import looking
+from marquee.plots.figure import Figure
+from marquee.plots.judged import calibration, confusion, coverage
 from marquee.plots.paper import write_plots
+from marquee.plots.sheets import write_sheet
 from marquee.plots.terms import bars
 
 from ..finished_runs import CLASSES, write_run
@@ -173,6 +177,40 @@ def test_axes_of_a_model_that_is_always_right_and_sure_have_a_length():
     assert specification["layer"][0]["mark"]["point"], "one confidence is one point, which no line shows"
     (specification,) = calibration(np.zeros(10, dtype=int), p).variants.values()
     assert specification["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0.9, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["two\nlines", "back\\slash \\u12", "nul \0", "\u2028", "<svg> & \"'", "\ufffe", "很好"]
+)
+def test_any_name_of_a_class_can_be_drawn(tmp_path, name):
+    """A NUL in a text ended the process that drew it, and a backslash was the beginning of a sign."""
+    made = bars(["x", name], np.ones((2, 2)), ["other", name])
+    targets, p = np.array([0, 1, 1]), np.array([[0.8, 0.2], [0.3, 0.7], [0.6, 0.4]])
+    files = write_plots([made, confusion(targets, p.argmax(1), ["other", name])], tmp_path)
+    assert [file.name for file in files] == ["terms.svg", "terms.png", "confusion.svg", "confusion.png"]
+    for file in files[::2]:
+        text = "".join(ElementTree.fromstring(file.read_bytes()).itertext())
+        assert name.translate({0: "\ufffd", 0xFFFE: "\ufffd", 10: " ", 0x2028: " "}).strip() in text
+
+
+def test_a_figure_that_cannot_be_drawn_does_not_cost_the_others(tmp_path):
+    broken = Figure("broken", "", "", {"all": {"mark": {"type": "no such mark"}}}, {})
+    good = bars(["x", "y"], np.ones((2, 2)), ["a", "b"])
+    with pytest.raises(ValueError, match="conversion failed"):
+        write_plots([broken, good], tmp_path, formats=("svg",))
+    assert [file.name for file in tmp_path.iterdir()] == ["terms.svg"]
+
+
+def test_a_name_with_a_comma_stays_on_its_line_under_a_picture(tmp_path, monkeypatch):
+    cells = []
+    monkeypatch.setattr(looking, "write_sheet", lambda file, title, found, note="": cells.extend(found))
+    monkeypatch.setattr(looking, "_explain_images", lambda *given: None)
+    data = SimpleNamespace(images=np.zeros((1, 3, 4, 4), np.uint8), names=["one.png"])
+    p = np.array([[0.25, 0.75]])
+    looking.write_examples(tmp_path, data, None, np.array([0]), np.array([0]), np.array([1]), p, ["很, 好\n", "b"])
+    assert cells[0].lines == ("true 很, 好\n", "said b 0.75", "one.png")
+    write_sheet(tmp_path / "sheet.png", "Lines break nowhere", cells)
+    assert Image.open(tmp_path / "sheet.png").size[0] > 190
 
 
 def test_variants_whose_names_are_written_alike_have_files_of_their_own(tmp_path):

@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 MISTAKES = 12  # on a sheet
 EXPLAINED = 8  # examples: half of them mistakes
+Head = tuple[str, ...]  # what was thought of an example, part by part
 KEY = "Marked words speak <mark class=for>for</mark> or <mark class=against>against</mark> the class that is named."
 
 
@@ -42,7 +43,7 @@ def write_examples(
         wrong, certain = predicted != targets, probabilities.max(axis=1)
         order = np.argsort(-said, kind="stable")
         heads = [
-            f"true {labels[t]}, said {labels[p]} {s:.2f}" for t, p, s in zip(targets, predicted, said, strict=True)
+            (f"true {labels[t]}", f"said {labels[p]} {s:.2f}") for t, p, s in zip(targets, predicted, said, strict=True)
         ]
         named = predicted
     else:
@@ -51,8 +52,8 @@ def write_examples(
         order = np.argsort(-loss, kind="stable")
         names = np.asarray(labels, dtype=object)
         named = probabilities.argmax(axis=1)
-        heads = [f"true {'|'.join(names[t > 0]) or 'nothing'}, said {'|'.join(names[p > 0]) or 'nothing'}, most {name}"
-                 for t, p, name in zip(targets, predicted, names[named], strict=True)]  # fmt: skip
+        true, given = (["|".join(names[row > 0]) or "nothing" for row in matrix] for matrix in (targets, predicted))
+        heads = [(f"true {t}", f"said {p}", f"most {n}") for t, p, n in zip(true, given, names[named], strict=True)]
     mistakes = order[wrong[order]][:MISTAKES]
     uncertain = np.argsort(certain, kind="stable")[:MISTAKES]
     show = _show_texts if isinstance(data, TextData) else _show_images
@@ -67,19 +68,19 @@ def write_examples(
     explain(folder, data, model, rows[chosen], named[chosen], [heads[i] for i in chosen])
 
 
-def _show_texts(folder: Path, name: str, title: str, data: TextData, rows: np.ndarray, heads: Sequence[str]) -> None:
-    entries = [text_entry(head, data.text(row)) for head, row in zip(heads, rows.tolist(), strict=True)]
+def _show_texts(folder: Path, name: str, title: str, data: TextData, rows: np.ndarray, heads: Sequence[Head]) -> None:
+    entries = [text_entry(", ".join(head), data.text(row)) for head, row in zip(heads, rows.tolist(), strict=True)]
     write_page(folder / f"{name}.html", title, entries)
 
 
-def _show_images(folder: Path, name: str, title: str, data: ImageData, rows: np.ndarray, heads: Sequence[str]) -> None:
+def _show_images(folder: Path, name: str, title: str, data: ImageData, rows: np.ndarray, heads: Sequence[Head]) -> None:
     shown = zip(heads, rows.tolist(), strict=True)
-    cells = [Cell((_picture(data, row),), (*head.split(", "), data.names[row])) for head, row in shown]
+    cells = [Cell((_picture(data, row),), (*head, data.names[row])) for head, row in shown]
     write_sheet(folder / f"{name}.png", title, cells)
 
 
 def _explain_texts(
-    folder: Path, data: TextData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[str]
+    folder: Path, data: TextData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[Head]
 ) -> None:
     batch = model.view.batch(data, rows)
     view = model.view
@@ -91,13 +92,13 @@ def _explain_texts(
     entries = [f"<p class=key>{KEY}</p>"]
     for place, (head, values) in enumerate(zip(heads, shares.values, strict=True)):
         words = data.words(int(rows[place]), view.max_length, view.truncate)
-        entries.append(heat_entry(head, words, values, data.tokenizer.between))
+        entries.append(heat_entry(", ".join(head), words, values, data.tokenizer.between))
     write_page(folder / "contributions.html", "What the model read", entries, f"Shares of the words: {shares.method}.")
     return None
 
 
 def _explain_images(
-    folder: Path, data: ImageData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[str]
+    folder: Path, data: ImageData, model: Classifier, rows: np.ndarray, classes: np.ndarray, heads: Sequence[Head]
 ) -> None:
     batch = model.view.batch(data, rows)  # that of an ensemble holds a batch a member
     if not isinstance(batch, ImageBatch) or (shares := attribution.of_pixels(model, batch, classes.tolist())) is None:
@@ -105,7 +106,7 @@ def _explain_images(
     cells = []
     for head, row, values in zip(heads, rows.tolist(), shares.values, strict=True):
         picture = _picture(data, row)
-        cells.append(Cell((picture, unveiled(picture, np.maximum(values, 0))), (*head.split(", "), data.names[row])))
+        cells.append(Cell((picture, unveiled(picture, np.maximum(values, 0))), (*head, data.names[row])))
     write_sheet(folder / "contributions.png", "What the model looked at", cells,
                 f"{shares.method}: unveiled is what speaks for the class that was said")  # fmt: skip
     return None

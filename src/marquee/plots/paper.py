@@ -4,6 +4,7 @@ They are plain, small and legible at the width of one column.
 """
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from marquee.plots.figure import Figure
 FORMATS = ("svg", "png")
 SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch, as printers of papers ask for
 SCREEN = 2  # enough to look at
+BREAKS = re.compile("[\t\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]+")
+UNDRAWABLE = re.compile("[\x00-\x1f\ud800-\udfff\ufffe\uffff]")  # what XML forbids
 
 
 def write_plots(
@@ -26,14 +29,18 @@ def write_plots(
 
     scale  pixels of a PNG for each of the figure
 
-    Raises JobError where the folder cannot be written.
+    Raises JobError where the folder cannot be written, and ValueError, after the others, for what cannot be drawn.
     """
-    written = []
+    written, failed = [], None
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for figure in made:
             for variant, specification in _named(figure):
-                drawn = vl_convert.vegalite_to_svg(specification)
+                try:
+                    drawn = vl_convert.vegalite_to_svg(specification)
+                except ValueError as error:  # of a figure, which is not to cost the others
+                    failed = failed or error
+                    continue
                 for form in formats:
                     file = folder / f"{variant}.{form}"
                     with replacing(file) as temporary:
@@ -41,6 +48,8 @@ def write_plots(
                     written.append(file)
     except OSError as error:
         raise JobError(f"{folder} cannot be written: {error.strerror or error}.") from error
+    if failed:
+        raise failed
     return written
 
 
@@ -49,8 +58,20 @@ def _named(figure: Figure) -> list[tuple[str, str]]:
     found, stems = [], figure.stems()
     for variant, specification in figure.variants.items():
         title = figure.title if len(figure.variants) == 1 else f"{figure.title}: {variant}"
-        found.append((stems[variant], json.dumps(paper(specification, figure.rows_of(specification), title))))
+        found.append(
+            (stems[variant], json.dumps(_drawable(paper(specification, figure.rows_of(specification), title))))
+        )
     return found
+
+
+def _drawable(node: Any) -> Any:
+    """The specification with lines of text made one, and without characters that no SVG may hold: drawing one of them
+    would end this process."""
+    if isinstance(node, dict):
+        return {key: _drawable(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_drawable(value) for value in node]
+    return UNDRAWABLE.sub("\ufffd", BREAKS.sub(" ", node)) if isinstance(node, str) else node
 
 
 def _as(form: str, svg: str, scale: int) -> bytes:

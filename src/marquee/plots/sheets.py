@@ -2,6 +2,7 @@
 
 import html
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ LONGEST = 1500  # characters of a text on a page
 COLUMNS = 4
 SIDE = 180  # pixels that a picture is enlarged to
 LINE = 17
+# With Chinese and much else: of Linux, macOS and Windows.
+FONTS = ("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "PingFang.ttc", "msyh.ttc", "DejaVuSans.ttf")
+LAST_LATIN = "\u024f"
 INK, VEIL = "#111111", 150
 
 
@@ -31,7 +35,8 @@ class Cell:
 
 def write_sheet(file: Path, title: str, cells: Sequence[Cell], note: str = "") -> None:
     """A PNG with the cells from left to right, row by row."""
-    font, bold = ImageFont.load_default(size=13), ImageFont.load_default(size=16)
+    written = "".join([title, note, *(line for cell in cells for line in cell.lines)])
+    font, bold = _font(written, 13), _font(written, 16)
     drawn = [[_enlarged(picture) for picture in cell.pictures] for cell in cells]
     columns = COLUMNS // max(len(cell.pictures) for cell in cells)
     width = max(sum(image.width + 6 for image in row) for row in drawn) + 14
@@ -117,8 +122,18 @@ def _enlarged(picture: np.ndarray) -> Image.Image:
     return image.resize((round(image.width * scale), round(image.height * scale)), method)
 
 
+def _font(written: str, size: int) -> ImageFont.FreeTypeFont:
+    """Pillow's own, which knows Latin letters; for others the first of this machine that has a name in FONTS."""
+    if max(written) > LAST_LATIN:
+        for name in FONTS:
+            with suppress(OSError):
+                return ImageFont.truetype(name, size)
+    return ImageFont.load_default(size=size)
+
+
 def _fitting(line: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The line, cut where it is longer than so many pixels."""
+    """The text as one line, cut where it is longer than so many pixels."""
+    line = " ".join(line.split())
     if font.getlength(line) <= width:
         return line
     while line and font.getlength(f"{line}...") > width:

@@ -61,5 +61,8 @@ def _bars(name: str, title: str, order: Sequence[str]) -> dict[str, Any]:
     y = alt.Y("term:N", sort=alt.SortField("place"), title=None, axis=alt.Axis(labelLimit=160, ticks=False))
     # Filled for the class and hollow against it: the sign is seen without colour, too.
     fill = alt.condition("datum.weight > 0", alt.value(PALETTE[0]), alt.value("white"))
-    bars = base.mark_bar(size=9, stroke=PALETTE[0], strokeWidth=1).encode(alt.X("weight:Q", title=title), y, fill=fill)
+    # Without descriptions of the bars: Vega takes a backslash in the title there for the beginning of a sign.
+    bars = base.mark_bar(size=9, stroke=PALETTE[0], strokeWidth=1, aria=False).encode(
+        alt.X("weight:Q", title=title), y, fill=fill
+    )
     return specification(alt.layer(bars), height=alt.Step(14))

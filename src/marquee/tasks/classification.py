@@ -176,9 +176,11 @@ class Classification(Task):
         made = judged_figures(targets, predicted, probabilities, labels)
         if (terms := informative_terms(self.model, self.data)) is not None:
             made.append(terms)
-        write_plots(made, plots, scale=SCREEN)
-        model = self.model.to("cpu").eval()
-        write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
+        try:
+            write_plots(made, plots, scale=SCREEN)
+        finally:  # a figure that cannot be drawn does not cost the pages
+            model = self.model.to("cpu").eval()
+            write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
 
     def _tested(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row numbers, targets and probabilities of the test, by row number."""

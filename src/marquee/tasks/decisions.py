@@ -1,5 +1,8 @@
 """How a classification decides: what its keys ask for, checked against the data, and chosen on validation."""
 
+import logging
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +12,8 @@ from marquee.data.spec import ImageSpec, TextSpec
 from marquee.errors import ConfigError
 from marquee.metrics.decisions import Criterion, Decision, best_threshold, confidence_for
 from marquee.metrics.groups import Groups, values_or_quartiles
+
+log = logging.getLogger(__name__)
 
 
 class Decisions:
@@ -55,6 +60,7 @@ class Decisions:
         # What is decided before validation has been seen.
         fixed = threshold if isinstance(threshold, (int, float)) else None
         self.plain = self._of([fixed] * (len(self.labels) if self.multilabel else 1) if fixed is not None else None)
+        self._warned = False
         self.chooses = isinstance(threshold, str) or abstain > 0
 
     def choose(self, targets: np.ndarray, probabilities: np.ndarray) -> Decision:
@@ -62,18 +68,33 @@ class Decisions:
         decision = self.plain
         if isinstance(self.threshold, str):
             if self.multilabel:
-                columns = [(targets[:, number] > 0, probabilities[:, number]) for number in range(len(self.labels))]
+                numbers = range(len(self.labels))
+                columns = [(targets[:, number] > 0, probabilities[:, number]) for number in numbers]
             else:
-                number = self.positive[0]
-                columns = [(targets == number, probabilities[:, number])]
-            # A label that validation does not have says nothing about its threshold.
+                numbers = self.positive[:1]
+                columns = [(targets == number, probabilities[:, number]) for number in numbers]
+            # What validation has of one kind alone says nothing about where the other begins.
+            known = [yes.any() and not yes.all() for yes, _ in columns]
+            if unknown := [self.labels[number] for number, both in zip(numbers, known, strict=True) if not both]:
+                self._warn(unknown)
             decision = self._of(
-                [best_threshold(*column, self.threshold) if column[0].any() else 0.5 for column in columns]
-            )
+                [best_threshold(*column, self.threshold) if both else 0.5
+                 for column, both in zip(columns, known, strict=True)]
+            )  # fmt: skip
         if self.abstain:
             least = confidence_for(probabilities, self.abstain)
             decision = Decision(decision.values, decision.multilabel, least)
         return decision
+
+    def _warn(self, unknown: Sequence[str]) -> None:
+        """To the run's log and to the person; once, though each baseline and each process chooses, too."""
+        message = (
+            f"the threshold of {', '.join(unknown)} stays at 0.5: validation has no examples both with and without."
+        )
+        if not self._warned and not int(os.environ.get("LOCAL_RANK", 0)):
+            log.warning(message)
+            print(f"note: {message} Raise split.validation to choose it.", file=sys.stderr)
+        self._warned = True
 
     def _of(self, thresholds: Sequence[float] | None) -> Decision:
         if self.multilabel:

@@ -51,8 +51,8 @@ class Tokenizer:
 
     @property
     def between(self) -> str:
-        """What stands between two tokens when they are shown."""
-        return "" if self.kind in ("char", "jieba") else " "
+        """What stands between two tokens when they are shown: also of Chinese, where words would run into others."""
+        return "" if self.kind == "char" else " "
 
     def words(self, text: str) -> list[str]:
         if self.any_script and not text.isascii():
