@@ -8,9 +8,11 @@ already are kept, so that a page can grow. What others published stands in refer
 """
 
 import argparse
+import math
 import re
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,16 +29,30 @@ chosen on validation parts; the test part was looked at once a run.
 """
 
 
-def command(sweep: "Sweep") -> str:
-    """One command for all jobs: each key with the values that the jobs give it, in their order."""
-    values: dict[str, dict[str, None]] = {}
+def commands(sweep: "Sweep") -> list[str]:
+    """What makes all jobs of a sweep and no others: a command for those that name the same keys and are a grid."""
+    groups: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
     for job in sweep.jobs:
-        for word in job.overrides:
-            key, _, value = word.partition("=")
-            values.setdefault(key, {})[value] = None
-    where = ("paths.", "tracker", "threads")
-    words = [f"{key}={','.join(own)}" for key, own in values.items() if not key.startswith(where)]
-    return shlex.join(["marquee", "train", "-m", *words])
+        words = [word.partition("=") for word in job.overrides]
+        words = [word for word in words if not word[0].startswith(("paths.", "tracker", "threads"))]
+        keys, values = tuple(key + sign for key, sign, _ in words), tuple(value for *_, value in words)
+        groups.setdefault(keys, {})[values] = None
+    return [
+        shlex.join(["marquee", "train", "-m", *(key + ",".join(own) for key, own in zip(keys, grid, strict=True))])
+        for keys, jobs in groups.items()
+        for grid in _grids(list(jobs))
+    ]
+
+
+def _grids(jobs: list[tuple[str, ...]]) -> Iterator[list[list[str]]]:
+    """The values of each key, in their order; several times where not each goes with each."""
+    values = [list(dict.fromkeys(column)) for column in zip(*jobs, strict=True)]
+    if math.prod(len(own) for own in values) == len(jobs):
+        yield values
+        return
+    place = next(place for place, own in enumerate(values) if len(own) > 1)
+    for value in values[place]:
+        yield from _grids([job for job in jobs if job[place] == value])
 
 
 def section(folder: Path) -> str:
@@ -57,7 +73,7 @@ def section(folder: Path) -> str:
     published = [f"- published: {line}" for line in references().get(sweep.name, [])]
     told = f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}, {cost}, on {' and '.join(machines)}."
     return "\n".join([
-        f"## {sweep.name}", "", "```bash", command(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
+        f"## {sweep.name}", "", "```bash", *commands(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
         told, "", *published, *([""] if published else []), written(compare([folder]), "md").strip(), "",
     ])  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,6 +67,25 @@ def results_of_the_same(sweep, page):
         and re.search(r"\| (\*\*)?linear/ease(\*\*)? \| 1 \| ", text)
         and "protocol: data world_ratings" in text
     )
+
+
+def test_a_sweep_of_several_commands_is_given_back_as_several():
+    import runpy
+
+    commands = runpy.run_path(str(SCRIPTS / "results.py"))["commands"]
+    jobs = [
+        *("data=a model=x model.c=0.1", "data=a model=y"),  # y has no key c, so they are no grid
+        *("data=a model=x seed=1", "data=a model=x seed=2", "data=a model=y seed=1", "data=a model=y seed=2"),
+        *("data=a model=x lr=1 seed=1", "data=a model=x lr=1 seed=2", "data=a model=y lr=2 seed=1"),
+    ]
+    sweep = SimpleNamespace(jobs=[SimpleNamespace(overrides=["tracker=none", *job.split()]) for job in jobs])
+    assert commands(sweep) == [
+        "marquee train -m data=a model=x model.c=0.1",
+        "marquee train -m data=a model=y",
+        "marquee train -m data=a model=x,y seed=1,2",
+        "marquee train -m data=a model=x lr=1 seed=1,2",
+        "marquee train -m data=a model=y lr=2 seed=1",
+    ]
 
 
 @pytest.mark.parametrize("name", ["models.py", "results.py"])
