@@ -7,9 +7,7 @@ of the watched metric, the 95 % interval over test examples of a single run, wha
 takes. Tables of other data sets that the page has already are kept. Papers stand in the first line of a model's YAML.
 """
 
-import argparse
 import re
-import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -17,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from models import REPOSITORY, by_model, mean, told
-from results import sections
+from models import by_model, mean, told
+from results import write
 
 if TYPE_CHECKING:
     from marquee.runs.record import Run
@@ -74,22 +72,7 @@ def _median(runs: "list[Run]", cost: str) -> str:
 
 
 def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "classifiers.md", metavar="FILE")
-    arguments = parser.parse_args(words)
-    from marquee.errors import MarqueeError
-    from marquee.files import write_text
-
-    try:
-        made = dict(table(folder) for folder in arguments.sweeps)
-    except MarqueeError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    whole = sections(arguments.output) | made
-    write_text(arguments.output, "\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in whole.values())]))
-    print(f"wrote {shlex.quote(str(arguments.output))}")
-    return 0
+    return write(words, __doc__, "classifiers.md", HEAD, table)
 
 
 if __name__ == "__main__":

@@ -86,14 +86,8 @@ def by_model(sweeps: list[Path]) -> "dict[str, list[Run]]":
     if sweeps:
         for block in collect(sweeps)[0]:
             for run in (run for group in block.groups for run in group.runs):
-                found[option_of(run.manifest["config"]["model"]["_target_"])].append(run)
+                found[run.manifest["model"]].append(run)
     return found
-
-
-def option_of(target: str) -> str:
-    """marquee.models.linear.ease.EASE is linear/ease."""
-    *_, family, name, _ = target.split(".")
-    return f"{family}/{name}"
 
 
 def mean(runs: "list[Run]", metric: str) -> str:

@@ -12,7 +12,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,29 +30,24 @@ chosen on validation parts; the test part was looked at once a run.
 
 
 def commands(sweep: "Sweep") -> list[str]:
-    """What makes all jobs of a sweep and no others: a command for those that name the same keys and are a grid."""
-    groups: dict[tuple[str, ...], dict[tuple[str, ...], None]] = {}
+    """What makes the jobs again: a command for those that set the same keys, with the values in their order.
+
+    A set of jobs that is not the whole grid of its values has a command a job.
+    """
+    where = ("paths.", "tracker", "threads", "plots")
+    alike: dict[tuple[str, ...], list[dict[str, str]]] = {}
     for job in sweep.jobs:
-        words = [word.partition("=") for word in job.overrides]
-        words = [word for word in words if not word[0].startswith(("paths.", "tracker", "threads"))]
-        keys, values = tuple(key + sign for key, sign, _ in words), tuple(value for *_, value in words)
-        groups.setdefault(keys, {})[values] = None
+        pairs = (word.partition("=")[::2] for word in job.overrides)
+        own = {key: value for key, value in pairs if not key.startswith(where)}
+        alike.setdefault(tuple(own), []).append(own)
+    grids = []
+    for keys, jobs in alike.items():
+        values = {key: dict.fromkeys(job[key] for job in jobs) for key in keys}
+        whole = math.prod(map(len, values.values())) == len(jobs)
+        grids += [{key: ",".join(found) for key, found in values.items()}] if whole else jobs
     return [
-        shlex.join(["marquee", "train", "-m", *(key + ",".join(own) for key, own in zip(keys, grid, strict=True))])
-        for keys, jobs in groups.items()
-        for grid in _grids(list(jobs))
+        shlex.join(["marquee", "train", "-m", *(f"{key}={value}" for key, value in grid.items())]) for grid in grids
     ]
-
-
-def _grids(jobs: list[tuple[str, ...]]) -> Iterator[list[list[str]]]:
-    """The values of each key, in their order; several times where not each goes with each."""
-    values = [list(dict.fromkeys(column)) for column in zip(*jobs, strict=True)]
-    if math.prod(len(own) for own in values) == len(jobs):
-        yield values
-        return
-    place = next(place for place, own in enumerate(values) if len(own) > 1)
-    for value in values[place]:
-        yield from _grids([job for job in jobs if job[place] == value])
 
 
 def section(folder: Path) -> str:
@@ -93,23 +88,28 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
-def main(words: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def write(words: list[str] | None, doc: str, page: str, head: str, make: Callable[[Path], tuple[str, str]]) -> int:
+    """The command of a page in docs/ that grows by a section a sweep; `make` gives its heading and its text."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / page, metavar="FILE")
     arguments = parser.parse_args(words)
     from marquee.errors import MarqueeError
     from marquee.files import write_text
 
     try:
-        made = {Path(folder).name: section(folder) for folder in arguments.sweeps}
+        made = dict(make(folder) for folder in arguments.sweeps)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     whole = sections(arguments.output) | made
-    write_text(arguments.output, "\n".join([HEAD, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    write_text(arguments.output, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
     print(f"wrote {shlex.quote(str(arguments.output))}")
     return 0
+
+
+def main(words: list[str] | None = None) -> int:
+    return write(words, __doc__, "results.md", HEAD, lambda folder: (folder.name, section(folder)))
 
 
 if __name__ == "__main__":

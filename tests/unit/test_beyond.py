@@ -167,6 +167,15 @@ def test_numbers_are_grouped_in_quarters_and_many_texts_are_refused():
         values_or_quartiles(pd.Series([f"z{n}" for n in range(30)]), "task.groups: zip")
 
 
+def test_quarters_of_fractions_have_names_of_their_own():
+    """Cut to whole numbers all four were called 0, and one group's score stood for them all."""
+    names, places = values_or_quartiles(pd.Series(np.arange(100) / 100), "x")
+    assert names == ["0 to 0.24", "0.25 to 0.49", "0.5 to 0.74", "0.75 to 0.99"]
+    assert np.bincount(places).tolist() == [25] * 4
+    close, _ = values_or_quartiles(pd.Series(0.5 + np.arange(100) * 1e-9), "x")
+    assert len(set(close)) == 4
+
+
 @pytest.mark.parametrize(
     "metric, better",
     [("recall_min@20", "max"), ("ndcg_uniform100@10", "max"), ("gini@10", "min"), ("gap_ndcg@10[gender]", "min"),

@@ -57,6 +57,14 @@ def test_the_loss_of_classes_is_the_cross_entropy():
     assert float(found) == pytest.approx(by_hand, rel=1e-6)
 
 
+def test_a_terminal_shows_what_the_decisions_ask_for():
+    data = texts([0, 1, 1, 1] * 4, 2)
+    assert task(data).shown() == ["accuracy", "f1_macro", "auroc", "log_loss"]
+    assert task(data, costs={"a": 3.0}).shown() == ["accuracy", "f1_macro", "cost", "log_loss"]
+    both = task(data, costs={"a": 3.0}, abstain=0.1).shown()
+    assert both == ["accuracy", "cost", "coverage", "accuracy_covered", "log_loss"]
+
+
 def test_the_loss_of_labels_is_the_binary_cross_entropy():
     data = texts([[0, 1], [1, 1]] * 8, 2, multilabel=True)
     model = Fixed([[2.0, -1.0]])

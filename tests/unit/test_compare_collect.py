@@ -5,6 +5,7 @@ import socket
 
 import pytest
 
+from marquee.compare.analysis import compare
 from marquee.compare.collect import collect, find_folders
 from marquee.compare.groups import labels
 from marquee.errors import ConfigError
@@ -64,6 +65,16 @@ def test_another_protocol_is_another_block_and_the_switch_is_named(tmp_path, cha
     blocks, _ = collect([tmp_path])
     assert [len(block.groups) for block in blocks] == [2, 1]
     assert (blocks[1].like, blocks[1].differs) == (1, [switch])
+
+
+def test_what_is_said_of_a_block_holds_of_all_its_runs(tmp_path):
+    for model, words in [("linear/ease", "full ranking, threshold 0.3"), ("mf/bpr", "full ranking"),
+                         ("rnn/gru4rec", "full ranking, thresholds chosen on validation by f1")]:  # fmt: skip
+        told = {"unit": "user", "measured": ["ks", "mask_seen"], "shown": ["ndcg@10"], "protocol": words}
+        run = write_run(tmp_path, model, 1, VALUES)
+        run.update(task=told)
+    (block,) = compare([tmp_path]).blocks
+    assert "full ranking" in block.protocol and "threshold" not in block.protocol
 
 
 def test_the_same_keys_over_other_bytes_are_another_block(tmp_path):

@@ -124,6 +124,13 @@ def test_the_choice_behind_a_node_is_recognised():
     assert choice_of("model", None) is None
 
 
+@pytest.mark.parametrize("value", ["", "0", "banana"])
+def test_a_wrong_variable_of_plots_is_named(monkeypatch, value):
+    monkeypatch.setenv("MARQUEE_PLOTS", value)
+    with pytest.raises(ConfigError, match=f"MARQUEE_PLOTS='{value}' is neither true nor false"):
+        compose([])
+
+
 def test_every_own_group_option_is_valid_yaml_with_a_comment_at_each_key():
     for group in ("optimizer", "scheduler", "trainer", "callbacks", "tracker", "paths", "hydra"):
         assert group in groups()

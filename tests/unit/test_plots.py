@@ -13,7 +13,9 @@ from marquee.compare.report.evidence import gather
 from marquee.compare.report.figures import figures
 from marquee.compare.report.hyperparameters import parallel_rows
 from marquee.errors import JobError
+from marquee.plots.judged import calibration, coverage
 from marquee.plots.paper import write_plots
+from marquee.plots.terms import bars
 
 from ..finished_runs import CLASSES, write_run
 
@@ -162,6 +164,25 @@ def test_values_lie_on_their_axis_by_order_or_by_logarithm():
     places = [row["position"] for row in rows if row["axis"] == "l2"]
     assert places == pytest.approx([1 - place / 8 for place in range(9)])
     assert [mark["text"] for mark in marks if mark["axis"] == "l2"] == ["1e-08", "0.0001", "1"]
+
+
+def test_axes_of_a_model_that_is_always_right_and_sure_have_a_length():
+    right, p = np.ones(10, dtype=bool), np.tile([1.0, 0.0], (10, 1))
+    (specification,) = coverage(right, p).variants.values()
+    assert specification["layer"][0]["encoding"]["y"]["scale"]["domain"] == [0.95, 1]
+    assert specification["layer"][0]["mark"]["point"], "one confidence is one point, which no line shows"
+    (specification,) = calibration(np.zeros(10, dtype=int), p).variants.values()
+    assert specification["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0.9, 1]
+
+
+def test_variants_whose_names_are_written_alike_have_files_of_their_own(tmp_path):
+    """Classes -1, 0 and 1; of a and A; and names that a file cannot have."""
+    classes = ["1", "-1", "1 2", "a", "A", "!", "?", "很" * 300]
+    made = bars(["x", "y"], np.ones((2, 8)), classes)
+    made.variants.update(dict.fromkeys(classes, made.variants["1"]))  # `bars` shows six of them
+    files = write_plots([made], tmp_path, formats=("svg",))
+    assert len({file.name.casefold() for file in files}) == len(list(tmp_path.iterdir())) == 8
+    assert files[0].name == "terms-1.svg" and files[1].name == "terms-1-2.svg"
 
 
 def test_a_folder_that_cannot_be_made_is_one_message(output, tmp_path):

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,6 +14,8 @@ from marquee.errors import ConfigError, DataError, JobError
 from marquee.runs import recording as module
 from marquee.runs.record import Run
 from marquee.runs.recording import recording
+from marquee.runs.signals import Interrupted
+from marquee.runs.train import draw
 
 
 class Tracker:
@@ -98,6 +101,17 @@ def test_ctrl_c_is_an_interrupt_that_says_how_to_go_on(run, trackers):
     assert (manifest["status"], manifest["error"]) == ("interrupted", "stopped by Ctrl-C")
     assert f"marquee train resume={run.folder}" in told
     assert trackers[0].ended == "interrupted"
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, Interrupted, SystemExit])
+def test_a_run_that_is_stopped_while_its_plots_are_drawn_is_finished(run, trackers, stop):
+    def halt(folder, best_epoch):
+        raise stop
+
+    with pytest.raises(KeyboardInterrupt, match="The run itself is finished"), recording(run, CONFIG):
+        draw(run, SimpleNamespace(draw=halt), SimpleNamespace(best_epoch=None))
+    assert on_disk(run)["status"] == "finished"
+    assert [tracker.ended for tracker in trackers] == ["finished", "finished"]
 
 
 def test_sigterm_is_an_interrupt_of_its_own(run, trackers):

@@ -73,7 +73,7 @@ def _block(block: Block, metrics: list[str], reference: Group | None) -> BlockRe
         title=f"{data}, {split}",
         data=data,
         split=split,
-        protocol=describe(block.manifest, block.draws),
+        protocol=describe(block.manifest, block.draws, [run.manifest for run in block.runs]),
         like=block.like,
         differs=block.differs,
         unit=kind,

@@ -22,7 +22,7 @@ from marquee.compare.results import Comparison
 from marquee.compare.tables import tests_in_words, verdict
 from marquee.errors import ConfigError, JobError
 from marquee.files import put, umask
-from marquee.plots.figure import Figure, file_name
+from marquee.plots.figure import Figure
 from marquee.plots.paper import write_plots
 from marquee.sweeps.store import RECORD, Sweep
 
@@ -227,10 +227,7 @@ def readme(
 def _figure_lines(made: Sequence[Figure], files: set[str]) -> list[str]:
     lines = []
     for figure in made:
-        names = [figure.name] if len(figure.variants) == 1 else [
-            f"{figure.name}-{file_name(variant)}" for variant in figure.variants
-        ]  # fmt: skip
-        shown = ", ".join(f"`{name}`" for name in names if f"{name}.svg" in files)
+        shown = ", ".join(f"`{name}`" for name in figure.stems().values() if f"{name}.svg" in files)
         lines.append(f"- {shown}: {in_markdown(' '.join([figure.caption, *figure.notes]))}")
     return lines
 

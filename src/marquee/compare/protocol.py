@@ -1,7 +1,7 @@
 """What two runs must share before their numbers may stand in one column: data, split, and the way they are measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from marquee.config.fingerprint import canonical, identity, pool, without_repetition
@@ -71,10 +71,11 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def describe(manifest: Mapping[str, Any], draws: Sequence[int] = ()) -> str:
+def describe(manifest: Mapping[str, Any], draws: Sequence[int] = (), others: Iterable[Mapping[str, Any]] = ()) -> str:
     """The protocol on one line: data, split, what is ranked, and whether the test set was cut.
 
-    `draws` are the seeds of the split that are pooled, where there are several.
+    `others` are the manifests of further runs: of how is measured only what holds of all is said (a threshold may
+    differ, which their names then tell). `draws` are the seeds of the split that are pooled, where there are several.
     """
     data, split, config = manifest["data"], manifest["split"], manifest["config"]
     several = len(draws) > 1
@@ -88,12 +89,17 @@ def describe(manifest: Mapping[str, Any], draws: Sequence[int] = ()) -> str:
         f"data {data['name']} ({data['fingerprint'][:8]})",
         f"split {split['name']} ({'; '.join(filter(None, told))})",
     ]
-    if words := (manifest.get("task") or {}).get("protocol"):
-        parts.append(words)
+    of_others = [_said(other) for other in others]
+    parts += [words for words in _said(manifest) if all(words in said for said in of_others)]
     limit = (config.get("trainer") or {}).get("limit_test_batches", 1.0)
     if repr(limit) != "1.0":
         parts.append(f"only a part of the test set (trainer.limit_test_batches={limit!r})")
     return ", ".join(parts)
+
+
+def _said(manifest: Mapping[str, Any]) -> list[str]:
+    """How is measured, in the task's words, part by part."""
+    return [words for words in ((manifest.get("task") or {}).get("protocol") or "").split(", ") if words]
 
 
 def switches(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -140,6 +140,8 @@ def plain(node: Any, overrides: Sequence[str], choices: dict[str, str]) -> Compo
     from omegaconf.errors import OmegaConfBaseException
 
     node = _without_hydra(node) if "hydra" in node else node
+    if (plots := os.environ.get("MARQUEE_PLOTS", "true")).lower() not in ("true", "false"):  # conf/train.yaml reads it
+        raise ConfigError(f"MARQUEE_PLOTS={plots!r} is neither true nor false. Set it to one of them, or unset it.")
     try:
         config = OmegaConf.to_container(node, resolve=True, throw_on_missing=False)
     except OmegaConfBaseException as error:

@@ -7,11 +7,13 @@ depends on the confusion matrix alone is drawn as a multinomial over its cells, 
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from marquee.metrics.classification import auroc, average_precision, losses
 
 DRAWS, RANKED_DRAWS = 2000, 200
 LEVEL = 0.95
+MOST_CELLS = 4_000_000  # of confusion matrices, drawn at once
 
 
 def intervals(
@@ -29,9 +31,16 @@ def intervals(
         return dict(sorted(found.items()))
     k = probabilities.shape[1]
     cells = np.bincount(targets * k + predicted, minlength=k * k)
-    drawn = rng.multinomial(n, cells / n, size=DRAWS).reshape(DRAWS, k, k)
-    found["accuracy"] = _ends(np.trace(drawn, axis1=1, axis2=2) / n)
-    found["f1_macro"] = _ends(f1_macro_of(drawn))
+    # Of 1,000 classes all cells of all draws would take 16 GB: only those that hold something, and so many at once.
+    held = np.flatnonzero(cells)
+    true, guessed = np.divmod(held, k)
+    at_once = max(1, MOST_CELLS // len(held))
+    parts = []
+    for first in range(0, DRAWS, at_once):
+        drawn = rng.multinomial(n, cells[held] / n, size=min(at_once, DRAWS - first))
+        right = np.where(true == guessed, drawn, 0)
+        parts.append(np.stack([right.sum(axis=1) / n, _f1_macro(right, drawn, true, guessed, k)]))
+    found["accuracy"], found["f1_macro"] = map(_ends, np.concatenate(parts, axis=1))
     if k == 2:
         positive = targets == 1
         values: dict[str, list[float]] = {"auroc": [], "average_precision": []}
@@ -44,10 +53,16 @@ def intervals(
     return dict(sorted(found.items()))
 
 
-def f1_macro_of(confusion: np.ndarray) -> np.ndarray:
-    """Macro F1 [draws] of confusion matrices [draws, true, predicted]; classes that are nowhere do not count."""
-    hit = np.diagonal(confusion, axis1=1, axis2=2)
-    both = confusion.sum(axis=2) + confusion.sum(axis=1)
+def _f1_macro(right: np.ndarray, drawn: np.ndarray, true: np.ndarray, guessed: np.ndarray, k: int) -> np.ndarray:
+    """Macro F1 [draws] of counts [draws, cells], a cell for (true, guessed); classes that are nowhere do not count.
+
+    right  the counts of the cells that are right, 0 in the others
+    """
+    of_true, of_guessed = (
+        csr_array((np.ones(len(column)), (np.arange(len(column)), column)), (len(column), k))
+        for column in (true, guessed)
+    )
+    hit, both = right @ of_true, drawn @ of_true + drawn @ of_guessed
     f1 = np.divide(2.0 * hit, both, out=np.zeros(both.shape), where=both > 0)
     return f1.sum(axis=1) / np.maximum((both > 0).sum(axis=1), 1)
 

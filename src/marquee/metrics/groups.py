@@ -25,10 +25,16 @@ def quartiles(values: np.ndarray, unit: str = "") -> tuple[list[str], np.ndarray
     names, renamed = [], np.zeros(len(values), dtype=int)
     for place in np.unique(places):
         inside = values[places == place]
-        low, high = int(inside.min()), int(inside.max())
+        low, high = _shown(inside.min()), _shown(inside.max())
         renamed[places == place] = len(names)
         names.append(f"{low} {unit}".strip() if low == high else f"{low} to {high} {unit}".strip())
+    if len(set(names)) < len(names):  # quarters that four digits do not tell apart
+        names = [f"{name}, quarter {place}" for place, name in enumerate(names, 1)]
     return names, renamed
+
+
+def _shown(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() else f"{value:.4g}"
 
 
 def values_or_quartiles(column: pd.Series, key: str) -> tuple[list[str], np.ndarray]:

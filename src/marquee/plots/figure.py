@@ -11,6 +11,7 @@ PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [10, 4], [4, 2, 1, 2, 1, 2], [1, 3], [12, 2]]
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left"]
 GREY = "#808080"
+LONGEST_NAME = 50  # characters of a variant in the name of its file, which has room for 255 bytes
 
 
 @dataclass
@@ -25,6 +26,20 @@ class Figure:
     choice: str = ""  # what the variants are, where there are several
     block: int | None = None  # from 1
     notes: list[str] = field(default_factory=list)
+
+    def stems(self) -> dict[str, str]:
+        """The file of each variant, without its ending. Names that are written alike, as -1 and 1, are numbered."""
+        if len(self.variants) == 1:
+            return dict.fromkeys(self.variants, self.name)
+        found: dict[str, str] = {}
+        for place, variant in enumerate(self.variants, 1):
+            stem = wanted = f"{self.name}-{file_name(variant)[:LONGEST_NAME].strip('-') or place}"
+            number = 1
+            while stem in found.values():
+                number += 1
+                stem = f"{wanted}-{number}"
+            found[variant] = stem
+        return found
 
     def rows_of(self, specification: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         """Only the data that a variant names."""

@@ -148,7 +148,7 @@ def calibration(targets: np.ndarray, probabilities: np.ndarray) -> Figure:
     x, y = mean(confidence.astype(np.float64)), mean(right.astype(np.float64))
     rows = [{"confidence": rounded(x[i]), "right": rounded(y[i]), "n": int(size[i])} for i in np.flatnonzero(size)]
     base = alt.Chart(alt.NamedData("calibration"))
-    lowest = float(np.floor(10 * min(confidence.min(), y[size > 0].min())) / 10)
+    lowest = min(0.9, float(np.floor(10 * min(confidence.min(), y[size > 0].min())) / 10))
     scale = alt.Scale(domain=[lowest, 1], nice=False)
     across = alt.X("confidence:Q", title="Confidence (mean of a bin)", scale=scale)
     up = alt.Y("right:Q", title="Share that is right", scale=scale)
@@ -180,7 +180,9 @@ def coverage(right: np.ndarray, probabilities: np.ndarray) -> Figure:
                     "Accuracy on these", [("", covered[kept], accuracy[kept])],
                     "The least certain examples are left to a person first.", [])  # fmt: skip
     chart = figure.variants["all"]
-    low = float(np.floor(20 * accuracy[kept].min()) / 20)
+    low = min(0.95, float(np.floor(20 * accuracy[kept].min()) / 20))
+    if kept.sum() == 1:  # all are equally certain, and a line would need two points
+        chart["layer"][0]["mark"]["point"] = True
     for layer in chart["layer"]:
         layer["encoding"]["y"]["scale"] = {"domain": [low, 1], "nice": False}
         layer["encoding"]["color"]["legend"] = layer["encoding"]["strokeDash"]["legend"] = None

@@ -12,7 +12,7 @@ import vl_convert
 
 from marquee.errors import JobError
 from marquee.files import replacing
-from marquee.plots.figure import Figure, file_name
+from marquee.plots.figure import Figure
 
 FORMATS = ("svg", "png")
 SCALE = 4  # pixels of a PNG for each of the figure: 384 to the inch, as printers of papers ask for
@@ -46,12 +46,10 @@ def write_plots(
 
 def _named(figure: Figure) -> list[tuple[str, str]]:
     """(file name without its ending, complete specification as JSON) of each variant."""
-    found = []
+    found, stems = [], figure.stems()
     for variant, specification in figure.variants.items():
-        alone = len(figure.variants) == 1
-        name = figure.name if alone else f"{figure.name}-{file_name(variant)}"
-        title = figure.title if alone else f"{figure.title}: {variant}"
-        found.append((name, json.dumps(paper(specification, figure.rows_of(specification), title))))
+        title = figure.title if len(figure.variants) == 1 else f"{figure.title}: {variant}"
+        found.append((stems[variant], json.dumps(paper(specification, figure.rows_of(specification), title))))
     return found
 
 

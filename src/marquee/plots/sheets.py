@@ -102,7 +102,7 @@ body{margin:0;background:#fff;color:#111;font:15px/1.6 system-ui,Helvetica,Arial
 main{max-width:52rem;margin:0 auto;padding:1.2rem}
 h1{font-size:1.3rem;margin:0 0 .3rem}h2{font-size:.95rem;margin:0 0 .2rem}
 .note{color:#444;margin:.2rem 0 1rem}
-article{border-top:1px solid #ccc;padding:.7rem 0}article p{margin:0;overflow-wrap:anywhere}
+article{border-top:1px solid #ccc;padding:.7rem 0;overflow-wrap:anywhere}article p{margin:0}
 mark{color:inherit;padding:0 .1em;border-radius:2px}
 .for{background:rgb(0 114 178/calc(var(--share)*.55));border-bottom:2px solid rgb(0 60 100/var(--share))}
 .against{background:rgb(213 94 0/calc(var(--share)*.4));border-bottom:2px dashed rgb(140 50 0/var(--share))}

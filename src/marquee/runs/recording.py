@@ -29,6 +29,10 @@ class Pruned(Exception):
         self.fields = fields
 
 
+class Undrawn(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM while the plots of a run are drawn, of which everything else stands in its folder."""
+
+
 class LogFile(logging.FileHandler):
     """The run's log. What it has no room for is lost without a word: the run itself says that the disk is full."""
 
@@ -40,9 +44,9 @@ class LogFile(logging.FileHandler):
 def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
     """Around training: yields the trackers' loggers; on the way out writes the status and closes everything.
 
-    Ctrl-C and SIGTERM give `interrupted`, Pruned gives `pruned` and goes no further, any other exception `failed` with
-    its message, otherwise `finished`. A full disk or an unexpected exception becomes a JobError, so that the command
-    exits with 4.
+    Ctrl-C and SIGTERM give `interrupted`, or `finished` where only plots are missing, Pruned gives `pruned` and goes no
+    further, any other exception `failed` with its message, otherwise `finished`. A full disk or an unexpected exception
+    becomes a JobError, so that the command exits with 4.
     """
     if int(os.environ.get("LOCAL_RANK", 0)):
         with suppress(Pruned):
@@ -71,6 +75,12 @@ def recording(run: Run, config: dict[str, Any]) -> Iterator[list[Any]]:
         run.manifest.update(pruned.fields)
         _finish(run, "pruned", started, None)
         print(f"{pruned}\nrun: {run.folder}")
+    except Undrawn:
+        log.warning("the plots are not complete: stopped while they were drawn")
+        _finish(run, "finished", started, None)
+        raise KeyboardInterrupt(
+            f"Stopped while its plots were drawn. The run itself is finished: {run.folder}"
+        ) from None
     except (KeyboardInterrupt, SystemExit) as exception:
         # Lightning turns Ctrl-C into SystemExit after tidying up.
         cause = f"stopped by {'SIGTERM' if was_sigterm(exception) else 'Ctrl-C'}"

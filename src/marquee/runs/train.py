@@ -28,7 +28,7 @@ from marquee.runs.opening import open_run, take_over
 from marquee.runs.precision import refuse_unfit_precision, remarks
 from marquee.runs.progress import Progress
 from marquee.runs.record import Run
-from marquee.runs.recording import recording
+from marquee.runs.recording import Undrawn, recording
 from marquee.runs.schedules import planned
 from marquee.runs.summary import print_summary
 from marquee.runs.trainable import refuse_unfit_gradients, refuse_untrainable, validated
@@ -298,6 +298,8 @@ def draw(run: Run, task: Task, checkpoint: Checkpoint) -> None:
         log.info("no plots: %s. They need packages that come with pip install 'marquee[report]'", error)
     except Exception:
         log.warning("the plots are not complete", exc_info=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise Undrawn from None
     run.update(durations={**run.manifest["durations"], "plots": round(time.monotonic() - started, 3)})
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -78,7 +78,7 @@ class Classification(Task):
         monitor: Monitor | None = None,
         evaluation_batch_size: Annotated[int, Ge(1)] = 256,
         threshold: Criterion | Annotated[float, Interval(gt=0, lt=1)] | None = None,
-        costs: dict[str, Annotated[float, Gt(0)]] | None = None,
+        costs: dict[str, Annotated[float, Interval(gt=0, le=1e12)]] | None = None,
         positive: list[str | int] | None = None,
         abstain: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
         groups: list[str] | None = None,
@@ -215,7 +215,10 @@ class Classification(Task):
         return list(METRICS)
 
     def shown(self) -> list[str]:
-        return ["accuracy", "f1_macro", "auroc", "log_loss"]
+        costs, abstain = bool(self.decisions.costs), bool(self.decisions.abstain)
+        asked = ["cost"] * costs + ["coverage", "accuracy_covered"] * abstain
+        usual = ["f1_macro"] * (len(asked) < 3) + ["auroc"] * (not asked)  # a terminal has room for five
+        return ["accuracy", *usual, *asked, "log_loss"]
 
     def predictor(self) -> type[ClassPredictor]:
         return self.model.predictor or PREDICTORS[type(self.data.spec)]

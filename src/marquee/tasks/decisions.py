@@ -32,7 +32,7 @@ class Decisions:
             raise ConfigError(
                 "task.positive tells classes apart, and here an example has several labels. Leave it out."
             )
-        flagged = self._numbers(positive or [], "positive")
+        flagged = list(dict.fromkeys(self._numbers(positive or [], "positive")))
         if len(flagged) == len(self.labels):
             raise ConfigError("task.positive names every class, so nothing could be a false alarm. Name fewer.")
         self.positive = tuple(flagged) or ((1,) if two else ())
@@ -87,10 +87,13 @@ class Decisions:
     def told(self) -> list[str]:
         """In words, for below the tables."""
         words = []
+        # Of two classes the second, which the metrics are of, too, unless the other is the one to be flagged.
+        first = not self.multilabel and self.positive[:1] == (0,)
+        of = f" of {self.labels[0]}" if first else ""
         if isinstance(self.threshold, str):
-            words.append(f"thresholds chosen on validation by {self.threshold}")
+            words.append(f"thresholds chosen on validation by {self.threshold}{of}")
         elif self.threshold is not None:
-            words.append(f"threshold {self.threshold:g}")
+            words.append(f"threshold {self.threshold:g}{of}")
         if self.costs:
             costs = zip(self.labels, self.costs, strict=True)
             dear = ", ".join(f"{name}: {cost:g}" for name, cost in costs if cost != 1) or "nothing more than 1"

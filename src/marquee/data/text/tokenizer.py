@@ -70,7 +70,7 @@ class Tokenizer:
             text = _FORMER_UNSPACED.sub(r" \g<0> ", text.replace("\u2019", "'"))
             return (_WORDS_AND_MARKS if self.punctuation else _WORDS).findall(text)
         found = (patterns().words_and_marks if self.punctuation else patterns().words).findall(text)
-        if self.kind == "bpe":
+        if self.kind == "bpe" or not _UNSPACED.search(text):
             return found
         cut = chinese_words() if self.kind == "jieba" else list
         return [word for run in found for word in (cut(run) if _UNSPACED.match(run) else (run,))]
