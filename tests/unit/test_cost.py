@@ -66,6 +66,20 @@ def test_measuring_changes_neither_weights_nor_metrics_nor_identity(train, monke
     assert measured["checkpoint"]["weights_sha256"] == plain["checkpoint"]["weights_sha256"]
 
 
+def test_a_slow_first_prediction_leaves_as_many_to_be_timed(monkeypatch):
+    seconds = iter(
+        [5.0, 5.0] + [0.001] * 3 + [0.01] * 17
+    )  # the first two are the warm-up; then 0.2 s are enough for all
+    clock = [0.0]
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: clock[0])
+
+    def ask():
+        clock[0] += next(seconds)
+
+    monkeypatch.setattr(costs, "_requests", lambda inference, task: [ask] * 22)
+    assert costs.latency(None, None) == pytest.approx(10)
+
+
 def test_timing_a_prediction_leaves_the_random_stream_where_it_was(train, monkeypatch):
     states = []
     measure = costs.latency
