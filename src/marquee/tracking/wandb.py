@@ -100,7 +100,7 @@ class WandbTracker(Tracker):
         for name, scores in references.items():
             summary.update({f"{name}/{metric}": value for metric, value in scores.items()})
         self._run.summary.update(summary)
-        if plots := _plots(self._folder / "plots"):
+        if self._folder is not None and (plots := _plots(self._folder / "plots")):
             self._run.log(plots)
         try:
             self._run.finish(exit_code=0 if manifest["status"] in ("finished", "pruned") else 1)
