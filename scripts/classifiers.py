@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from models import by_model, mean, told
+from models import mean, told
 from results import write
 
 if TYPE_CHECKING:
@@ -40,21 +40,32 @@ def paper(name: str) -> str:
 
 
 def table(folder: Path) -> tuple[str, str]:
-    """The heading of a sweep's table, and the table."""
-    sweep = by_model([folder])
-    runs = [run for of in sweep.values() for run in of]
-    metric = runs[0].manifest["monitor"]
-    data = runs[0].manifest["data"]["name"]
-    baselines: dict[str, dict[str, float]] = runs[0].manifest["baselines"]
+    """The heading of a sweep's section, and its tables: one for each way of measuring, a row a configuration."""
+    from marquee.compare.collect import collect
+
+    blocks, _ = collect([folder])
+    data = blocks[0].groups[0].runs[0].manifest["data"]["name"]
+    lines = [f"## {data}: {folder.name}", ""]
+    for block in blocks:
+        lines += _rows({group.label: group.runs for group in block.groups})
+    return lines[0].removeprefix("## "), "\n".join(lines) + "\n"
+
+
+def _rows(sweep: "dict[str, list[Run]]") -> list[str]:
+    """A table, with the words that say how was measured above it."""
+    first = next(iter(sweep.values()))[0].manifest
+    metric, baselines = first["monitor"], first["baselines"]
     columns = [metric if column == "metric" else column for column in COLUMNS]
     rows = sorted(((mean(of, f"test/{metric}"), name, of) for name, of in sweep.items()), reverse=True)
-    lines = [f"## {data}: {folder.name}", "", *told(sweep, metric), "| " + " | ".join(columns) + " |",
-             "|" + " --- |" * len(columns)]  # fmt: skip
-    lines += ["| " + " | ".join([f"`{name}`", paper(name), score, *_costs(of, metric)]) + " |"
-              for score, name, of in rows]  # fmt: skip
+    lines = [*told(sweep, metric), "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for score, label, of in rows:
+        model = of[0].manifest["model"]
+        differing = label.removeprefix(model).strip()
+        named = f"`{model}`" + (f" {differing}" if differing else "")
+        lines.append("| " + " | ".join([named, paper(model), score, *_costs(of, metric)]) + " |")
     lines += [f"| {name} |  | {values[metric]:.4f} |" + "  |" * (len(columns) - 3)
               for name, values in baselines.items() if metric in values]  # fmt: skip
-    return lines[0].removeprefix("## "), "\n".join(lines) + "\n"
+    return [*lines, ""]
 
 
 def _costs(runs: "list[Run]", metric: str) -> list[str]:
