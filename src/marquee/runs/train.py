@@ -295,7 +295,7 @@ def draw(run: Run, task: Task, checkpoint: Checkpoint) -> None:
     try:
         task.draw(run.folder, checkpoint.best_epoch)
     except ImportError as error:
-        log.info("no plots: %s. They need packages that come with pip install 'marquee[report]'", error)
+        log.info("no figures: %s. They need packages that come with pip install 'marquee[report]'", error)
     except Exception:
         log.warning("the plots are not complete", exc_info=True)
     except (KeyboardInterrupt, SystemExit):

@@ -164,23 +164,25 @@ class Classification(Task):
                 class_keywords(self.data).to_csv(file, index=False)
 
     def draw(self, folder: Path, best_epoch: int | None) -> None:
-        from marquee.plots.judged import judged_figures
         from marquee.plots.looking import write_examples
-        from marquee.plots.paper import SCREEN, write_plots
-        from marquee.plots.terms import informative_terms
 
-        super().draw(folder, best_epoch)
         rows, targets, probabilities = self._tested()
         predicted = self.decision.predict(probabilities)
         labels, plots = self.decisions.labels, folder / "plots"
-        made = judged_figures(targets, predicted, probabilities, labels)
-        if (terms := informative_terms(self.model, self.data)) is not None:
-            made.append(terms)
-        try:
-            write_plots(made, plots, scale=SCREEN)
-        finally:  # a figure that cannot be drawn does not cost the pages
+        plots.mkdir(exist_ok=True)
+        try:  # pages and sheets need none of the packages that figures need, and neither costs the other
             model = self.model.to("cpu").eval()
             write_examples(plots, self.data, model, rows, targets, predicted, probabilities, labels)
+        finally:
+            from marquee.plots.judged import judged_figures
+            from marquee.plots.paper import SCREEN, write_plots
+            from marquee.plots.terms import informative_terms
+
+            super().draw(folder, best_epoch)
+            made = judged_figures(targets, predicted, probabilities, labels)
+            if (terms := informative_terms(self.model, self.data)) is not None:
+                made.append(terms)
+            write_plots(made, plots, scale=SCREEN)
 
     def _tested(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Row numbers, targets and probabilities of the test, by row number."""
