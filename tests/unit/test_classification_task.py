@@ -147,3 +147,11 @@ def test_a_model_that_can_learn_does():
             optimizer.step()
     metrics, _ = classification.evaluate(classification.model, "test")
     assert metrics["accuracy"] == 1.0
+
+
+def test_weights_of_a_loss_that_a_model_does_not_have_are_said_to_change_nothing():
+    data = texts([0, 1, 1, 1] * 4, 2)
+    majority = Majority(data.spec, view=AllLabels())
+    (remark,) = Classification(majority, data, class_weights="balanced").remarks
+    assert "Majority takes none" in remark and "model.class_weights" in remark
+    assert Classification(majority, data).remarks == () and task(data, class_weights="balanced").remarks == ()

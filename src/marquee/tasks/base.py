@@ -31,6 +31,7 @@ class Task(Loop):
     measures_more   those that only add metrics: runs that differ in them are one configuration
     learners    names of the parts that have an optimiser each and take turns (generator, discriminator); such a task
                 trains in `learn`. Empty: one optimiser for all parameters, and `loss`
+    remarks     what a user is told before training, a line each
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
     directions  `max` or `min`, what is better of metrics that Marquee does not know: {"nats": "min"}
     """
@@ -41,6 +42,7 @@ class Task(Loop):
     measures_more: ClassVar[tuple[str, ...]] = ()
     learners: ClassVar[tuple[str, ...]] = ()
     directions: ClassVar[Mapping[str, Literal["min", "max"]]] = {}
+    remarks: Sequence[str] = ()
     monitor: str
     mode: Literal["min", "max"]
 

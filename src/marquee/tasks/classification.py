@@ -97,6 +97,11 @@ class Classification(Task):
         self.monitor = monitor or ("average_precision" if self.multilabel else "accuracy")
         self.mode = "min" if self.monitor == "log_loss" else "max"
         self.evaluation_batch_size = evaluation_batch_size
+        if model.learns_in_fit and (label_smoothing or class_weights != "none"):
+            self.remarks = (
+                f"task.class_weights and task.label_smoothing are of a loss that gradients are taken of, and "
+                f"{type(model).__name__} takes none: they change nothing. Linear models have model.class_weights.",
+            )
         weights = _balanced(data, self.multilabel) if class_weights == "balanced" else None
         # Not persistent: it follows from the data, and a checkpoint must load whatever the weighting.
         self.register_buffer("weights", weights, persistent=False)
