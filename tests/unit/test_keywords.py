@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from marquee.apply.keywords import keywords_of_classes, keywords_of_texts
@@ -103,6 +104,15 @@ def test_a_texts_words_have_scikit_learns_tf_idf_and_the_models_part(data, run):
     bias = predictor.model.bias
     lead = (logits - bias)[1] - (logits - bias)[0]
     assert table["contribution"].sum() == pytest.approx(float(lead), rel=1e-4)
+
+
+def test_every_model_that_adds_up_tells_the_part_of_a_word(data, tmp_path):
+    predictor = TextPredictor(saved(tmp_path, data, BagOfWords) / "inference")
+    with torch.no_grad():
+        predictor.model.weights.weight[:, 1] = 1  # each word speaks for good alike
+    table = keywords_of_texts(predictor, ["fine film"], n=10)
+    assert table["label"].tolist() == ["good"] * 2
+    assert table["contribution"].tolist() == pytest.approx([10.0] * 2)  # sqrt(200 / 2)
 
 
 def test_the_verb_shows_classes_and_texts(run, capsys, tmp_path):

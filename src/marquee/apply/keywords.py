@@ -59,7 +59,7 @@ def keywords_of_texts(predictor: Predictor, texts: Sequence[str], n: int) -> pd.
     for number, (row, length) in enumerate(zip(batch.tokens, batch.lengths.tolist(), strict=True), 1):
         tokens = row[:length]
         table, places = text_keywords(tokens, frequencies, facts["texts"], predictor.content["vocabulary"], n)
-        if isinstance(predictor.model, TermModel):
+        if predictor.model.adds_up:
             alone = TextBatch(tokens[None], batch.lengths[number - 1 : number], tokens[:1], tokens[:1])
             label = int(predictor.model(alone)[0].argmax())
             parts = predictor.model.contributions(tokens)

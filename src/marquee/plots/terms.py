@@ -6,7 +6,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from marquee.data.text.ngrams import tokens_of
+from marquee.data.text.keywords import terms_of
 from marquee.models.linear.terms import TermModel
 from marquee.plots.figure import PALETTE, Figure, rounded, specification
 
@@ -21,10 +21,7 @@ def informative_terms(model: Any, data: Any) -> Figure | None:
     keys, weights = (tensor.cpu() for tensor in found)
     labels = list(data.spec.labels)
     kept = strongest(weights.numpy(), len(labels))  # of a million n-grams few need to be spelt
-    words = np.asarray(["", *data.vocabulary[1:]], dtype=object)
-    spelt = words[tokens_of(keys[kept], data.spec.vocab_size).numpy()]
-    between = data.tokenizer.between
-    terms = [between.join(word for word in row if word) for row in spelt]
+    terms = terms_of(keys[kept], data.vocabulary)
     return bars(terms, weights.numpy()[kept], labels)
 
 

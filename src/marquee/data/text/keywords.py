@@ -78,7 +78,7 @@ def text_keywords(
     know, and punctuation, are left out.
     """
     found, counts = np.unique(tokens.numpy(), return_counts=True)
-    kept = (found > UNKNOWN) & says_something(vocabulary)[found]
+    kept = (found > UNKNOWN) & says_something([vocabulary[token] for token in found])
     found, counts = found[kept], counts[kept]
     score = counts * (1 + np.log((1 + texts) / (1 + frequencies[found])))
     best = np.argsort(-score, kind="stable")[:n]
