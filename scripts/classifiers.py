@@ -65,7 +65,19 @@ def _rows(sweep: "dict[str, list[Run]]") -> list[str]:
         lines.append("| " + " | ".join([named, paper(model), score, *_costs(of, metric)]) + " |")
     lines += [f"| {name} |  | {values[metric]:.4f} |" + "  |" * (len(columns) - 3)
               for name, values in baselines.items() if metric in values]  # fmt: skip
-    return [*lines, ""]
+    return [*lines, "", *_by_class(rows[0][1], rows[0][2])]
+
+
+def _by_class(label: str, runs: "list[Run]") -> list[str]:
+    """The F1 of each class, and the rates of both errors, of the first row; of two classes the table says enough."""
+    of = {name: mean(runs, f"test/{name}") for name in
+          (key.removeprefix("test/") for key in runs[0].manifest["metrics"] if key.startswith("test/f1["))}  # fmt: skip
+    if not of:
+        return []
+    told = [f"{name.removeprefix('f1[').removesuffix(']')} {value}" for name, value in of.items()]
+    rates = [f"{rate.replace('_', ' ')} {value}" for rate in ("false_positive_rate", "false_negative_rate")
+             if (value := mean(runs, f"test/{rate}"))]  # fmt: skip
+    return [f"F1 of each class, {label}: {', '.join(told)}.{' ' if rates else ''}{', '.join(rates)}".rstrip(), ""]
 
 
 def _costs(runs: "list[Run]", metric: str) -> list[str]:
