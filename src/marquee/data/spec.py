@@ -64,6 +64,20 @@ class TextSpec(Spec):
 
 
 @dataclass(frozen=True)
+class SlotSpec(TextSpec):
+    """Labelled texts with a tag for each token: `slots` names the tags, B-city, I-city, O, ..., from number 0 on."""
+
+    slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairSpec(Spec):
+    """What is said and what is replied to it, in tokens as those of `TextSpec`."""
+
+    vocab_size: int
+
+
+@dataclass(frozen=True)
 class TokenSpec(Spec):
     """Text or music to be continued: tokens are `0 .. vocab_size-1`, and there are no labels."""
 

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -120,3 +120,34 @@ class Classifier(Model):
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:
         """Logits [batch, n_classes]."""
+
+
+class Tagged(NamedTuple):
+    """Of a batch of sentences, what is wanted and which slot each token belongs to."""
+
+    intents: Tensor  # logits [batch, n_classes]
+    tags: Tensor  # logits [batch, length, tags]
+
+
+class Tagger(Classifier):
+    """A classifier of sentences that also gives each token a tag."""
+
+    @abstractmethod
+    def tag(self, tokens: Tensor, lengths: Tensor) -> Tagged:
+        """Logits for token rows [batch, length], padded on the right, of `lengths` [batch]."""
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.tag(batch.tokens, batch.lengths).intents
+
+
+class Responder(Model):
+    """Says how well each of several replies answers what was said before."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """The mean training loss of one batch of the model's view (scalar), where the model does not learn in `fit`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def match(self, contexts: Tensor, replies: Tensor) -> Tensor:
+        """Scores [contexts, replies], higher is better, of token rows [contexts, length] and [replies, length], which
+        are padded on the right with 0."""
