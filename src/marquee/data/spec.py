@@ -78,6 +78,14 @@ class PairSpec(Spec):
 
 
 @dataclass(frozen=True)
+class GuideSpec(Spec):
+    """Customers who are asked yes-or-no questions and are then recommended one of `n_items` items."""
+
+    questions: tuple[str, ...]
+    n_items: int
+
+
+@dataclass(frozen=True)
 class TokenSpec(Spec):
     """Text or music to be continued: tokens are `0 .. vocab_size-1`, and there are no labels."""
 

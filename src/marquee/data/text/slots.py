@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -24,8 +24,8 @@ PARTS = ("train", "dev", "test")
 class SlotData(TextData):
     """Base of the data sets with a tag for each token, in the BIO notation: B-city begins a city, I-city goes on, O.
 
-    Texts are cut at white space alone, as their tags are. After `setup`, `tags` is a TextStore of tag numbers, rows and
-    tokens as in `store`.
+    Texts are cut at white space alone, as their tags are, or into characters where there is none. After `setup`, `tags`
+    is a TextStore of tag numbers, rows and tokens as in `store`.
 
     Raises DataError where a text has not as many tags as tokens.
     """
@@ -39,8 +39,9 @@ class SlotData(TextData):
         lowercase: bool = True,
         vocabulary_size: Annotated[int, Ge(3)] = 20_000,
         min_count: Annotated[int, Ge(1)] = 1,
+        tokenizer: Literal["space", "char"] = "space",
     ):
-        super().__init__(tokenizer="space", lowercase=lowercase, vocabulary_size=vocabulary_size, min_count=min_count)
+        super().__init__(tokenizer=tokenizer, lowercase=lowercase, vocabulary_size=vocabulary_size, min_count=min_count)
 
     def setup(self, split: ExampleSplit, paths: Paths) -> None:
         super().setup(split, paths)
