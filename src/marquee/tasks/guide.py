@@ -137,8 +137,10 @@ class Guide(Task):
 
 
 class Asker:
-    """Knows what the customers of training chose. Asks nothing, or everything: and then each film counts as often as it
-    was chosen by customers, who weigh the more the more answers they share."""
+    """Knows what the customers of training chose, and asks nothing, or everything.
+
+    A film counts as often as it was chosen, by customers who weigh the more the more answers they share.
+    """
 
     def __init__(self, data: WorldGuide, rows: np.ndarray, ask: bool):
         self.ask = ask

@@ -70,7 +70,7 @@ class Letters(ExampleView):
 
     def _letters(self, rows: Sequence[Sequence[str]]) -> Iterator[tuple[Tensor, Tensor]]:
         """For runs of `shortest` letters, ..., of `longest`: their text and key, int64 [n] both."""
-        lines = [f" {' '.join(row)} \n" for row in rows]
+        lines = [f" {' '.join(row)} \n" if row else "\n" for row in rows]
         codes = np.frombuffer("".join(lines).encode("utf-32-le", "surrogatepass"), dtype="<u4").astype(np.int64)
         text = torch.from_numpy(np.repeat(np.arange(len(lines)), [len(line) for line in lines]))
         spaces = torch.from_numpy(np.cumsum(codes == SPACE))  # up to and with each letter

@@ -35,8 +35,10 @@ class Simulated(Split):
 
 
 class WorldGuide(DataSet):
-    """Customers with tastes as the world's people have them. To "do you like GENRE?" they say yes where their taste is
-    above 0, and left alone they pick a film with probability proportional to exp(utility). After `setup`:
+    """Customers with tastes as the world's people have them.
+
+    To "do you like GENRE?" they say yes where their taste is above 0, and left alone they pick a film with probability
+    proportional to exp(utility). After `setup`:
 
     utilities  float32 [customers, n_items], of every film for each customer: the exponent of the world's rule
     tastes     float32 [customers, questions]
@@ -105,8 +107,9 @@ class Customers(View):
 
 
 class BestQuestioner:
-    """Asks and recommends so that the expected regret plus the price of the questions is least. It knows the world's
-    films and how tastes are distributed, and of a customer what the answers say.
+    """Asks and recommends so that the expected regret plus the price of the questions is least.
+
+    It knows the world's films and how tastes are distributed, and of a customer what the answers say.
 
     Tastes are independent and normal with mean 0, so yes and no are equally likely, and after yes the expected taste is
     SPREAD * sqrt(2 / pi). Utilities are linear in tastes: the best film of each of the 3^8 states of knowledge follows,
@@ -120,7 +123,7 @@ class BestQuestioner:
     def policy(self) -> tuple[Tensor, Tensor, Tensor]:
         """For each state (base 3: 0 not asked, 1 yes, 2 no): the question to ask or -1, the film to name, and the
         expected utility of the film minus the price of the questions still to come."""
-        questions = len(catalogue.GENRES)
+        questions = self.world.vectors.shape[1]
         digits = np.stack(np.unravel_index(np.arange(3**questions), (3,) * questions), axis=1)
         known = np.array([0.0, 1.0, -1.0])[digits] * SPREAD * np.sqrt(2 / np.pi)
         expected = catalogue.TASTE * known @ self.world.vectors.T + self.world.appeal
