@@ -62,7 +62,7 @@ class LikelihoodEvaluator(Evaluator):
         tokens, characters, n = int(counts.sum()), int(self.characters.sum()), len(sums)
         nats, bits = sums.sum() / tokens, sums.sum() / math.log(2) / characters
         table = pd.DataFrame({
-            self.name: np.arange(n), "bits_per_character": sums / math.log(2) * n / characters, "nats": sums * n / tokens,
-            "tokens": counts, "characters": self.characters,
+            self.name: np.arange(n), "bits_per_character": sums / math.log(2) * n / characters,
+            "nats": sums * n / tokens, "tokens": counts, "characters": self.characters,
         })  # fmt: skip
         return {"bits_per_character": float(bits), "nats": float(nats), "perplexity": math.exp(min(nats, 700))}, table

@@ -1,4 +1,4 @@
-"""What every language model promises: logits for each place of a window, and one token after the other with a memory."""
+"""What every language model promises: logits for each place of a window, and to go on token by token."""
 
 from abc import abstractmethod
 from typing import Any

@@ -78,6 +78,7 @@ class TokenData(DataSet):
     streams  the tokens of each part
     unit     what results are given for one by one: document, or block (of BLOCK characters) where there are few
     form     how the texts are written (see forms.py)
+    ends     whether texts end where they end, or where they were cut
 
     The fingerprint is that of the texts, whatever their tokens: bits per character compare across vocabularies.
 
@@ -96,6 +97,8 @@ class TokenData(DataSet):
     coding: Coding
     streams: dict[Part, Stream]
     unit: str
+    ends: bool
+    unknown: dict[Part, int]  # characters that training has not
 
     def __init__(self, *, tokenizer: Kind = "char", vocabulary_size: Annotated[int, Ge(258)] = 1024):
         self.tokenizer, self.vocabulary_size = tokenizer, vocabulary_size
@@ -118,7 +121,7 @@ class TokenData(DataSet):
                                dtype="<i8")  # fmt: skip
         self._cut = split.cut(sizes, hashes, facts["parts"])
         self.validates = bool(self._cut.parts["validation"])
-        self._ends = source.ends and self._cut.whole
+        self.ends = source.ends and self._cut.whole
         train = self.texts("train")
         self.coding = self._learn(train, {**key, "split": self._cut.fingerprint}, paths, source.name)
         self.unit = "document" if len(self._cut.parts["test"]) >= FEWEST else "block"
@@ -179,7 +182,7 @@ class TokenData(DataSet):
         # The end of a document is the last thing that is predicted of it, so it counts as part of it.
         places = np.insert(places, heads, np.maximum(begins - 1, 0))
         document = np.insert(document, heads, np.maximum(np.arange(len(texts)) - 1, 0))
-        if self._ends:
+        if self.ends:
             tokens, places = np.append(tokens, BOUNDARY), np.append(places, max(int(sizes.sum()) - 1, 0))
             document = np.append(document, len(texts) - 1)
         if self.unit == "document":
@@ -195,7 +198,7 @@ class TokenData(DataSet):
         passages = self.passages()
         content = {
             "coding": self.coding.to_json(), "form": self.form_name, "known": self.known(),
-            "ends": self._ends, "passages": passages.to_json(),
+            "ends": self.ends, "passages": passages.to_json(),
         }  # fmt: skip
         (folder / "tokens.json").write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
         passages.save(folder / "passages.safetensors")

@@ -19,7 +19,7 @@ ENDINGS = (".txt", ".jsonl", ".ndjson", ".gz")
 class TextCorpus(TokenData):
     """Texts of one's own.
 
-    path       a .txt file, which is one document; a .jsonl file (also .gz), a document a line; or a folder of such files
+    path       a .txt file, which is one document; a .jsonl file, a document a line (both also .gz); or a folder of them
     test_path  an official test part likewise; null: it is cut from `path`
     text       the key of a .jsonl line that holds the text
     encoding   of the files
@@ -51,8 +51,8 @@ class TextCorpus(TokenData):
         tests = _files(self.test_path, paths) if self.test_path else []
         if both := set(files) & set(tests):
             raise DataError(f"{min(both)} stands in data.path and in data.test_path.")
-        key = {"text": self.text_key, "encoding": self.encoding,
-               "files": [file_sha256(file) for file in files], "tests": [file_sha256(file) for file in tests]}  # fmt: skip
+        sums, test_sums = ([file_sha256(file) for file in some] for some in (files, tests))
+        key = {"text": self.text_key, "encoding": self.encoding, "files": sums, "tests": test_sums}
 
         def read() -> Corpus:
             texts, titles, parts = [], [], []

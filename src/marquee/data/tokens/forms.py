@@ -13,12 +13,13 @@ class Plain:
     """Text without a form.
 
     formats  what it can be written as, with the files' endings; `text` is the text itself
-    checks   the names of what `check` measures: shares, where more is better, but for those in `neither`
+    checks   the names of what `check` measures
+    of_whole_documents  whether a document without its end cannot be checked
     """
 
     formats: ClassVar[dict[str, str]] = {"text": ".txt"}
     checks: ClassVar[tuple[str, ...]] = ()
-    neither: ClassVar[tuple[str, ...]] = ()
+    of_whole_documents: ClassVar[bool] = False
 
     def known(self, texts: Sequence[str]) -> dict[str, list[str]]:
         """What training texts say that `check` goes by."""
@@ -69,7 +70,6 @@ class Subtitles(Plain):
 
     formats = {"text": ".txt", "srt": ".srt"}
     checks = ("timed_lines", "increasing_times", "known_speakers", "reading_speed")
-    neither = ("reading_speed",)
     line = re.compile(r"^(\d+\.\d)-(\d+\.\d) ([^:\n]+): (.*)$")
 
     def lines(self, text: str) -> list[tuple[float, float, str, str]]:
@@ -116,6 +116,7 @@ class Poems(Plain):
     """Verse whose lines end in a mark; regular are four or eight lines of five or of seven characters."""
 
     checks = ("equal_lines", "regular_poems")
+    of_whole_documents = True
     lines = re.compile(r"[^，。？！；、：\s]+")
 
     def check(self, texts: Sequence[str], known: Known) -> dict[str, float]:
@@ -133,6 +134,7 @@ class Tunes(Plain):
 
     formats = {"text": ".txt", "abc": ".abc"}
     checks = ("headed_tunes",)
+    of_whole_documents = True
 
     def check(self, texts: Sequence[str], known: Known) -> dict[str, float]:
         """headed_tunes: those that begin with X:, have M:, L: and K:, and a bar line behind them."""
@@ -174,7 +176,7 @@ _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def tei(texts: Sequence[str], speaker: re.Pattern[str]) -> str:
-    """TEI P5: a `div` a text; `sp` with `speaker` and lines `l`; stage directions as `stage`, other paragraphs as `p`."""
+    """TEI P5: a `div` a text; `sp` with `speaker` and lines `l`; stage directions are `stage`, other lines `p`."""
     root = ElementTree.Element("TEI", xmlns="http://www.tei-c.org/ns/1.0")
     header = ElementTree.SubElement(ElementTree.SubElement(root, "teiHeader"), "fileDesc")
     title = ElementTree.SubElement(ElementTree.SubElement(header, "titleStmt"), "title")

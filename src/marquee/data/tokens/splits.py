@@ -97,7 +97,7 @@ class Documents(TokenSplit):
         for name in needed:
             if not report[f"{name} characters"]:
                 raise DataError(
-                    f"The {name} part is empty: {len(sizes)} documents with {int(sizes.sum()):,} characters are too few "
+                    f"The {name} part is empty: {len(sizes)} documents, {int(sizes.sum()):,} characters, are too few "
                     f"for split.validation={self.validation} and split.test={self.test}. Bring more text."
                 )
         told = {"protocol": "documents", **vars(self), "parts": {name: list(map(list, found[name])) for name in PARTS}}

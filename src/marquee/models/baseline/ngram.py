@@ -81,7 +81,7 @@ class NGram(LanguageModel):
         return self._all(memory.flip(1)[:, : self.order - 1]).log(), memory
 
     def _recent(self, inputs: Tensor) -> Tensor:
-        """The last order - 1 tokens before each target, newest first, -1 before the window: [batch, length, order-1]."""
+        """The order - 1 tokens before each target, newest first, -1 before the window: [batch, length, order - 1]."""
         padded = torch.nn.functional.pad(inputs, (max(self.order - 2, 0), 0), value=-1)
         length = inputs.shape[1]
         shifts = [padded[:, self.order - 2 - back :][:, :length] for back in range(self.order - 1)]

@@ -20,7 +20,7 @@ from marquee.models.transformer.text import angles
 
 @dataclass
 class Cache:
-    """What has been read of a window: its tokens [batch, context], keys and values of each layer, how many are there."""
+    """What has been read of a window: tokens [batch, context], keys and values of each layer, and how many."""
 
     tokens: Tensor
     keys: list[Tensor]  # [batch, heads, context, width]
