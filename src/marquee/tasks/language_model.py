@@ -116,7 +116,7 @@ class LanguageModeling(Task):
         return [*METRICS, *written.METRICS] if settings.get("sample", 2000) else list(METRICS)
 
     def shown(self) -> list[str]:
-        return ["bits_per_character", "nats", "unknown_words", "longest_copy"]
+        return ["bits_per_character", "nats", *self.data.checks[-1:], "unknown_words", "longest_copy"]
 
     def protocol(self) -> str:
         unknown = self.data.unknown.get("test", 0)

@@ -75,5 +75,5 @@ class Writing:
         checked = whole if self.data.form.of_whole_documents else [text for documents in samples for text in documents]
         return written_metrics(
             texts, self._words, lambda text: self._passages.longest(text).length,
-            lambda: self.data.form.check(checked, self._known),
+            lambda: self.data.check(checked, self._known),
         )  # fmt: skip

@@ -104,6 +104,11 @@ class TokenData(DataSet):
         self.tokenizer, self.vocabulary_size = tokenizer, vocabulary_size
         self.form = FORMS[self.form_name]()
 
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The names of what `check` measures."""
+        return self.form.checks
+
     @abstractmethod
     def source(self, paths: Paths) -> TokenSource:
         """Locate and verify the raw files."""
@@ -153,6 +158,10 @@ class TokenData(DataSet):
     def known(self) -> dict[str, list[str]]:
         """What the form's checks go by (the cast), of the training texts."""
         return self.form.known(self.texts("train"))
+
+    def check(self, texts: list[str], known: dict[str, list[str]]) -> dict[str, float]:
+        """What can be measured of the form of texts, by what `known` says of training."""
+        return self.form.check(texts, known)
 
     def _learn(self, texts: list[str], key: Mapping[str, Any], paths: Paths, name: str) -> Coding:
         if self.tokenizer == "char":

@@ -137,10 +137,10 @@ class Tunes(Plain):
     of_whole_documents = True
 
     def check(self, texts: Sequence[str], known: Known) -> dict[str, float]:
-        """headed_tunes: those that begin with X:, have M:, L: and K:, and a bar line behind them."""
+        """headed_tunes: those that begin with X:, have M: and K:, and a bar line behind."""
         tunes = [text for text in texts if text.strip()]
         headed = [
-            text.startswith("X:") and all(f"\n{field}:" in text for field in "MLK") and "|" in text.split("\nK:", 1)[1]
+            text.startswith("X:") and all(f"\n{field}:" in text for field in "MK") and "|" in text.split("\nK:", 1)[1]
             for text in tunes
         ]
         return {"headed_tunes": sum(headed) / len(headed)} if tunes else {}
