@@ -69,7 +69,7 @@ def allowed(logits: Tensor, seen: Tensor, settings: Mapping[str, Any]) -> Tensor
         least = logits.topk(settings["top_k"]).values[:, -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
     if settings["top_p"] < 1:
-        ordered, order = logits.softmax(1).sort(1, descending=True, stable=True)
+        ordered, order = logits.softmax(1).sort(dim=1, descending=True, stable=True)
         late = ordered.cumsum(1) - ordered >= settings["top_p"]
         logits = logits.masked_fill(torch.zeros_like(late).scatter(1, order, late), -torch.inf)
     if settings["min_p"] > 0:

@@ -18,7 +18,7 @@ class Writer(Generator):
     """Continues a prompt. What is written goes on in the form of the training texts, which says how it can be saved."""
 
     does, makes = "writes texts", "text"
-    example = '--prompt "ROMEO:" --temperature 0.8'
+    example = "--tokens 400 --temperature 0.8"
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -72,7 +72,7 @@ class Writer(Generator):
         if not longest["characters"]:
             told = f"no {longest['shortest_that_is_told']} characters in a row stand in the training texts"
         else:
-            told = f"longest copy of training text: {longest['characters']} characters, {longest['document']}"
+            told = f"longest copy of training text: {longest['characters']} characters, of {longest['document']}"
         return f"{self.form.written(texts, 'text')}\n\n({told})"
 
     def _encoded(self, prompt: str) -> list[int]:

@@ -9,6 +9,9 @@ from xml.etree import ElementTree
 Known = Mapping[str, Sequence[str]]
 
 
+SHORTEST = 0.5  # seconds of a subtitle in a file
+
+
 class Plain:
     """Text without a form.
 
@@ -107,7 +110,9 @@ class Subtitles(Plain):
         entries, shift = [], 0.0
         for text in texts:  # several scenes follow each other
             lines = self.lines(text)
-            entries += [(begin + shift, end + shift, f"{name}: {words}") for begin, end, name, words in lines]
+            # A player would skip a subtitle that ends before it begins.
+            times = [(begin + shift, max(end, begin + SHORTEST) + shift) for begin, end, _, _ in lines]
+            entries += [(*time, f"{name}: {words}") for time, (_, _, name, words) in zip(times, lines)]
             shift = max([shift, *(end for _, end, _ in entries)]) + 1
         return srt(entries)
 
