@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from marquee.data.spec import TokenSpec
 from marquee.data.tokens.views import TokenWindows
@@ -51,18 +53,18 @@ class LstmLanguageModel(LanguageModel):
             nn.init.zeros_(layer.bias_hh_l0.data[hidden : 2 * hidden])
         self.dropout = Dropout(dropout)
         self.join = nn.Linear(hidden, dim, bias=False) if tie and hidden != dim else nn.Identity()
-        self.output = nn.Linear(dim if tie else hidden, spec.vocab_size)
-        if tie:
-            self.output.weight = self.embedding.weight
+        # Tied weights are one tensor with one name: safetensors, rightly, refuses the same memory twice.
+        self.output = None if tie else nn.Linear(hidden, spec.vocab_size)
+        self.bias = nn.Parameter(torch.zeros(spec.vocab_size)) if tie else None
 
     def forward(self, inputs: Tensor) -> Tensor:
         states = self.embedding(inputs)
         for layer in self.layers:
             states = read(layer, self.dropout(states))
-        return self.output(self.join(self.dropout(states)))
+        return self._logits(self.dropout(states))
 
     def start(self, batch: int) -> State:
-        empty = self.output.weight.new_zeros(1, batch, self.hidden)
+        empty = self.embedding.weight.new_zeros(1, batch, self.hidden)
         return [(empty, empty) for _ in self.layers]
 
     def step(self, tokens: Tensor, memory: State) -> tuple[Tensor, State]:
@@ -70,4 +72,9 @@ class LstmLanguageModel(LanguageModel):
         for layer, before in zip(self.layers, memory):
             states, state = layer(states, before)
             after.append(state)
-        return self.output(self.join(states[:, -1])), after
+        return self._logits(states[:, -1]), after
+
+    def _logits(self, states: Tensor) -> Tensor:
+        if self.output is not None:
+            return self.output(states)
+        return F.linear(self.join(states), self.embedding.weight, self.bias)

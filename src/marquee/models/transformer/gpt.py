@@ -74,14 +74,13 @@ class Gpt(LanguageModel):
         arguments = (dim, heads, block == "modern", feed, dropout, attention_dropout)
         self.blocks = nn.ModuleList(Block(*arguments) for _ in range(layers))
         self.norm = norm(dim, block == "modern")
-        self.output = nn.Linear(dim, spec.vocab_size, bias=False)
+        # Tied weights are one tensor with one name: safetensors, rightly, refuses the same memory twice.
+        self.output = None if tie else nn.Linear(dim, spec.vocab_size, bias=False)
         self.dropout = Dropout(dropout)
         initialise(self)
         for part in self.blocks:  # what is added up over the blocks keeps its size (Radford et al. 2019, section 2.3)
             for out in (part.mix, part.feed_out):
                 nn.init.normal_(out.weight, std=0.02 / math.sqrt(2 * layers))
-        if tie:
-            self.output.weight = self.embedding.weight
         angle = angles(view.length, dim // heads)
         turns = torch.stack([angle.cos(), angle.sin()]) if block == "modern" else torch.zeros(2, 0, 0)
         self.register_buffer("turns", turns, persistent=False)
@@ -91,10 +90,10 @@ class Gpt(LanguageModel):
         turns = self.turns[:, : inputs.shape[1]]
         for block in self.blocks:
             states = block(states, turns)
-        return self.output(self.norm(states))
+        return self._logits(states)
 
     def start(self, batch: int) -> Cache:
-        weight = self.output.weight
+        weight = self.embedding.weight
         tokens = torch.zeros(batch, self.context, dtype=torch.int64, device=weight.device)
         shape = (batch, self.heads, self.context, weight.shape[1] // self.heads)
         keys, values = ([weight.new_zeros(shape) for _ in self.blocks] for _ in range(2))
@@ -113,7 +112,10 @@ class Gpt(LanguageModel):
         for block, keys, values in zip(self.blocks, memory.keys, memory.values):
             states = block.further(states, turns, keys, values, begin)
         memory.filled = end
-        return self.output(self.norm(states[:, -1])), memory
+        return self._logits(states[:, -1]), memory
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return F.linear(self.norm(states), (self.output or self.embedding).weight)
 
     def _vectors(self, tokens: Tensor, begin: int) -> Tensor:
         states = self.embedding(tokens)
