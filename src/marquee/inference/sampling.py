@@ -126,24 +126,27 @@ def _batch(
     written: list[list[int]] = [[] for _ in streams]
     likely: list[list[float]] = [[] for _ in streams]
     running = list(range(n))
-    rows = torch.arange(n)
-    seen = None
-    for step in range(length):
-        logits, memory = model.step(tokens, memory)
-        if seen is None:
-            seen = torch.zeros(logits.shape, dtype=torch.bool)
-            seen[:, tokens[0]] = True
+    logits, memory = model.step(tokens, memory)
+    banned = logits.new_zeros(logits.shape[1])
+    banned[list(never)] = -torch.inf
+    plain = all(settings[name] == default for name, (default, *_) in SETTINGS.items() if name != "tokens")
+    seen = torch.zeros(logits.shape, dtype=torch.bool)
+    seen[:, tokens[0]] = True
+    for uniform in uniforms:
         thought = logits.log_softmax(1)
-        logits[:, list(never)] = -torch.inf
-        logits = allowed(logits, seen, settings)
-        chosen = choose(logits, uniforms[step]) if settings["temperature"] > 0 else logits.argmax(1)
-        seen[rows, chosen] = True
-        numbers, logs = chosen.tolist(), thought[rows, chosen].tolist()
+        logits = logits + banned
+        if not plain:
+            logits = allowed(logits, seen, settings)
+        chosen = choose(logits, uniform) if settings["temperature"] > 0 else logits.argmax(1)
+        tokens = chosen[:, None]
+        if not plain:
+            seen.scatter_(1, tokens, True)
+        numbers, logs = chosen.tolist(), thought.gather(1, tokens)[:, 0].tolist()
         for row in running:
             written[row].append(numbers[row])
             likely[row].append(logs[row])
         running = [row for row in running if not ended(row, written[row])]
-        if not running:
+        if not running or len(written[running[0]]) == length:
             break
-        tokens = chosen[:, None]
+        logits, memory = model.step(tokens, memory)
     return [Sampled(*sample) for sample in zip(written, likely)]
