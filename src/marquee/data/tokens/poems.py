@@ -18,8 +18,10 @@ RAW = RawFile(
 
 
 class Poems(TokenData):
-    """The lines of each poem, without title and author. A poem that stands there twice is kept once, and empty ones
-    are left out; both are counted."""
+    """The lines of each poem, without title and author.
+
+    A poem that stands there twice is kept once, and empty ones are left out; both are counted.
+    """
 
     form_name = "poems"
     copied_from = 6  # a line has five or seven characters
