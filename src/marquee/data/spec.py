@@ -93,6 +93,18 @@ class TokenSpec(Spec):
 
 
 @dataclass(frozen=True)
+class RollSpec(Spec):
+    """Piano rolls: `keys` notes that sound or not in each frame, the first of them MIDI note `lowest`.
+
+    frames_per_quarter  of a quarter note
+    """
+
+    keys: int = 88
+    lowest: int = 21
+    frames_per_quarter: int = 1
+
+
+@dataclass(frozen=True)
 class ImageSpec(Spec):
     """Images are uint8 tensors `[batch, channels, height, width]`; without labels there are no classes."""
 
