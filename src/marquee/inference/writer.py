@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Writer(Generator):
         self.ends: bool = content["ends"]
         self.formats = self.form.formats
         self.takes = {"prompt": "", **{name: default for name, (default, *_) in SETTINGS.items()}, "stop": []}
-        self._folder, self._passages = folder, content["passages"]
+        self._index = folder / "passages.safetensors", content["passages"]
 
     def make(self, n: int, seed: int, settings: Mapping[str, Any]) -> list[Made]:
         refuse_out_of_range(settings)
@@ -41,7 +42,7 @@ class Writer(Generator):
             self.model, begin, [(seed, index) for index in range(n)], settings,
             [UNKNOWN] if self.ends else [UNKNOWN, BOUNDARY], lambda _, tokens: self._ended(tokens, stops),
         )  # fmt: skip
-        passages = Passages.load(self._folder / "passages.safetensors", self._passages)
+        passages = self._passages
         made = []
         for sample in samples:
             text, reason = self._text(sample.tokens, stops)
@@ -61,6 +62,10 @@ class Writer(Generator):
             }  # fmt: skip
             made.append(Made(prompt + text, facts))
         return made
+
+    @cached_property
+    def _passages(self) -> Passages:
+        return Passages.load(*self._index)
 
     def render(self, made: Sequence[Made], format: str) -> bytes:
         return self.form.written([one.content for one in made], format).encode("utf-8")
