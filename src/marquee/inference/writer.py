@@ -16,7 +16,10 @@ from marquee.inference.sampling import SETTINGS, in_double, refuse_out_of_range,
 
 
 class Writer(Generator):
-    """Continues a prompt. What is written goes on in the form of the training texts, which says how it can be saved."""
+    """Continues a prompt. What is written goes on in the form of the training texts, which says how it can be saved.
+
+    Of a prompt that is longer than the model's context the end is read, and that is said.
+    """
 
     does, makes = "writes texts", "text"
     example = "--tokens 400 --temperature 0.8"
@@ -43,6 +46,7 @@ class Writer(Generator):
             [UNKNOWN] if self.ends else [UNKNOWN, BOUNDARY], lambda _, tokens: self._ended(tokens, stops),
         )  # fmt: skip
         passages = self._passages
+        read = min(len(begin) - 1, getattr(self.model, "context", len(begin)))
         made = []
         for sample in samples:
             text, reason = self._text(sample.tokens, stops)
@@ -50,6 +54,7 @@ class Writer(Generator):
             facts = {
                 "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
                 "prompt_tokens": len(begin) - 1,
+                "prompt_tokens_read": read,
                 "tokens": len(sample.tokens),
                 "characters": len(text),
                 "ended": reason,
@@ -78,7 +83,9 @@ class Writer(Generator):
             told = f"no {longest['shortest_that_is_told']} characters in a row stand in the training texts"
         else:
             told = f"longest copy of training text: {longest['characters']} characters, of {longest['document']}"
-        return f"{self.form.written(texts, 'text')}\n\n({told})"
+        given, read = (made[0].facts[name] for name in ("prompt_tokens", "prompt_tokens_read"))
+        cut = f"\n(of the prompt's {given} tokens the last {read} were read: the model has no longer context)"
+        return f"{self.form.written(texts, 'text')}\n\n({told}){cut if read < given else ''}"
 
     def _encoded(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises ConfigError for characters that training has not."""
