@@ -206,6 +206,11 @@ def test_verify_names_what_is_missing(gpt, tmp_path):
     (tmp_path / "y.txt").write_text("y")
     (tmp_path / "y.txt.provenance.json").write_text('{"version": 1}')
     refused(answer("generate", "--verify", tmp_path / "y.txt"), 3, "no provenance")
+    whole = {"version": 1, "format": "text", "n": 1, "seed": 1, "settings": {}, "sha256": "0", "made": [], "run": {}}
+    for wrong in ({"n": "1"}, {"made": [3]}, {"settings": []}, {"run": {"id": "gone"}}, {"version": 9}):
+        content = {**whole, "run": {"id": gpt.name}, **wrong}
+        (tmp_path / "y.txt.provenance.json").write_text(json.dumps(content))
+        refused(answer("generate", "--verify", tmp_path / "y.txt"), 3, "y.txt")
     refused(answer("generate", "--verify", tmp_path / "y.txt", "-n", "2"), 2, "leave the other options out")
 
 
