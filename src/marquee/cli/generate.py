@@ -21,6 +21,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
                                "help": "over 1: what was written is less likely (default 1)"},
         "stop": {"action": "append", "metavar": "TEXT", "help": "end before this text; may be given several times"},
     },
+    "runs on piano rolls (and --temperature)": {
+        "frames": {"type": int, "metavar": "N", "help": "of the piece (default 64)"},
+        "tempo": {"type": float, "metavar": "BPM", "help": "quarter notes a minute (default 90)"},
+    },
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 HIGHER = (
     "ndcg", "hit_rate", "recall", "precision", "f1", "mrr", "map", "coverage", "accuracy", "auroc", "average_precision",
     "recall_min", "ndcg_fullk", "auc", "entropy", "serendipity", "diversity", "accuracy_covered",
+    "in_scope_accuracy", "out_of_scope_recall", "out_of_scope_precision", "out_of_scope_f1",
 )  # fmt: skip
 LOWER = (
     "log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss", "gini", "miscalibration", "cost",
