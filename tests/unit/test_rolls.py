@@ -20,7 +20,7 @@ from marquee.data.spec import RollSpec
 from marquee.data.world.chords import ChordLaw, WorldChords, law
 from marquee.errors import ConfigError, DataError
 from marquee.inference.composer import compose
-from marquee.inference.scores import as_abc, as_midi, note_name, notes_of, picture, sound
+from marquee.inference.scores import as_abc, as_midi, note_name, notes_of, picture, rolls_in_turn, sound
 from marquee.metrics.polyphony import validity
 from marquee.models.cnn.tcn import Tcn
 from marquee.models.rnn.gru_frames import GruFrames
@@ -267,7 +267,7 @@ def test_music_survives_a_midi_file(tmp_path):
     rolls = [(rng.random((12, 88)) < 0.08).astype(np.uint8) for _ in range(2)]
     for roll in rolls:
         roll[[0, -1], 40] = 1  # silence at the ends is not kept
-    (tmp_path / "two.mid").write_bytes(as_midi(rolls, SPEC, 100.0))
+    (tmp_path / "two.mid").write_bytes(as_midi(rolls_in_turn(rolls, SPEC), 100.0))
     wanted = np.concatenate([rolls[0], np.zeros((8, 88), np.uint8), rolls[1]])
     np.testing.assert_array_equal(read_midi(tmp_path / "two.mid", 4), wanted)
     assert mido.MidiFile(tmp_path / "two.mid").length == pytest.approx(32 / 4 * 0.6, rel=1e-3)
@@ -277,12 +277,12 @@ def test_the_sound_is_that_of_the_notes():
     """440 Hz is the loudest of a second of A, by its Fourier transform."""
     roll = np.zeros((8, 88), dtype=np.uint8)
     roll[:, 69 - 21] = 1
-    with wave.open(BytesIO(sound([roll], SPEC, 120.0))) as file:
+    with wave.open(BytesIO(sound(rolls_in_turn([roll], SPEC), 120.0))) as file:
         rate = file.getframerate()
         heard = np.frombuffer(file.readframes(file.getnframes()), dtype="<i2").astype(float)
     assert len(heard) / rate == pytest.approx(1.5, abs=0.01) and np.abs(heard).max() == 32_000
     assert np.argmax(np.abs(np.fft.rfft(heard[:rate]))) == pytest.approx(440, abs=1)
-    silence = sound([np.zeros((4, 88), np.uint8)], SPEC, 120.0)
+    silence = sound([], 120.0)
     assert len(silence) > 44
 
 
