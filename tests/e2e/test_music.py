@@ -83,7 +83,7 @@ def test_pieces_are_written_in_every_form_and_come_out_again(train, tmp_path):
         assert file.getnframes() / file.getframerate() == pytest.approx(50 / 90 * 60 + 0.5, abs=0.7)
     assert np.asarray(Image.open(tmp_path / "a.png")).max() == 240
     told = json.loads((tmp_path / "a.mid.provenance.json").read_text())
-    assert len(told["samples"]) == 2 and told["samples"][0]["parallel_fifths"] >= 0
+    assert len(told["made"]) == 2 and told["made"][0]["parallel_fifths"] >= 0
 
     one = marquee.load(run).generate(1, 1, frames=24)[0].content
     np.testing.assert_array_equal(one, marquee.load(run).generate(3, 1, frames=24)[0].content)
