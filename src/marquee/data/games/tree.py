@@ -87,6 +87,14 @@ class Tree:
         found = torch.zeros(len(self.legal), dtype=torch.float64)
         return found.index_add_(0, self.infoset[nodes], others)
 
+    def coming(self, strategy: Tensor) -> Tensor:
+        """How probable the mover's own moves make each information set, float64 [infosets]."""
+        reach = self.reach(self.odds(strategy))
+        nodes, mover, _ = self._deciding(reach)
+        found = torch.zeros(len(self.legal), dtype=torch.float64)
+        found[self.infoset[nodes]] = reach[nodes].gather(1, mover[:, None])[:, 0]  # one for all nodes: perfect recall
+        return found
+
     def _deciding(self, reach: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The nodes where somebody decides, who does, and what chance and the other contribute to getting there."""
         nodes = (self.player >= 0).nonzero()[:, 0]
