@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import compare, keywords, listing, train, use
+from marquee.cli import compare, keywords, listing, play, train, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -25,6 +25,8 @@ VERBS = {
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
+    "play": "play a game against a finished run, or let runs play each other",
+    "advise": "say what a finished run would do in a position of its game",
     "sync": "upload to W&B what was tracked offline",
 }
 
@@ -96,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, keywords):
+    for family in (train, listing, compare, use, keywords, play):
         family.add_verbs(verb)
     return parser
 

@@ -14,7 +14,7 @@ from marquee.data.games.boards import Board, BoardState
 from marquee.data.games.dataset import FACTS, TABLES
 from marquee.data.games.environment import Environment, States
 from marquee.data.games.grids import PlaceState, Process
-from marquee.data.games.notation import read_board, read_place, read_state
+from marquee.data.games.notation import draw_board, read_board, read_place, read_state
 from marquee.data.games.playing import strategy
 from marquee.data.games.solving import TooLarge, keys_of, solve
 from marquee.data.games.spec import BoardSpec, CardSpec
@@ -30,9 +30,12 @@ class GamePlayer(Predictor):
     environment  the rules
     actions      the names of the moves
     mixes        whether the game hides something, so that moves are drawn
+    run          the name of the run, where whoever loads it has said so
     """
 
     does, verb, example = "plays games", "advise", '--position "1"'
+
+    run: str = ""
 
     def __init__(self, folder: Path):
         super().__init__(folder)
@@ -65,8 +68,11 @@ class GamePlayer(Predictor):
         return self.environment.see(PlaceState(torch.tensor([read_place(len(going), going, position)])))
 
     def advise(self, position: str) -> pd.DataFrame:
-        """A row a legal move, the best first: `move`, `probability` (the policy's confidence), `value` (what it expects,
-        where it knows), `truth` (exact, where solved) and `best`, whether no move is better in truth.
+        """A row a legal move, the best first.
+
+        move, probability  what it is called, and the policy's confidence in it
+        value              what the policy expects of it, where it knows
+        truth, best        its exact value, and whether no other has a higher one, where the game is solved
 
         Raises ConfigError for a position that there is not, or where the game is over.
         """
@@ -84,6 +90,13 @@ class GamePlayer(Predictor):
             table["best"] = (truth[legal] >= truth[legal].max() - 1e-6).numpy()
         table["_logit"] = logits[0, legal].double().numpy()
         return table.sort_values("_logit", ascending=False, kind="stable").drop(columns="_logit").reset_index(drop=True)
+
+    def drawn(self, position: str) -> str | None:
+        """The position as a picture of plain characters, where the game has a board."""
+        if not isinstance(self.environment, Board):
+            return None
+        (own, everything), _ = read_board(self.environment, position)
+        return draw_board(self.environment, int(own), int(everything))
 
     def truth(self, states: States) -> Tensor | None:
         """The exact value of each move of one position, [n_actions], or None where it is not known.

@@ -1,5 +1,6 @@
 """How well a game is played, from what a policy would do in each of many states."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -140,3 +141,10 @@ def joined(states: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     found = {name: np.concatenate([state[name] for state in states]) for name in states[0]}
     order = np.argsort(found["rows"], kind="stable")
     return {name: values[order] for name, values in found.items()}
+
+
+def wilson(points: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `n` games (Wilson 1927); with draws as halves it is wider than need be."""
+    z, share = 1.959964, points / n
+    middle, spread = share + z * z / (2 * n), z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)

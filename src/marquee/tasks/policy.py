@@ -181,13 +181,12 @@ class PolicyTask(Task):
                 f"all {len(self.data.parts['test'])} states that a game can come to, beside value iteration (discount "
                 f"{self.data.discount}); return exact, {self.data.environment.longest} moves at most"
             )
-        told = [
-            f"{len(self.judged('test'))} positions that no training label shows, optimal and regret where moves differ in value"
-        ]
-        told[0] += "" if self.data.solved else " (published, 29 to 41 stones)"
+        n, which = len(self.judged("test")), "" if self.data.solved else "published "
+        told = [f"{n} {which}positions of the test part, optimal and regret where moves differ in value"]
         if self.games:
-            each = f"{2 * -(-self.games // 2)} games against {' and against '.join(self._opponents())} play, half in each seat"
-            told.append(each + f", {OPENING} random move first against perfect play" * self.data.solved)
+            others = " and against ".join(self._opponents())
+            told.append(f"{2 * -(-self.games // 2)} games against {others} play, half in each seat, seed 0")
+            told += [f"{OPENING} random move first against perfect play"] * self.data.solved
         return "; ".join(told)
 
     def baselines(self) -> dict[str, Any]:

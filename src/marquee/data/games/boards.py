@@ -98,7 +98,7 @@ class Board(Environment):
         return Step(BoardState(everything ^ own, everything), rewards, won | (everything == self.full))
 
     def played(self, actions: Sequence[int]) -> tuple[int, int]:
-        """Own and all stones after these moves (numbers from 0). Raises ValueError for an illegal or superfluous one."""
+        """Own and all stones after these moves, from 0. Raises ValueError for an illegal or superfluous one."""
         own, everything = 0, 0
         for number, action in enumerate(actions, 1):
             if everything == self.full or self.wins(everything ^ own):

@@ -37,7 +37,7 @@ class Positions(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """Positions to learn from: observations [batch, ...], the value of each move [batch, n_actions], -inf if illegal."""
+    """Positions to learn from: observations [batch, ...]; values of moves [batch, n_actions], -inf where illegal."""
 
     observations: Tensor
     truth: Tensor

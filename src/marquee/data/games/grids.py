@@ -1,4 +1,4 @@
-"""Gymnasium's toy texts, whose chances are known (extra `games`): FrozenLake and Taxi, with value iteration as truth."""
+"""Gymnasium's toy texts FrozenLake and Taxi (extra `games`): all chances are known, so value iteration is the truth."""
 
 from typing import Annotated, Any, Literal, NamedTuple
 

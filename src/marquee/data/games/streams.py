@@ -1,4 +1,4 @@
-"""Random numbers by counting: the draw of a game at a step is a function of (key, game, step), whoever plays beside it."""
+"""Random numbers by counting: the draw of a game at a step depends on (key, game, step) alone."""
 
 import torch
 from torch import Tensor

@@ -102,7 +102,7 @@ class Tree:
         return nodes, mover, reach[nodes].gather(1, 1 - mover[:, None])[:, 0] * reach[nodes, 2]
 
     def gains(self, strategy: Tensor) -> Tensor:
-        """Counterfactual values of each move, weighted with what chance and the other do: float64 [infosets, n_actions]."""
+        """Counterfactual values of each move, float64 [infosets, n_actions]: weighted with chance and the other."""
         odds = self.odds(strategy)
         values = self.values(odds)
         nodes, mover, others = self._deciding(self.reach(odds))

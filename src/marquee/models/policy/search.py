@@ -1,4 +1,4 @@
-"""Monte Carlo tree search for a whole batch of board positions: the trees are tensors, one simulation a step for all."""
+"""Monte Carlo tree search for a batch of board positions: the trees are tensors, one simulation a step for all."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,8 +1,9 @@
 """CFR+: both players learn from what they regret not having done, in every information set at once."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from marquee.data.dataset import DataSet
@@ -15,19 +16,20 @@ from marquee.models.policy.base import Policy, allowed
 class CFRPlus(Policy):
     """Counterfactual regret minimisation with regrets above zero, turns and weighted averages (Tammelin 2014).
 
-    An epoch is one iteration: each player's regrets once, over the whole tree. What is played is the average strategy,
-    in which iteration t weighs t.
+    An iteration goes over the whole tree once for each player. What is played is the average strategy, in which
+    iteration t weighs t.
 
-    view  the game itself
+    view        the game itself
+    iterations  of an epoch
     """
 
-    def __init__(self, spec: CardSpec, *, view: Nothing):
+    def __init__(self, spec: CardSpec, *, view: Nothing, iterations: Annotated[int, Ge(1)] = 10):
         super().__init__()
-        self.view = view
+        self.view, self.iterations = view, iterations
         shape = (spec.n_states, spec.n_actions)
         self.register_buffer("regrets", torch.zeros(shape, dtype=torch.float64))
         self.register_buffer("average", torch.zeros(shape, dtype=torch.float64))
-        self.register_buffer("iterations", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("made", torch.zeros((), dtype=torch.int64))
         self.tree: Any = None
 
     def prepare(self, data: DataSet) -> None:
@@ -39,8 +41,13 @@ class CFRPlus(Policy):
         return torch.where(total > 0, self.regrets / total.clamp(min=1e-300), self.tree.uniform)
 
     def fit(self, batch: Any) -> Tensor:
-        """One iteration; returns the mean positive regret of an information set."""
-        self.iterations += 1
+        """An epoch's iterations; returns the mean positive regret of an information set in each."""
+        for _ in range(self.iterations):
+            self._iterate()
+        return self.regrets.sum(1).mean().float() / self.made
+
+    def _iterate(self) -> None:
+        self.made += 1
         tree = self.tree
         for player in range(2):
             strategy, own = self.current(), tree.owner == player
@@ -49,8 +56,7 @@ class CFRPlus(Policy):
             updated = (self.regrets + regrets.masked_fill(~tree.legal, 0)).clamp(min=0)
             self.regrets[own] = updated[own]
             # The average counts an information set by how often its owner's own moves lead there.
-            self.average[own] += self.iterations * (self.current() * tree.coming(self.current())[:, None])[own]
-        return self.regrets.sum(1).mean().float() / self.iterations
+            self.average[own] += self.made * (self.current() * tree.coming(self.current())[:, None])[own]
 
     def forward(self, states: States) -> Tensor:
         weights = self.average[states.index]
