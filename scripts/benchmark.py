@@ -29,6 +29,7 @@ def main() -> int:
 
     set_threads({})
     from benchmarks import (
+        games,
         growth,
         linear_text,
         preparation,
@@ -42,7 +43,7 @@ def main() -> int:
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
 
-    groups = (training, text_loops, recommenders, linear_text, preparation, serving, growth, sweeping, records)
+    groups = (training, text_loops, recommenders, linear_text, preparation, serving, growth, sweeping, records, games)
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])
     chosen = [benchmark for benchmark in benchmarks if arguments.only in (None, benchmark.name)]

@@ -118,7 +118,10 @@ class Board(Environment):
         return sum((stones >> bit) & 1 for bit in self.bits)
 
     def mover(self, state: BoardState) -> Tensor:
-        return self.count(state.all) % 2
+        parity = state.all  # of the number of stones, folded: a sixth of the time of counting them
+        for by in (32, 16, 8, 4, 2, 1):
+            parity = parity ^ (parity >> by)
+        return parity & 1
 
     def see(self, state: BoardState) -> States:
         other = state.all ^ state.own
