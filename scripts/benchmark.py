@@ -31,6 +31,7 @@ def main() -> int:
     from benchmarks import (
         games,
         growth,
+        language,
         linear_text,
         preparation,
         recommenders,
@@ -43,7 +44,19 @@ def main() -> int:
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
 
-    groups = (training, text_loops, recommenders, linear_text, preparation, serving, growth, sweeping, records, games)
+    groups = (
+        training,
+        text_loops,
+        recommenders,
+        linear_text,
+        preparation,
+        serving,
+        growth,
+        sweeping,
+        records,
+        language,
+        games,
+    )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])
     chosen = [benchmark for benchmark in benchmarks if arguments.only in (None, benchmark.name)]
