@@ -21,7 +21,7 @@ from marquee.data.games.spec import BoardSpec, CardSpec
 from marquee.data.games.tree import TreeGame, tree_of
 from marquee.inference.predictor import Predictor
 
-SOLVABLE = 3_000_000  # positions behind the one that is asked for; a few seconds
+SOLVABLE = 30_000_000  # ways to put stones behind the position that is asked for; a few seconds
 
 
 class GamePlayer(Predictor):
@@ -33,7 +33,7 @@ class GamePlayer(Predictor):
     run          the name of the run, where whoever loads it has said so
     """
 
-    does, verb, example = "plays games", "advise", '--position "1"'
+    does, verb, example = "plays games", "advise", "--position 1"
 
     run: str = ""
 
@@ -52,6 +52,7 @@ class GamePlayer(Predictor):
             self.actions = self.content["actions"]
             whole = self.mixes
             self.environment = TreeGame(tree_of(tables)) if whole else Process(tables, self.content["longest"])
+            self.example = f"--position {self.content['states'][0] if whole else 0}"
 
     @torch.inference_mode()
     def logits(self, states: States) -> Tensor:

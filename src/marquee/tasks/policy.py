@@ -1,6 +1,7 @@
 """What should one do? Moves in a game, judged by the truth where it is known, and by playing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -11,12 +12,16 @@ from torch import Tensor
 from marquee.data.dataset import Part
 from marquee.data.games.board_data import BoardData
 from marquee.data.games.dataset import GameData, Positions
+from marquee.data.games.environment import States
 from marquee.data.games.grids import GridData
-from marquee.data.games.playing import play_out, uniform
+from marquee.data.games.nothing import Nothing
+from marquee.data.games.playing import play_out, to, uniform
 from marquee.data.games.poker import Poker
+from marquee.data.games.replay import device_of
 from marquee.data.games.responding import nash_conv
 from marquee.data.games.spec import BoardSpec, CardSpec, GameSpec, GridSpec
 from marquee.data.games.streams import stream
+from marquee.errors import ConfigError
 from marquee.inference.player import GamePlayer
 from marquee.metrics.evaluator import Evaluator
 from marquee.metrics.playing import DIRECTIONS, CardsEvaluator, GridEvaluator, MovesEvaluator
@@ -121,6 +126,8 @@ class PolicyTask(Task):
         """What only games can tell: on a board, in the test."""
         if part != "test" or not isinstance(self.data, BoardData):
             return {}
+        if isinstance(scorer, torch.nn.Module):  # games are played where the rules are, not on a card
+            scorer = partial(_answers, scorer)
         found: dict[str, float] = {}
         if self.games:
             for name, other in self._opponents().items():
@@ -146,8 +153,6 @@ class PolicyTask(Task):
     # Words ----------------------------------------------------------------------------------------------------------
 
     def _refuse_unknown(self) -> None:
-        from marquee.errors import ConfigError
-
         known = self.metrics_for(self.kind)
         if self.monitor not in known:
             raise ConfigError(
@@ -190,8 +195,6 @@ class PolicyTask(Task):
         return "; ".join(told)
 
     def baselines(self) -> dict[str, Any]:
-        from marquee.data.games.nothing import Nothing
-
         found: dict[str, Any] = {"uniform": Uniform(self.data.spec, view=Nothing())}
         if self.kind is BoardSpec:
             found["one_ply"] = OnePly(self.data.spec, view=Nothing())
@@ -211,4 +214,8 @@ class PolicyTask(Task):
         return lambda: predictor.logits(states), len(rows)
 
     def suggestions(self) -> tuple[str, str]:
-        return "play {run}", RIVALS[self.kind]
+        return "advise {run} --position 0" if self.kind is GridSpec else "play {run}", RIVALS[self.kind]
+
+
+def _answers(model: Policy, states: States) -> Tensor:
+    return model(to(states, device_of(model))).cpu()

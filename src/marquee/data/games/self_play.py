@@ -85,6 +85,7 @@ class SelfPlay(View):
         board, games = data.environment, torch.arange(self.games)
         state = board.start(self.games)
         lengths = (uniforms(key, games, 0, 1)[:, 0] * (self.opening + 1)).long()
+        lengths[0] = 0  # where the others are over before anybody was asked, one is not
         result = torch.zeros(self.games)  # for the first player
         found: list[tuple[Tensor, ...]] = []
         for number in range(board.longest):

@@ -1,5 +1,6 @@
 """The exact value of every position of a small board, by going backwards from the ends (retrograde analysis)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from marquee.data.games.boards import MOST_BITS, Board
 from marquee.errors import DataError
 
-MOST = 20_000_000  # positions that are solved, a few hundred MB
+MOST = 50_000_000  # ways to put stones; some tenth of them can be reached: a few seconds, some 100 MB
 ILLEGAL = -2
 AT_ONCE = 1 << 20
 
@@ -42,6 +43,22 @@ def position_of(board: Board, keys: Any) -> tuple[Any, Any]:
     return own, everything
 
 
+def arrangements(board: Board, starts: np.ndarray) -> int:
+    """In how many ways further stones may lie behind positions: more than can be reached, and known at once."""
+    everything = position_of(board, starts)[1]
+    free = [sum(1 - ((everything >> bit) & 1) for bit in bits) for bits in _heaps(board)]
+    if not board.drops:
+        return int(sum(3 ** int(n) for n in sum(free)))
+    columns = np.stack(free, axis=1).tolist()
+    return sum(math.prod(2 ** (n + 1) - 1 for n in column) for column in columns)
+
+
+def _heaps(board: Board) -> list[list[int]]:
+    """The bits of each column."""
+    rise = board.height + 1
+    return [[column * rise + row for row in range(board.height)] for column in range(board.width)]
+
+
 def _bottoms(board: Board) -> int:
     return sum(1 << (column * (board.height + 1)) for column in range(board.width))
 
@@ -53,12 +70,14 @@ def solve(board: Board, starts: np.ndarray | None = None, most: int = MOST) -> d
     moves   int8 [n, n_actions], the value of each move for who makes it: 1 wins, 0 draws, -1 loses, ILLEGAL
     counts  int64 [longest + 1], positions with so many stones, those included where the game is over
 
-    Raises TooLarge as soon as more than `most` positions are seen.
+    Raises TooLarge, before anything is counted, where there are more than `most` ways to put stones.
     """
     if not board.drops and 2 * board.n_bits > MOST_BITS:
         raise TooLarge(f"positions of {board.width} x {board.height} cells do not fit into one integer")
     nothing = np.zeros(1, np.int64)
     starts = keys_of(board, nothing, nothing) if starts is None else np.unique(starts)
+    if (ways := arrangements(board, starts)) > most:
+        raise TooLarge(f"{ways:,} ways to put stones, {most:,} are allowed")
     stones = board.count(position_of(board, starts)[1])
     levels: list[np.ndarray] = []
     counts = np.zeros(board.longest + 1, np.int64)
@@ -67,8 +86,6 @@ def solve(board: Board, starts: np.ndarray | None = None, most: int = MOST) -> d
         level = np.union1d(reached, starts[stones == n])
         counts[n] += len(level)
         levels.append(level)
-        if counts.sum() > most:
-            raise TooLarge(f"more than {most:,} positions with up to {n} stones")
         found = [_children(board, level[i : i + AT_ONCE]) for i in range(0, len(level), AT_ONCE)]
         children = np.unique(np.concatenate([keys for keys, _ in found])) if found else np.zeros(0, np.int64)
         over = np.unique(np.concatenate([ends for _, ends in found])) if found else np.zeros(0, np.int64)

@@ -31,4 +31,4 @@ class OnePly(Policy):
         moves = torch.arange(board.n_actions, device=own.device)
         stones = board.put(everything[:, None], moves)
         logits = 2.0 * ((stones & wins[:, None]) != 0) + 1.0 * ((stones & blocks[:, None]) != 0)
-        return logits.masked_fill(~states.legal, -float("inf"))
+        return logits.to(states.legal.device).masked_fill(~states.legal, -float("inf"))

@@ -36,9 +36,10 @@ class CFRPlus(Policy):
         self.tree = data.tree
 
     def current(self) -> Tensor:
-        """The strategy that the regrets ask for (regret matching), float64 [infosets, n_actions]."""
-        total = self.regrets.sum(1, keepdim=True)
-        return torch.where(total > 0, self.regrets / total.clamp(min=1e-300), self.tree.uniform)
+        """The strategy that the regrets ask for (regret matching), float64 [infosets, n_actions], where the tree is."""
+        regrets = self.regrets.cpu()
+        total = regrets.sum(1, keepdim=True)
+        return torch.where(total > 0, regrets / total.clamp(min=1e-300), self.tree.uniform)
 
     def fit(self, batch: Any) -> Tensor:
         """An epoch's iterations; returns the mean positive regret of an information set in each."""
@@ -53,10 +54,12 @@ class CFRPlus(Policy):
             strategy, own = self.current(), tree.owner == player
             gains = tree.gains(strategy)
             regrets = gains - (gains * strategy).sum(1, keepdim=True)
-            updated = (self.regrets + regrets.masked_fill(~tree.legal, 0)).clamp(min=0)
-            self.regrets[own] = updated[own]
+            updated = (self.regrets.cpu() + regrets.masked_fill(~tree.legal, 0)).clamp(min=0)
+            self.regrets.copy_(torch.where(own[:, None], updated, self.regrets.cpu()))
             # The average counts an information set by how often its owner's own moves lead there.
-            self.average[own] += self.made * (self.current() * tree.coming(self.current())[:, None])[own]
+            strategy = self.current()
+            weights = strategy * tree.coming(strategy)[:, None] * own[:, None]
+            self.average += self.made * weights.to(self.average.device)
 
     def forward(self, states: States) -> Tensor:
         weights = self.average[states.index]

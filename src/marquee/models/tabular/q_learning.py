@@ -49,7 +49,7 @@ class QLearning(Policy):
     def _rows(self, states: States) -> Tensor:
         if not self.board:
             return states.index
-        keys = keys_of(self.board, *states.state)
+        keys = keys_of(self.board, *states.state).to(self.keys.device)
         return torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
 
     def values(self, states: States) -> Tensor:

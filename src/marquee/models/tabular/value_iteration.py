@@ -30,7 +30,7 @@ class ValueIteration(Policy):
 
     def fit(self, batch: Any) -> Tensor:
         """One sweep; returns the largest change of a value."""
-        after = self.process.backed_up(self.table.amax(1), self.discount)
+        after = self.process.backed_up(self.table.amax(1).cpu(), self.discount).to(self.table.device)
         change = (after - self.table).abs().max().float()
         self.table.copy_(after)
         return change
