@@ -29,6 +29,7 @@ def main() -> int:
 
     set_threads({})
     from benchmarks import (
+        games,
         growth,
         language,
         linear_text,
@@ -54,6 +55,7 @@ def main() -> int:
         sweeping,
         records,
         language,
+        games,
     )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])
