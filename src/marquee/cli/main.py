@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import compare, keywords, listing, train, use
+from marquee.cli import compare, generate, keywords, listing, train, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -24,6 +24,7 @@ VERBS = {
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
+    "generate": "make new texts, tunes or pictures with a finished run, and verify what was made",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
     "sync": "upload to W&B what was tracked offline",
 }
@@ -96,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, keywords):
+    for family in (train, listing, compare, use, generate, keywords):
         family.add_verbs(verb)
     return parser
 

@@ -49,6 +49,10 @@ class Predictor(ABC):
         """Labels of inputs. Raises ConfigError where this run does something else."""
         raise self._cannot("predict")
 
+    def generate(self, *args: Any, **kwargs: Any) -> list[Any]:
+        """New things of the kind that it has learnt. Raises ConfigError where this run does something else."""
+        raise self._cannot("generate")
+
     def _cannot(self, verb: str) -> ConfigError:
         return ConfigError(
             f"This run {self.does}; it cannot {verb}. Use {self.verb}, on the command line: "
