@@ -21,6 +21,9 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
                                "help": "over 1: what was written is less likely (default 1)"},
         "stop": {"action": "append", "metavar": "TEXT", "help": "end before this text; may be given several times"},
     },
+    "runs on pictures": {
+        "class": {"metavar": "NAME", "help": "of the pictures, where it is asked for (default: all)"},
+    },
 }  # fmt: skip
 
 

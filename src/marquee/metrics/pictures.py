@@ -38,6 +38,7 @@ class Real:
     classes   int64 [n], what the extractor takes them for; None where it knows none
     n_classes that it knows
     train     float32 [images, d], features of all that was trained on; None where memorisation is not measured
+    away      the mean distance of the real images to the nearest of `train`
     """
 
     rows: np.ndarray
@@ -45,6 +46,7 @@ class Real:
     classes: np.ndarray | None = None
     n_classes: int = 0
     train: Tensor | None = None
+    away: float = 0.0
 
 
 def kid(real: Tensor, made: Tensor) -> float:
@@ -176,7 +178,9 @@ class PictureEvaluator(Evaluator):
         self.parts.append({name: value.cpu().numpy() for name, value in arrays.items() if value is not None})
 
     def state(self) -> dict[str, np.ndarray]:
-        return {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]} if self.parts else {}
+        return (
+            {name: np.concatenate([part[name] for part in self.parts]) for name in self.parts[0]} if self.parts else {}
+        )
 
     def compute(self, states: Sequence[dict[str, np.ndarray]]) -> tuple[dict[str, float], pd.DataFrame]:
         states = [state for state in states if state]
@@ -196,8 +200,7 @@ class PictureEvaluator(Evaluator):
         away = nearest(real, made).numpy().astype(np.float64)
         metrics["nearest"] = float(away.mean())
         if self.real.train is not None:
-            own = float(nearest(real, self.real.train).mean())
-            metrics["memorisation"] = float(nearest(made, self.real.train).mean()) / own if own else float("nan")
+            metrics["memorisation"] = float(nearest(made, self.real.train).mean()) / (self.real.away or 1.0)
         units = {"image": rows, "coverage": near.coverage.astype(np.float64), "nearest": away}
         for name in ("elbo", "nats"):
             if name in joined:

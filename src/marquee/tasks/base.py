@@ -50,8 +50,8 @@ class Task(Loop):
         """The scalar training loss of a batch, where the model takes gradient steps and there are no `learners`."""
         raise NotImplementedError
 
-    def learn(self, batch: Any) -> Tensor | None:
-        """Train on a batch by `step`, once or more for each of the `learners`; the loss to log, or None."""
+    def learn(self, batch: Any) -> Tensor | Mapping[str, Tensor] | None:
+        """Train on a batch by `step`, once or more for each of the `learners`; the loss to log, or those by name."""
         raise NotImplementedError
 
     @abstractmethod

@@ -81,7 +81,9 @@ class UNet(nn.Module):
         self.middle = Block(channels[-1], channels[-1], told)
         self.widen = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(channels))
         self.up = nn.ModuleList(Block(2 * width, width, told) for width in channels)
-        self.last = nn.Sequential(_norm(channels[0]), nn.SiLU(), nn.Conv2d(channels[0], colours * patch**2, 3, padding=1))
+        self.last = nn.Sequential(
+            _norm(channels[0]), nn.SiLU(), nn.Conv2d(channels[0], colours * patch**2, 3, padding=1)
+        )
         nn.init.zeros_(self.last[-1].weight)
         nn.init.zeros_(self.last[-1].bias)
 
