@@ -1,6 +1,7 @@
 """Can new images be made that are like those of the data, and not copies of them?"""
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -226,7 +227,9 @@ class ImageGeneration(Task):
         metrics = self.results["test"][0]
         covered = metrics.get("modes", 1.0)
         if covered < COLLAPSED:
-            log.warning("The model has collapsed: its samples cover %.0f %% of the classes.", 100 * covered)
+            told = f"The model has collapsed: its samples cover {covered:.0%} of the classes."
+            log.warning(told)
+            print(f"note: {told}", file=sys.stderr)
             return {"collapsed": True}
         return {}
 
