@@ -31,6 +31,7 @@ def main() -> int:
     from benchmarks import (
         growth,
         linear_text,
+        pictures,
         preparation,
         recommenders,
         records,
@@ -42,7 +43,18 @@ def main() -> int:
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
 
-    groups = (training, text_loops, recommenders, linear_text, preparation, serving, growth, sweeping, records)
+    groups = (
+        training,
+        text_loops,
+        pictures,
+        recommenders,
+        linear_text,
+        preparation,
+        serving,
+        growth,
+        sweeping,
+        records,
+    )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])
     chosen = [benchmark for benchmark in benchmarks if arguments.only in (None, benchmark.name)]

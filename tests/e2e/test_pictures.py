@@ -168,6 +168,13 @@ def test_a_loss_that_is_no_number_says_whose_it_is(train):
         assert f"optimizer.{name}.lr=" in train.err or "The training loss of the" in train.err
 
 
+def test_a_run_that_only_shows_that_it_runs_is_measured_on_what_it_made(train):
+    manifest = manifest_of(train("trainer=smoke", "task.samples=250"))
+    assert manifest["n_units"] == 250 and manifest["metrics"]["test/kid"] > 0
+    manifest = manifest_of(train("trainer=smoke", "trainer.limit_test_batches=1", "task.samples=250"))
+    assert manifest["n_units"] == 100
+
+
 @pytest.mark.parametrize(
     ("further", "model", "told"),
     [

@@ -187,7 +187,9 @@ class PictureEvaluator(Evaluator):
         joined = {name: np.concatenate([state[name] for state in states]) for name in states[0]}
         order = np.argsort(joined["number"], kind="stable")
         joined = {name: values[order] for name, values in joined.items()}
-        rows, real, made = self.real.rows[joined["number"]], self.real.features, torch.from_numpy(joined["features"])
+        # Fewer than all where the test is cut (trainer.limit_test_batches).
+        number, made = joined["number"], torch.from_numpy(joined["features"])
+        rows, real = self.real.rows[number], self.real.features[torch.from_numpy(number)]
         k = min(self.k, len(real) - 1, len(made) - 1)
         near = neighbours(real, made, k)
         metrics = {
@@ -195,7 +197,7 @@ class PictureEvaluator(Evaluator):
             "density": near.density, "coverage": float(near.coverage.mean()),
         }  # fmt: skip
         if "classes" in joined:
-            found = modes(joined["classes"], self.real.classes, self.real.n_classes)
+            found = modes(joined["classes"], self.real.classes[number], self.real.n_classes)
             metrics["modes"], metrics["class_entropy"] = found
         away = nearest(real, made).numpy().astype(np.float64)
         metrics["nearest"] = float(away.mean())

@@ -16,7 +16,7 @@ from marquee.data.dataset import Part
 from marquee.data.images.dataset import ImageData
 from marquee.data.label_view import AllLabels
 from marquee.data.spec import ImageSpec
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.features import Extractor, PixelFeatures, RunFeatures
 from marquee.inference.pictures import Pictures
 from marquee.metrics.pictures import PictureEvaluator, Real, Scored, nearest
@@ -31,6 +31,8 @@ log = logging.getLogger("marquee")
 
 AT_ONCE = 100  # samples a step of evaluation; random numbers of likelihoods are drawn by the step
 WEIGHTS_AT_ONCE = 10_000  # latent vectors decoded at once
+TIMED = 32  # pictures that are asked for at once when a run's costs are measured
+FEWEST = 10  # real images that samples may be compared with
 COLLAPSED = 0.5  # of the classes, below which a run is said to have collapsed
 
 
@@ -104,6 +106,12 @@ class ImageGeneration(Task):
             raise ConfigError(
                 f"task.monitor={monitor}: {type(model).__name__} has no likelihood.\n  fix: task.monitor=kid"
             )
+        for part in ("validation", "test"):
+            if len(data.parts[part]) < FEWEST and (part == "test" or data.validates):
+                raise DataError(
+                    f"The {part} part has {len(data.parts[part])} images, and pictures are compared with {FEWEST} or "
+                    f"more. Raise split.{part}, or bring more images."
+                )
         self.mode = self.directions.get(self.monitor, "max")
         self.samples = {"validation": validation_samples, "test": samples}
         self.importance = {"validation": validation_importance, "test": importance}
@@ -180,8 +188,8 @@ class ImageGeneration(Task):
         return Scored(features, classes, *self._nats(scorer, batch))
 
     def _made(self, model: ImageModel, number: Tensor) -> Tensor:
-        # Other noise in the test than that by which validation has chosen.
-        seed = derive(self.seed, f"samples of {self.evaluated}")
+        # Other noise in the test than that by which validation has chosen; for baselines the same in all runs.
+        seed = derive(self.seed if model is self.model else 0, f"samples of {self.evaluated}")
         classes = classes_of(self.shares.cpu(), seed, number).to(self.device) if model.conditional else None
         return model.generate(noise_of(model, seed, number).to(self.device), classes)
 
@@ -237,7 +245,9 @@ class ImageGeneration(Task):
 
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
-        return ["kid", "fid", "precision", "recall", "density", "coverage", "nearest", "memorisation"]
+        """Nats where the model has a likelihood, classes where the extractor knows any."""
+        always = ["kid", "fid", "precision", "recall", "density", "coverage", "nearest", "memorisation"]
+        return [*always, "modes", "class_entropy", "nats", "elbo"]
 
     def shown(self) -> list[str]:
         return [*(["nats"] if self.model.likelihood else []), "kid", "fid", "coverage", "memorisation"]
@@ -259,6 +269,7 @@ class ImageGeneration(Task):
         return [lambda seed=seed: predictor.generate(1, seed) for seed in range(n)]
 
     def many(self, predictor: Pictures, n: int) -> tuple[Callable[[], Any], int]:
+        n = min(n, TIMED)
         return lambda: predictor.generate(n, 1), n
 
     def draw(self, folder: Path, best_epoch: int | None) -> None:

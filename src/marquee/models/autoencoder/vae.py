@@ -41,7 +41,8 @@ class VAE(ImageModel):
     channels    of convolutions before them, each halves the image, and of their mirror image; []: none
     activation  between dense layers; gated multiplies each with the sigmoid of another, at twice the cost
     likelihood  binary: Bernoulli pixels, of grey images; 8-bit: a discretised logistic distribution a value, whose
-                scale is learnt a channel (Salimans et al. 2017, "PixelCNN++", ICLR, eq. 2, one component)
+                scale is learnt a channel (Salimans et al. 2017, "PixelCNN++", ICLR, eq. 2, one component); None: by the
+                number of channels
     samples     k, z drawn an image and step
     warm_up     training steps over which the weight of the KL term rises from 0 to 1, linearly; for samples = 1
     """
@@ -55,11 +56,12 @@ class VAE(ImageModel):
         layers: Widths = [500, 500],  # noqa: B006  (never mutated)
         channels: list[Annotated[int, Ge(1)]] = [],  # noqa: B006
         activation: Literal["tanh", "relu", "gated"] = "gated",
-        likelihood: Literal["binary", "8-bit"] = "binary",
+        likelihood: Literal["binary", "8-bit"] | None = None,
         samples: Annotated[int, Ge(1)] = 1,
         warm_up: Annotated[int, Ge(0)] = 0,
     ):
         super().__init__()
+        likelihood = likelihood or ("binary" if spec.channels == 1 else "8-bit")
         if likelihood == "binary" and spec.channels != 1:
             raise ConfigError(
                 f"model.likelihood=binary is for grey images, and these have {spec.channels} channels.\n"
