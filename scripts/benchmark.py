@@ -30,6 +30,7 @@ def main() -> int:
     set_threads({})
     from benchmarks import (
         growth,
+        language,
         linear_text,
         pictures,
         preparation,
@@ -54,6 +55,7 @@ def main() -> int:
         growth,
         sweeping,
         records,
+        language,
     )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])

@@ -14,13 +14,14 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["ratings", "few_ratings", "sequences", "reviews", "posters"]
+Kind = Literal["ratings", "few_ratings", "sequences", "reviews", "posters", "script"]
 PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
     "ratings": ("ml-1m/ratings.dat", ["data=movielens_1m", "split=ratio"]),
     "few_ratings": ("ml-100k/u.data", ["data=movielens_100k", "split=ratio"]),
     "sequences": ("ml-1m/sequences.txt.gz", ["data=sequences", "data.path=ml-1m/sequences.txt.gz"]),
     "reviews": ("imdb/train.tsv.gz", ["data=imdb"]),
     "posters": ("posters/posters.zip", ["data=posters"]),
+    "script": ("tinyshakespeare/input.txt", ["data=tinyshakespeare"]),
 }
 
 
@@ -214,4 +215,5 @@ GENERATORS: dict[Kind, Callable[[Path, bool], list[str]]] = {
     "sequences": _sequences,
     "reviews": _reviews,
     "posters": _posters,
+    "script": lambda folder, quick: ["data=world_script"],
 }

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -90,10 +91,16 @@ def write(work: Work, output: Path) -> Path:
     try:
         with replacing(output) as temporary:
             temporary.write_bytes(work.content)
-        write_text(beside, json.dumps(work.provenance(), ensure_ascii=False, indent=1) + "\n")
+        write_text(beside, _json(work.provenance()) + "\n")
     except OSError as error:
         raise JobError(f"{output} cannot be written: {error.strerror or error}.") from error
     return beside
+
+
+def _json(content: Mapping[str, Any]) -> str:
+    """Indented, but lists of numbers, of which there may be thousands, on one line."""
+    text = json.dumps(content, ensure_ascii=False, indent=1)
+    return re.sub(r"\[[-+.\deE,\s]+\]", lambda numbers: " ".join(numbers[0].split()), text)
 
 
 def provenance_file(output: Path) -> Path:

@@ -24,6 +24,10 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
     "runs on pictures": {
         "class": {"metavar": "NAME", "help": "of the pictures, where it is asked for (default: all)"},
     },
+    "runs on piano rolls (and --temperature)": {
+        "frames": {"type": int, "metavar": "N", "help": "of the piece (default 64)"},
+        "tempo": {"type": float, "metavar": "BPM", "help": "quarter notes a minute (default 90)"},
+    },
 }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import compare, generate, keywords, listing, train, use
+from marquee.cli import chat, compare, generate, keywords, listing, train, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -26,6 +26,8 @@ VERBS = {
     "predict": "classify texts or images with a finished run",
     "generate": "make new texts, tunes or pictures with a finished run, and verify what was made",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
+    "chat": "be guided through a catalogue: a run reads what you want, another recommends, each fact has its row",
+    "reply": "choose the reply that answers best, with a finished run",
     "sync": "upload to W&B what was tracked offline",
 }
 
@@ -97,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, generate, keywords):
+    for family in (train, listing, compare, use, generate, keywords, chat):
         family.add_verbs(verb)
     return parser
 

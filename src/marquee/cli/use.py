@@ -97,7 +97,7 @@ def recommend(parsed: argparse.Namespace) -> None:
     elif parsed.all_users:
         table = predictor.recommend(k=parsed.k)
     else:
-        history = parsed.history or _lines(parsed.like)
+        history = parsed.history or lines(parsed.like, "--like takes a text file with one title or item id a line")
         table = predictor.recommend(histories=[history], k=parsed.k)
         table = table.drop(columns="user")
     give(table, parsed.output)
@@ -163,18 +163,19 @@ def read_table(path: Path) -> "pd.DataFrame":
         raise DataError(f"{path} cannot be read: {error}") from error
 
 
-def _lines(path: Path) -> list[str]:
+def lines(path: Path, wanted: str) -> list[str]:
+    """The lines of a text file that hold something. Raises DataError, which says what is wanted, for no such file."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist. --like takes a text file with one title or item id a line.") from None
+        raise DataError(f"{path} does not exist. {wanted}.") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: {error}") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if not any(lines):
-        raise DataError(f"{path} is empty. --like takes a text file with one title or item id a line.")
-    return [line for line in lines if line]
+    if not any(found):
+        raise DataError(f"{path} is empty. {wanted}.")
+    return [line for line in found if line]
 
 
 def check_output(path: Path | None) -> None:

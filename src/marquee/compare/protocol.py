@@ -20,7 +20,9 @@ def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
         task["task.ks"] = sorted(task["task.ks"])
     # What a model may read of users and items besides is the model's business.
     spec = {key: value for key, value in manifest["data"]["spec"].items() if not key.endswith("_features")}
-    if spec.get("kind") == "TextSpec":  # how many words training knows differs from fold to fold, and labels are judged
+    # How many words training knows differs from fold to fold, and labels are judged; bits per character are the same
+    # measure whatever the tokens are.
+    if spec.get("kind") in ("TextSpec", "TokenSpec"):
         spec.pop("vocab_size", None)
     return {
         "data": manifest["data"]["fingerprint"],

@@ -63,7 +63,13 @@ class StratifiedKFold(ExampleSplit):
     def folds(self) -> int:
         return self.n_folds
 
-    def cut(self, strata: np.ndarray, content: np.ndarray, test: np.ndarray | None = None) -> ExampleParts:
+    def cut(
+        self,
+        strata: np.ndarray,
+        content: np.ndarray,
+        test: np.ndarray | None = None,
+        validation: np.ndarray | None = None,
+    ) -> ExampleParts:
         if test is not None:
             raise DataError(
                 f"split=stratified_k_fold deals all examples into folds, and these data have a test part of "

@@ -28,19 +28,27 @@ class ExampleSplit(Split):
     """A protocol that assigns whole examples to parts."""
 
     @abstractmethod
-    def cut(self, strata: np.ndarray, content: np.ndarray, test: np.ndarray | None = None) -> ExampleParts:
+    def cut(
+        self,
+        strata: np.ndarray,
+        content: np.ndarray,
+        test: np.ndarray | None = None,
+        validation: np.ndarray | None = None,
+    ) -> ExampleParts:
         """Cut `n` examples.
 
-        strata   int64 [n], what stratification keeps in proportion: the class
-        content  int64 [n], equal for equal contents
-        test     bool [n], the official test part where the data set brings one, else None
+        strata      int64 [n], what stratification keeps in proportion: the class
+        content     int64 [n], equal for equal contents
+        test        bool [n], the official test part where the data set brings one, else None
+        validation  bool [n], the official validation part where the data set brings one beside a test part, else None
         """
 
 
 class Holdout(ExampleSplit):
     """A random share of each class becomes validation, another test; an official test part is kept as it is.
 
-    validation  share of the examples outside an official test part (of all examples where there is none)
+    validation  share of the examples outside an official test part (of all examples where there is none); without
+                effect where the data set brings its own validation part
     test        share of all examples; without effect where the data set brings its own test part
     stratified  every class gives the same share
     duplicates  together: copies of one example land in one part; copies on both sides of an official border stay
@@ -71,7 +79,13 @@ class Holdout(ExampleSplit):
         self.duplicates = duplicates
         self.seed = seed
 
-    def cut(self, strata: np.ndarray, content: np.ndarray, test: np.ndarray | None = None) -> ExampleParts:
+    def cut(
+        self,
+        strata: np.ndarray,
+        content: np.ndarray,
+        test: np.ndarray | None = None,
+        validation: np.ndarray | None = None,
+    ) -> ExampleParts:
         n = len(strata)
         part = np.zeros(n, dtype=np.int8)  # 0 train, 1 validation, 2 test, -1 left out
         test_share = self.test
@@ -83,8 +97,11 @@ class Holdout(ExampleSplit):
                 f"split.validation={self.validation} and split.test={self.test} leave nothing to train on; "
                 "their sum must be below 1."
             )
-        rest = np.flatnonzero(part == 0)
-        part[rest] = self._draw(strata[rest], content[rest], test_share)
+        if validation is not None:
+            part[validation] = 1
+        else:
+            rest = np.flatnonzero(part == 0)
+            part[rest] = self._draw(strata[rest], content[rest], test_share)
 
         report: dict[str, Any] = {}
         if test is not None:

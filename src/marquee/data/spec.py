@@ -64,10 +64,44 @@ class TextSpec(Spec):
 
 
 @dataclass(frozen=True)
+class SlotSpec(TextSpec):
+    """Labelled texts with a tag for each token: `slots` names the tags, B-city, I-city, O, ..., from number 0 on."""
+
+    slots: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PairSpec(Spec):
+    """What is said and what is replied to it, in tokens as those of `TextSpec`."""
+
+    vocab_size: int
+
+
+@dataclass(frozen=True)
+class GuideSpec(Spec):
+    """Customers who are asked yes-or-no questions and are then recommended one of `n_items` items."""
+
+    questions: tuple[str, ...]
+    n_items: int
+
+
+@dataclass(frozen=True)
 class TokenSpec(Spec):
     """Text or music to be continued: tokens are `0 .. vocab_size-1`, and there are no labels."""
 
     vocab_size: int
+
+
+@dataclass(frozen=True)
+class RollSpec(Spec):
+    """Piano rolls: `keys` notes that sound or not in each frame, the first of them MIDI note `lowest`.
+
+    frames_per_quarter  of a quarter note
+    """
+
+    keys: int = 88
+    lowest: int = 21
+    frames_per_quarter: int = 1
 
 
 @dataclass(frozen=True)

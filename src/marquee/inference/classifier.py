@@ -12,7 +12,9 @@ from torch import Tensor
 
 from marquee.data.images.decoding import decode_image
 from marquee.data.images.views import ImageBatch
-from marquee.data.text.tokenizer import encode, word_numbers
+from marquee.data.text.letters import Letters
+from marquee.data.text.ngrams import NGramBatch
+from marquee.data.text.tokenizer import Tokenizer, encode, word_numbers
 from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError
 from marquee.inference.artefacts import read_model
@@ -81,8 +83,10 @@ class TextPredictor(ClassPredictor):
         super().__init__(folder)
         self.encoding = word_numbers(self.content)
 
-    def batch(self, inputs: Sequence[str]) -> TextBatch:
+    def batch(self, inputs: Sequence[str]) -> TextBatch | NGramBatch:
         view = self.model.view
+        if isinstance(view, Letters):
+            return view.of_texts(inputs, Tokenizer(**self.content["tokenizer"]), *_nothing(len(inputs)))
         tokens, lengths = encode(
             inputs, self.encoding, getattr(view, "max_length", 400), getattr(view, "truncate", "head")
         )

@@ -21,7 +21,7 @@ from marquee.models.base import READ_HISTORIES
 class RecommendPredictor(Predictor):
     """The trained recommender with its id maps, titles and the histories it may mask.
 
-    items        DataFrame: item_id, title, one row an item
+    items        DataFrame: item_id, title and what else is known, one row an item
     users        the known user ids
     features     how further users and items are encoded ("user", "item"), where the model reads features
     filter_seen  whether items of the history are left out where nothing else is asked for: as the run was judged
@@ -34,6 +34,8 @@ class RecommendPredictor(Predictor):
         super().__init__(folder)
         self.known = from_inference(folder)
         self.items = pd.DataFrame({"item_id": self.known.item_ids, "title": self.known.titles})
+        if (facts := folder / "items.json").is_file():  # folders of earlier versions have none
+            self.items = pd.concat([self.items, pd.read_json(facts, orient="split", dtype=False)], axis=1)
         self.users = self.known.user_ids
         self._user_ids = Ids(self.known.user_ids)
         self._names = ItemNames(self.known.item_ids, self.known.titles)

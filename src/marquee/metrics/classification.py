@@ -16,7 +16,7 @@ import pandas as pd
 from torch import Tensor
 
 from marquee.errors import JobError
-from marquee.metrics.decisions import Decision, error_rates, mean_cost, risk_coverage_area
+from marquee.metrics.decisions import Decision, error_rates, mean_cost, risk_coverage_area, scope_scores
 from marquee.metrics.evaluator import Evaluator
 from marquee.metrics.groups import Groups, with_gap
 
@@ -40,12 +40,14 @@ class Judged:
     positive  class numbers that are to be flagged; without them there are no rates of false alarms
     costs     of missing each class [classes]
     groups    by attribute: examples, by row number, whose scores are told apart
+    apart     the class of what belongs to none of the others, for the metrics of scope; or None
     """
 
     decision: Decision | None = None
     positive: tuple[int, ...] = ()
     costs: tuple[float, ...] = ()
     groups: Mapping[str, Groups] = field(default_factory=dict)
+    apart: int | None = None
 
 
 class ClassificationEvaluator(Evaluator):
@@ -107,6 +109,8 @@ class ClassificationEvaluator(Evaluator):
             found["coverage"] = float(answered.mean())
             if answered.any():
                 found["accuracy_covered"] = float(right[answered].mean())
+        if self.judged.apart is not None:
+            found |= scope_scores(targets, predicted, self.judged.apart)
         positive, flagged = (np.isin(column, self.judged.positive) for column in (targets, predicted))
         if self.judged.positive:
             found |= error_rates(positive, flagged)

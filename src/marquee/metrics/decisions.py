@@ -17,6 +17,8 @@ class Decision:
                 multi-label: a threshold a label, which is predicted from that probability on
     multilabel  which of the two
     least       where the largest probability is below it, a person is asked; 0: never
+    apart       single-label: the class of what belongs to none of the others, or None
+    floor       `apart` is also predicted where every other class has a probability below this
 
     With the cost of missing a class as its weight the expected cost is least (Elkan 2001, "The Foundations of
     Cost-Sensitive Learning", IJCAI, equation 1, where the cost of an error depends on the true class alone). Weights
@@ -26,6 +28,8 @@ class Decision:
     values: tuple[float, ...]
     multilabel: bool = False
     least: float = 0.0
+    apart: int | None = None
+    floor: float = 0.0
 
     @classmethod
     def plain(cls, n_classes: int, multilabel: bool) -> "Decision":
@@ -37,18 +41,64 @@ class Decision:
         values = np.asarray(self.values)
         if self.multilabel:
             return (probabilities >= values).astype(np.int64)
-        return (probabilities * values).argmax(axis=1)
+        found = (probabilities * values).argmax(axis=1)
+        if self.apart is None:
+            return found
+        return np.where(others(probabilities, self.apart) < self.floor, self.apart, found)
 
     def asks(self, probabilities: np.ndarray) -> np.ndarray:
         """Which examples are for a person: bool [n]."""
         return probabilities.max(axis=1) < self.least
 
     def to_json(self) -> dict[str, Any]:
-        return {"values": list(self.values), "multilabel": self.multilabel, "least": self.least}
+        content = {"values": list(self.values), "multilabel": self.multilabel, "least": self.least}
+        return content if self.apart is None else {**content, "apart": self.apart, "floor": self.floor}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Decision":
-        return cls(tuple(content["values"]), bool(content["multilabel"]), float(content["least"]))
+        values, multilabel, least = tuple(content["values"]), bool(content["multilabel"]), float(content["least"])
+        return cls(values, multilabel, least, content.get("apart"), float(content.get("floor", 0)))
+
+
+def others(probabilities: np.ndarray, apart: int) -> np.ndarray:
+    """The largest probability of a class that is not `apart`: [n]."""
+    return np.delete(probabilities, apart, axis=1).max(axis=1)
+
+
+def floor_for(
+    targets: np.ndarray, predicted: np.ndarray, confidence: np.ndarray, apart: int, by: Criterion | float
+) -> float:
+    """The confidence in a class of the others below which an example belongs to none of them.
+
+    targets, predicted  class numbers int [n], `predicted` without a floor
+    confidence          the largest probability of the others [n]
+    by                  a share: so many of the examples of the others may be turned away; or what is to be largest, of
+                        `apart` against all others: f1, accuracy, or the mean of both recalls
+    """
+    out = targets == apart
+    if isinstance(by, str):
+        doubt = np.where(predicted == apart, 1.0, 1 - confidence)
+        return 1 - best_threshold(out, doubt, by)
+    inside = np.sort(confidence[~out])
+    return float(inside[min(int(by * len(inside)), len(inside) - 1)]) if len(inside) else 0.0
+
+
+def scope_scores(targets: np.ndarray, predicted: np.ndarray, apart: int) -> dict[str, float]:
+    """How well a class of what belongs to none of the others is told apart; what has no example is left out.
+
+    `in_scope_accuracy` is the share of the others that are named rightly (Larson et al. 2019, EMNLP); recall,
+    precision and F1 are those of `apart`.
+    """
+    out, said = targets == apart, predicted == apart
+    hits = int((out & said).sum())
+    found = {}
+    if not out.all():
+        found["in_scope_accuracy"] = float((predicted == targets)[~out].mean())
+    if out.any():
+        found["out_of_scope_recall"] = hits / int(out.sum())
+        found["out_of_scope_precision"] = hits / max(int(said.sum()), 1)
+        found["out_of_scope_f1"] = 2 * hits / (int(out.sum()) + int(said.sum()))
+    return found
 
 
 def best_threshold(positive: np.ndarray, scores: np.ndarray, by: Criterion) -> float:

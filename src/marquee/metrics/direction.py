@@ -7,12 +7,14 @@ from typing import Literal
 HIGHER = (
     "ndcg", "hit_rate", "recall", "precision", "f1", "mrr", "map", "coverage", "accuracy", "auroc", "average_precision",
     "recall_min", "ndcg_fullk", "auc", "entropy", "serendipity", "diversity", "accuracy_covered",
+    "in_scope_accuracy", "out_of_scope_recall", "out_of_scope_precision", "out_of_scope_f1",
 )  # fmt: skip
 LOWER = (
     "log_loss", "calibration_error", "rmse", "mae", "perplexity", "loss", "gini", "miscalibration", "cost",
     "risk_coverage_area", "false_positive_rate", "false_negative_rate",
 )  # fmt: skip
-NEITHER = ("mean_popularity", "novelty", "tail_share", "popularity_lift")
+NEITHER = ("mean_popularity", "novelty", "tail_share", "popularity_lift", "distinct_1", "distinct_2",
+           "distinct_3", "unknown_words", "longest_copy", "reading_speed")  # fmt: skip
 CANDIDATES = re.compile(r"_(uniform|popular|given)\d*$")  # what a metric's name says of what was ranked
 
 

@@ -3,8 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from marquee.data.dataset import DataSet, View
@@ -120,3 +121,75 @@ class Classifier(Model):
     @abstractmethod
     def forward(self, batch: Any) -> Tensor:
         """Logits [batch, n_classes]."""
+
+
+class Tagged(NamedTuple):
+    """Of a batch of sentences, what is wanted and which slot each token belongs to."""
+
+    intents: Tensor  # logits [batch, n_classes]
+    tags: Tensor  # logits [batch, length, tags]
+
+
+class Tagger(Classifier):
+    """A classifier of sentences that also gives each token a tag."""
+
+    @abstractmethod
+    def tag(self, tokens: Tensor, lengths: Tensor) -> Tagged:
+        """Logits for token rows [batch, length], padded on the right, of `lengths` [batch]."""
+
+    def forward(self, batch: Any) -> Tensor:
+        return self.tag(batch.tokens, batch.lengths).intents
+
+
+class Responder(Model):
+    """Says how well each of several replies answers what was said before."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """The mean training loss of one batch of the model's view (scalar), where the model does not learn in `fit`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def match(self, contexts: Tensor, replies: Tensor) -> Tensor:
+        """Scores [contexts, replies], higher is better, of token rows [contexts, length] and [replies, length], which
+        are padded on the right with 0."""
+
+
+class Questioner(Model):
+    """Decides what to ask a customer, and when to stop and recommend an item.
+
+    price  of a question, in the unit of `values`; set by the task
+    """
+
+    price: float = 0.0
+
+    def loss(self, batch: Any) -> Tensor:
+        """The mean training loss of one batch of the model's view (scalar), where the model does not learn in `fit`."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def values(self, answers: Tensor) -> Tensor:
+        """The expected utility of each item [n, n_items], given `answers` float32 [n, questions]: 1 yes, -1 no, 0 not
+        asked."""
+
+    @property
+    @abstractmethod
+    def likely(self) -> Tensor:
+        """How probable a yes to each question is, [questions]."""
+
+    def decide(self, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """The question to ask next, int64 [n], -1 where none pays, and the best item by now, int64 [n].
+
+        A question is worth what the best item gains by its answer, in expectation, looking one question ahead.
+        """
+        now, items = self.values(answers).max(dim=1)
+        n, questions = answers.shape
+        asked = answers[:, None].expand(n, questions, questions)
+        each = torch.eye(questions, device=answers.device, dtype=torch.bool)
+        yes, no = (
+            self.values(torch.where(each, said, asked).flatten(0, 1)).amax(dim=1).view(n, questions)
+            for said in (1.0, -1.0)
+        )
+        gains = self.likely * yes + (1 - self.likely) * no - now[:, None] - self.price
+        gains = gains.masked_fill(answers != 0, -torch.inf)
+        best, question = gains.max(dim=1)
+        return torch.where(best > 0, question, -1), items

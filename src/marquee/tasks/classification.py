@@ -91,6 +91,7 @@ class Classification(Task):
                 "  fix: split.validation=0.1, or a number for task.threshold and task.abstain=0"
             )
         self.decision = self.decisions.plain
+        self.apart: int | None = None  # the number of the class of what belongs to none of the others
         self.groups = groups_of(data, groups or ())
         self.multilabel = data.spec.multilabel
         self.label_smoothing = label_smoothing
@@ -129,7 +130,7 @@ class Classification(Task):
         return logits.sigmoid() if self.multilabel else logits.softmax(dim=1)
 
     def evaluator(self) -> ClassificationEvaluator:
-        judged = Judged(self.decision, self.decisions.positive, self.decisions.costs, self.groups)
+        judged = Judged(self.decision, self.decisions.positive, self.decisions.costs, self.groups, self.apart)
         return ClassificationEvaluator(self.decisions.labels, self.multilabel, judged)
 
     def settle(self) -> None:
@@ -143,17 +144,21 @@ class Classification(Task):
         finally:
             self.decision = kept
 
-    @torch.no_grad()
     def _chosen(self, scorer: Any) -> Decision:
-        """What a scorer decides by in the test. Every process looks at all of validation, so that they agree."""
+        """What a scorer decides by in the test."""
         if not self.decisions.chooses:
             return self.decisions.plain
+        return self.decisions.choose(*self._validated_by(scorer))
+
+    @torch.no_grad()
+    def _validated_by(self, scorer: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Targets and probabilities of validation. Every process looks at all of it, so that they agree."""
         evaluator = ClassificationEvaluator(self.decisions.labels, self.multilabel)
         for batch in self.evaluation_batches("validation"):
             batch = self.transfer_batch_to_device(batch, self.device, 0)
             evaluator.update(self.scores(scorer, batch), batch)
         _, targets, probabilities = evaluator.joined([evaluator.state()])
-        return self.decisions.choose(targets, probabilities)
+        return targets, probabilities
 
     def found(self) -> dict[str, Any]:
         _, targets, probabilities = self._tested()
@@ -230,7 +235,7 @@ class Classification(Task):
         return ["accuracy", *usual, *asked, "log_loss"]
 
     def predictor(self) -> type[ClassPredictor]:
-        return self.model.predictor or PREDICTORS[type(self.data.spec)]
+        return self.model.predictor or PREDICTORS[self._kind()]
 
     def requests(self, predictor: ClassPredictor, n: int) -> Sequence[Callable[[], Any]]:
         return [lambda given=given: predictor.predict([given]) for given in self._inputs(n)]
@@ -239,11 +244,14 @@ class Classification(Task):
         inputs = self._inputs(n)
         return lambda: predictor.predict(inputs), len(inputs)
 
+    def _kind(self) -> type[TextSpec] | type[ImageSpec]:
+        return TextSpec if isinstance(self.data.spec, TextSpec) else ImageSpec
+
     def _inputs(self, n: int) -> list[Any]:
         return [self.data.example(row) for row in self.data.parts["test"][:n]]
 
     def suggestions(self) -> tuple[str, str]:
-        kind = type(self.data.spec)
+        kind = self._kind()
         return f"predict {{run}} {PREDICTORS[kind].example}", RIVALS[kind]
 
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -34,12 +34,16 @@ class Corpus:
 
     test        bool [texts], the official test part where there is one
     attributes  by name, a word a text: what results may be broken down by
+    validation  bool [texts], the official validation part where there is one, beside `test`
+    tags        a tag for each token of a text, with spaces between
     """
 
     texts: Sequence[str]
     labels: Sequence[str] | Sequence[Sequence[str]]
     test: np.ndarray | None = None
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    validation: np.ndarray | None = None
+    tags: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class TextData(DataSet):
     parts       row numbers of train, validation and test
     vocabulary  words, or pieces of words, by token id
     attributes  by name, an array over all texts: `length` in tokens, and what else the source knows
+    prepared    the folder in the cache that all this was read from
 
     Parameters, of every text data set:
 
@@ -72,12 +77,15 @@ class TextData(DataSet):
 
     spec_type = TextSpec
     split_type = ExampleSplit
+    # Whether a class that training never sees is a fault of the data, or an error that every model makes.
+    knows_all_classes: ClassVar[bool] = True
 
     store: TextStore
     labels: np.ndarray
     parts: dict[Part, np.ndarray]
     vocabulary: list[str]
     attributes: dict[str, np.ndarray]
+    prepared: Path
 
     def __init__(
         self,
@@ -107,10 +115,11 @@ class TextData(DataSet):
         offsets, self.labels, self._ends = arrays["offsets"], arrays["labels"], arrays["ends"]
         names = facts["labels"]
 
-        cut = split.cut(strata(self.labels), arrays["content"], arrays.get("test"))
+        cut = split.cut(strata(self.labels), arrays["content"], arrays.get("test"), arrays.get("validation"))
         self.parts = cut.parts
         self.validates = len(self.parts["validation"]) > 0
-        check_labels(self.labels, self.parts, names, f"data={source.name}")
+        checked = self.parts if self.knows_all_classes else dict.fromkeys(self.parts, self.parts["train"])
+        check_labels(self.labels, checked, names, f"data={source.name}")
 
         words = (folder / "words.txt").read_text(encoding="utf-8").split("\n")
         in_train = np.zeros(len(offsets) - 1, dtype=bool)
@@ -130,6 +139,7 @@ class TextData(DataSet):
             self.vocabulary, word_ids = build_vocabulary(counts, words, self.vocabulary_size, self.min_count)
             self.store, self._merges = TextStore(tokens, offsets, word_ids), None
             known = round(int(counts[word_ids > UNKNOWN].sum()) / max(int(counts.sum()), 1), 4)
+        self.prepared = folder
         own = {name: arrays[f"attribute {name}"] for name in facts["attributes"]}
         self.attributes = {"length": np.diff(self.store.offsets), **own}
 
@@ -199,8 +209,9 @@ def _prepare(folder: Path, source: TextSource, tokenizer: Tokenizer) -> None:
         "ends": np.concatenate([[0], np.cumsum([len(text) for text in encoded], dtype=np.int64)]),
         **{f"attribute {name}": np.asarray(values, dtype=np.str_) for name, values in corpus.attributes.items()},
     }
-    if corpus.test is not None:
-        arrays["test"] = corpus.test
+    for part in ("test", "validation"):
+        if (official := getattr(corpus, part)) is not None:
+            arrays[part] = official
     empty = int((tokens[offsets[:-1]] == 0).sum())
     if empty:
         log.warning("data=%s: %d empty texts are kept, each as one unknown word", source.name, empty)
@@ -213,11 +224,21 @@ def _prepare(folder: Path, source: TextSource, tokenizer: Tokenizer) -> None:
         "texts with broken signs": broken,
         "texts that repeat an earlier one": len(content) - len(np.unique(content)),
     }
+    facts = {"labels": names, "report": report, "attributes": list(corpus.attributes)}
+    if corpus.tags is not None:
+        tags, ends, facts["tags"] = index_corpus(corpus.tags, Tokenizer(lowercase=False, kind="space"))
+        if len(wrong := np.flatnonzero(np.diff(ends) != np.diff(offsets))):
+            row = int(wrong[0])
+            raise DataError(
+                f"data={source.name}: text {row + 1} has {offsets[row + 1] - offsets[row]} tokens and "
+                f"{ends[row + 1] - ends[row]} tags: {corpus.texts[row][:80]!r}. In all {len(wrong)} texts differ; "
+                "give each token one tag, with spaces between."
+            )
+        np.save(folder / "tags.npy", tags)
     np.save(folder / "tokens.npy", tokens)
     np.save(folder / "texts.npy", np.frombuffer(b"".join(encoded), dtype=np.uint8))
     np.savez(folder / "arrays.npz", **arrays)
     (folder / "words.txt").write_text("\n".join(words), encoding="utf-8")
-    facts = {"labels": names, "report": report, "attributes": list(corpus.attributes)}
     (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
 
 

@@ -83,7 +83,7 @@ class Texts(TextData):
             )
         if "length" in self.columns:
             raise ConfigError("data.attributes: length is there of itself, in tokens. Rename the column.")
-        found = {name: _locate(path, paths) for name, path in named.items()}
+        found = {name: locate_text(path, paths) for name, path in named.items()}
         options = {name: getattr(self, name) for name in ("delimiter", "quoting", "label_separator", "encoding")}
         options |= {"text": self.text_column, "label": self.label_column}
         key = {
@@ -144,8 +144,8 @@ class Texts(TextData):
         return texts, several, known
 
 
-def _locate(path: str, paths: Paths) -> Path:
-    """As given, else below `paths.data`."""
+def locate_text(path: str, paths: Paths) -> Path:
+    """A file of the user's: as given, else below `paths.data`."""
     for candidate in (Path(path).expanduser(), paths.data / path):
         if candidate.is_file():
             return candidate

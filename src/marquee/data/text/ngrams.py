@@ -1,6 +1,6 @@
 """Batches of n-grams: which texts hold which runs of one to three neighbouring words, and how often."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
@@ -107,13 +107,18 @@ class NGrams(ExampleView):
     def _count(self, tokens: Tensor, lengths: Tensor, vocab_size: int, labels: Tensor, index: Tensor) -> NGramBatch:
         owners = _owners(lengths)
         pairs = [(owners[start], key) for start, key in self.keys(tokens, owners, vocab_size)]
-        texts, keys = (torch.cat(column) for column in zip(*pairs, strict=True))
-        keys, terms = torch.unique(keys, return_inverse=True)
-        # One number for the pair (text, n-gram): sorted, equal pairs lie together and texts in order.
-        width = max(len(keys), 1)
-        entries, counts = torch.unique(texts * width + terms, return_counts=True)
-        sizes = torch.bincount(entries // width, minlength=len(lengths))
-        return NGramBatch(keys, entries % width, counts, _offsets(sizes), labels, index)
+        return counted(pairs, len(lengths), labels, index)
+
+
+def counted(pairs: Sequence[tuple[Tensor, Tensor]], texts: int, labels: Tensor, index: Tensor) -> NGramBatch:
+    """How often each of so many texts has each n-gram, from pairs of texts and keys, int64 [n] both."""
+    owners, keys = (torch.cat(column) for column in zip(*pairs, strict=True))
+    keys, terms = torch.unique(keys, return_inverse=True)
+    # One number for the pair (text, n-gram): sorted, equal pairs lie together and texts in order.
+    width = max(len(keys), 1)
+    entries, counts = torch.unique(owners * width + terms, return_counts=True)
+    sizes = torch.bincount(entries // width, minlength=texts)
+    return NGramBatch(keys, entries % width, counts, _offsets(sizes), labels, index)
 
 
 def tokens_of(keys: Tensor, vocab_size: int) -> Tensor:

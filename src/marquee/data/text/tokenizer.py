@@ -16,7 +16,7 @@ from marquee.data.text.characters import BROKEN, UNSPACED, patterns
 from marquee.data.text.pieces import Pieces, missing_package
 from marquee.data.text.store import UNKNOWN, TextStore
 
-Kind = Literal["word", "char", "bpe", "jieba"]
+Kind = Literal["word", "char", "bpe", "jieba", "space"]
 
 _FORMER_UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 _UNSPACED = re.compile(f"[{UNSPACED}]")
@@ -40,6 +40,7 @@ class Tokenizer:
                  char: each character, and white space as one " ", of which there is none between Chinese characters
                  bpe: words, and whole runs of Chinese characters, which byte-pair encoding cuts (see pieces.py)
                  jieba: Chinese is cut into words by the dictionary of the package jieba
+                 space: what stands between white space, of texts that are cut already; marks stay where they are
     any_script   false: as runs recorded it until `kind` was there, with marks of ASCII alone and no combining marks
     """
 
@@ -60,6 +61,8 @@ class Tokenizer:
             text = unicodedata.normalize("NFKC", text.translate(_APOSTROPHES))
         if self.lowercase:
             text = text.lower()
+        if self.kind == "space":
+            return text.split()
         if self.strip_tags and "<" in text:
             text = _TAG.sub(" ", text)
         if self.kind == "char":

@@ -50,35 +50,20 @@ class Reader(Classifier):
         self.pooling = pooling
         self.word_dropout = word_dropout
         self.embedding = word_vectors(spec.vocab_size, dim)
-        directions = 2 if bidirectional else 1
-        widths = [dim] + [directions * hidden] * (layers - 1)
-        self.forwards = nn.ModuleList(self.layer(width, hidden, batch_first=True) for width in widths)
-        self.backwards = nn.ModuleList(self.layer(width, hidden, batch_first=True) for width in widths if bidirectional)
+        self.forwards, self.backwards = directions(self.layer, dim, hidden, layers, bidirectional)
         self.dropout = Dropout(dropout)
-        self.output = nn.Linear(directions * hidden, spec.n_classes)
+        width = (2 if bidirectional else 1) * hidden
+        self.output = nn.Linear(width, spec.n_classes)
         if pooling == "attention":
-            self.attention = Attention(directions * hidden)
+            self.attention = Attention(width)
 
     def forward(self, batch: TextBatch) -> Tensor:
         """Logits [batch, n_classes]."""
         tokens, lengths = batch.tokens, batch.lengths
         if self.training:
             tokens = hide_words(tokens, self.word_dropout)
-        position = torch.arange(tokens.shape[1], device=tokens.device)
         inside = real_words(lengths, tokens.shape[1])
-        # Both directions run on plain padded tensors: padding on the right cannot reach the words before it, and the
-        # backward layer is given each text reversed within its own length. That is exact. Packed sequences read no
-        # padding, and yet a step costs 2.0 s with them where this costs 0.33 s (LSTM, batch 64, 150 to 300 words, both
-        # directions, one thread): for them PyTorch leaves the fast kernel.
-        mirror = torch.where(inside, lengths[:, None] - 1 - position, position)
-        states = self.embedding(tokens)
-        for number, forwards in enumerate(self.forwards):
-            states = self.dropout(states)
-            onwards = read(forwards, states)
-            if len(self.backwards):
-                backwards = read(self.backwards[number], _reorder(states, mirror))
-                onwards = torch.cat([onwards, _reorder(backwards, mirror)], dim=-1)
-            states = onwards
+        states = both_ways(self.embedding(tokens), lengths, inside, self.forwards, self.backwards, self.dropout)
         return self.output(self.dropout(self._pool(states, inside, lengths)))
 
     def _pool(self, states: Tensor, inside: Tensor, lengths: Tensor) -> Tensor:
@@ -93,6 +78,41 @@ class Reader(Classifier):
         last = states[torch.arange(len(states), device=states.device), lengths - 1]
         # The backward direction has read everything when it stands on the first word.
         return torch.cat([last[:, :width], states[:, 0, width:]], dim=-1)
+
+
+def directions(
+    layer: type[nn.RNNBase], dim: int, hidden: int, layers: int, bidirectional: bool
+) -> tuple[nn.ModuleList, nn.ModuleList]:
+    """Stacked recurrent layers that read onwards, and as many that read backwards (or none)."""
+    widths = [dim] + [(2 if bidirectional else 1) * hidden] * (layers - 1)
+    forwards = nn.ModuleList(layer(width, hidden, batch_first=True) for width in widths)
+    return forwards, nn.ModuleList(layer(width, hidden, batch_first=True) for width in widths if bidirectional)
+
+
+def both_ways(
+    states: Tensor,
+    lengths: Tensor,
+    inside: Tensor,
+    forwards: nn.ModuleList,
+    backwards: nn.ModuleList,
+    dropout: Dropout,
+) -> Tensor:
+    """The states of the last of the stacked layers, [batch, length, width of all directions], from word vectors
+    [batch, length, dim]; `inside` is true where words stand."""
+    # Both directions run on plain padded tensors: padding on the right cannot reach the words before it, and the
+    # backward layer is given each text reversed within its own length. That is exact. Packed sequences read no
+    # padding, and yet a step costs 2.0 s with them where this costs 0.33 s (LSTM, batch 64, 150 to 300 words, both
+    # directions, one thread): for them PyTorch leaves the fast kernel.
+    position = torch.arange(states.shape[1], device=states.device)
+    mirror = torch.where(inside, lengths[:, None] - 1 - position, position)
+    for number, onward in enumerate(forwards):
+        states = dropout(states)
+        onwards = read(onward, states)
+        if len(backwards):
+            back = read(backwards[number], _reorder(states, mirror))
+            onwards = torch.cat([onwards, _reorder(back, mirror)], dim=-1)
+        states = onwards
+    return states
 
 
 def _reorder(states: Tensor, position: Tensor) -> Tensor:

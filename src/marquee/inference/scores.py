@@ -1,0 +1,128 @@
+"""Piano rolls as files that people play, hear and look at: MIDI, sound, ABC notation, a picture."""
+
+import io
+import wave
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from marquee.data.rolls.midi import package
+from marquee.data.spec import RollSpec
+
+RATE = 22_050  # samples of sound a second
+PARTIALS = (1.0, 0.5, 0.3, 0.15, 0.08)  # how loud the first five partials of a note are
+_NAMES = ("C", "^C", "D", "^D", "E", "F", "^F", "G", "^G", "A", "^A", "B")
+BETWEEN = 2  # quarter notes of silence between two pieces
+
+
+def notes_of(roll: np.ndarray) -> Iterator[tuple[int, int, int]]:
+    """(key, first frame, frame after the last) of each note of a roll [frames, keys], by beginning, then by key: a key
+    that sounds in frames on end is one note."""
+    edge = np.zeros((1, roll.shape[1]), dtype=np.int8)
+    change = np.diff(np.concatenate([edge, roll.astype(np.int8), edge]), axis=0)
+    begins, ends = np.argwhere(change.T == 1), np.argwhere(change.T == -1)  # both by key, so they pair up
+    found = [(int(key), int(begin), int(end)) for (key, begin), (_, end) in zip(begins, ends, strict=True)]
+    yield from sorted(found, key=lambda note: (note[1], note[0]))
+
+
+def joined(rolls: Sequence[np.ndarray], spec: RollSpec) -> np.ndarray:
+    """Pieces one after the other, with silence between them."""
+    pause = np.zeros((BETWEEN * spec.frames_per_quarter, spec.keys), dtype=np.uint8)
+    parts = [part for roll in rolls for part in (roll, pause)]
+    return np.concatenate(parts[:-1])
+
+
+def as_midi(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> bytes:
+    """A MIDI file of one track; `tempo` in quarter notes a minute. Raises ConfigError without the package mido."""
+    mido = package()
+    ticks = 480 // spec.frames_per_quarter
+    events = []
+    for key, begin, end in notes_of(joined(rolls, spec)):
+        events += [(begin * ticks, 1, key + spec.lowest), (end * ticks, 0, key + spec.lowest)]
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo), time=0)])
+    now = 0
+    for at, on, note in sorted(events):  # at one moment what ends comes before what begins
+        kind = "note_on" if on else "note_off"
+        track.append(mido.Message(kind, note=note, velocity=80 if on else 0, time=at - now))
+        now = at
+    song = mido.MidiFile(ticks_per_beat=ticks * spec.frames_per_quarter)
+    song.tracks.append(track)
+    file = io.BytesIO()
+    song.save(file=file)
+    return file.getvalue()
+
+
+def sound(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> bytes:
+    """A WAV file, one channel of 16 bits: each note a sum of five partials that swells in a moment and dies away."""
+    roll = joined(rolls, spec)
+    per_frame = 60 / tempo / spec.frames_per_quarter * RATE
+    found = np.zeros(int(per_frame * len(roll)) + RATE // 2, dtype=np.float32)
+    for key, begin, end in notes_of(roll):
+        start, length = int(begin * per_frame), int((end - begin) * per_frame) + RATE // 10
+        time = np.arange(min(length, len(found) - start), dtype=np.float32) / RATE
+        pitch = 440.0 * 2 ** ((key + spec.lowest - 69) / 12)
+        tone = sum(
+            loud * np.sin(2 * np.pi * pitch * number * time)
+            for number, loud in enumerate(PARTIALS, start=1)
+            if pitch * number < RATE / 2
+        )
+        let_go = np.clip((length / RATE - time) / 0.1, 0, 1)
+        found[start : start + len(time)] += tone * np.minimum(time / 0.01, 1) * np.exp(-1.5 * time) * let_go
+    loudest = float(np.abs(found).max())
+    samples = (found * (32_000 / loudest if loudest else 0)).astype("<i2")
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(RATE)
+        writer.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+def as_abc(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> str:
+    """ABC notation, a tune a piece: chords in brackets, four quarter notes a bar, what sounds on tied over the bar."""
+    tunes = []
+    for number, roll in enumerate(rolls, start=1):
+        bar, words = 4 * spec.frames_per_quarter, []
+        edges = np.flatnonzero((roll[1:] != roll[:-1]).any(axis=1)) + 1
+        cuts = sorted({0, len(roll), *edges.tolist(), *range(0, len(roll), bar)})
+        for begin, end in zip(cuts[:-1], cuts[1:]):
+            keys = np.flatnonzero(roll[begin]) + spec.lowest
+            length = str(end - begin) if end - begin > 1 else ""
+            tied = "-" if end < len(roll) and end % bar == 0 and len(keys) and (roll[end] == roll[begin]).all() else ""
+            chord = "".join(note_name(int(key)) for key in keys)
+            words.append((f"[{chord}]" if len(keys) > 1 else chord or "z") + length + tied)
+            if end % bar == 0 or end == len(roll):
+                words.append("|\n" if end % (4 * bar) == 0 or end == len(roll) else "|")
+        head = f"X:{number}\nT:Piece {number}\nM:4/4\nL:1/{bar}\nQ:1/4={tempo:g}\nK:C\n"
+        tunes.append(head + " ".join(words).replace("\n ", "\n"))
+    return "\n".join(tunes)
+
+
+def note_name(midi: int) -> str:
+    """A MIDI note in ABC: 60 is C, 72 is c, 48 is C, with a comma behind it."""
+    name, octave = _NAMES[midi % 12], midi // 12 - 5
+    if octave >= 1:
+        return name.lower() + "'" * (octave - 1)
+    return name + "," * -octave
+
+
+def picture(rolls: Sequence[np.ndarray]) -> bytes:
+    """A PNG: a piece below the other, time to the right, high notes above, bright where a key sounds."""
+    from PIL import Image
+
+    width = max(len(roll) for roll in rolls)
+    used = np.flatnonzero(np.concatenate(list(rolls)).any(axis=0))
+    low, high = (max(int(used[0]) - 2, 0), int(used[-1]) + 3) if len(used) else (0, rolls[0].shape[1])
+    rows = []
+    for roll in rolls:
+        shown = np.full((high - low, width), 32, dtype=np.uint8)
+        part = roll[:, low:high].T[::-1]
+        shown[:, : len(roll)] = np.where(part > 0, 240, 64)
+        rows += [shown, np.full((2, width), 0, dtype=np.uint8)]
+    pixels = np.concatenate(rows[:-1])
+    scale = max(1, 1024 // width)
+    image = Image.fromarray(pixels).resize((width * scale, len(pixels) * max(scale // 2, 2)), Image.Resampling.NEAREST)
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
