@@ -141,7 +141,8 @@ def test_the_probabilities_of_all_grey_values_add_up_to_one():
 
 def test_binary_pixels_of_coloured_images_are_refused_and_a_warm_up_of_what_is_not_there():
     with pytest.raises(ConfigError, match=r"model\.likelihood=binary is for grey images.*3 channels"):
-        VAE(ImageSpec(3, 4, 4), view=None)
+        VAE(ImageSpec(3, 4, 4), view=None, likelihood="binary")
+    assert [VAE(ImageSpec(n, 4, 4), view=None).likelihood for n in (1, 3)] == ["binary", "8-bit"]
     with pytest.raises(ConfigError, match=r"model\.warm_up=5"):
         VAE(GREY, view=None, samples=5, warm_up=5)
 

@@ -88,14 +88,14 @@ def binarised(images: Tensor, index: Tensor, key: int) -> Tensor:
     return (images.float() > 255 * torch.from_numpy(drawn).to(images.device).reshape(images.shape)).float()
 
 
-def one_hot_shares(data: Any) -> Tensor:
-    """How often each class is there in training, float32 [n_classes]."""
+def class_shares(data: Any) -> Tensor:
+    """How many training images have each class, float32 [n_classes]."""
     labels = np.asarray(data.labels[data.parts["train"]])
     counts = labels.sum(axis=0) if labels.ndim > 1 else np.bincount(labels, minlength=data.spec.n_classes)
     return torch.from_numpy(counts.astype(np.float32))
 
 
-def place_of(spec: ImageSpec) -> tuple[int, int, int]:
+def shape_of(spec: ImageSpec) -> tuple[int, int, int]:
     """The shape of one image."""
     return spec.channels, spec.height, spec.width
 

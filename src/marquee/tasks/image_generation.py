@@ -22,7 +22,7 @@ from marquee.inference.pictures import Pictures
 from marquee.metrics.pictures import PictureEvaluator, Real, Scored, nearest
 from marquee.models.baseline.class_means import ClassMeans
 from marquee.models.baseline.noise import Noise
-from marquee.models.pictures import ImageModel, binarised, bound, classes_of, noise_of, one_hot_shares
+from marquee.models.pictures import ImageModel, binarised, bound, class_shares, classes_of, noise_of
 from marquee.seeding import derive, numpy_generator
 from marquee.tasks.base import Task
 from marquee.tasks.loop import MakeOptimizer, Schedule
@@ -118,7 +118,7 @@ class ImageGeneration(Task):
         self.neighbours = neighbours
         self.extractor_run, self.extractor_folder = extractor, extractor_folder
         self._real: dict[str, Real] = {}
-        self.register_buffer("shares", one_hot_shares(data), persistent=False)
+        self.register_buffer("shares", class_shares(data), persistent=False)
 
     # Training --------------------------------------------------------------------------------------------------------
 

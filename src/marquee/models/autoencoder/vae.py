@@ -13,7 +13,7 @@ from marquee.data.images.dataset import ImageData
 from marquee.data.images.views import ImageBatch, ImageBatches
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
-from marquee.models.pictures import ImageModel, bound, place_of, to_pixels
+from marquee.models.pictures import ImageModel, bound, shape_of, to_pixels
 
 Widths = Annotated[list[Annotated[int, Ge(1)]], MinLen(1)]
 
@@ -74,7 +74,7 @@ class VAE(ImageModel):
             )
         self.view, self.likelihood, self.samples, self.warm_up = view, likelihood, samples, warm_up
         self.noise = (latent,)
-        shape = place_of(spec)
+        shape = shape_of(spec)
         sizes = [shape[1:]]
         for _ in channels:
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))

@@ -7,7 +7,7 @@ from torch import Tensor
 from marquee.data.images.dataset import ImageData
 from marquee.data.label_view import AllLabels, LabelBatch
 from marquee.data.spec import ImageSpec
-from marquee.models.pictures import ImageModel, one_hot_shares, place_of
+from marquee.models.pictures import ImageModel, class_shares, shape_of
 
 ROWS = 1000  # images that are summed at once
 
@@ -23,7 +23,7 @@ class ClassMeans(ImageModel):
 
     def __init__(self, spec: ImageSpec, *, view: AllLabels):
         super().__init__()
-        self.view, self.noise = view, place_of(spec)
+        self.view, self.noise = view, shape_of(spec)
         n_classes = 1 if spec.multilabel else max(spec.n_classes, 1)
         self.conditional = n_classes > 1
         self.likelihood = "binary" if spec.channels == 1 else None
@@ -46,7 +46,7 @@ class ClassMeans(ImageModel):
         each = counts.clamp(min=1)[:, None, None, None]
         self.means.copy_(sums / each)
         self.deviations.copy_((squares / each - (sums / each).square()).clamp(min=0).sqrt())
-        self.shares.copy_((one_hot_shares(data) if self.conditional else counts) / len(train))
+        self.shares.copy_((class_shares(data) if self.conditional else counts) / len(train))
 
     def fit(self, batch: LabelBatch) -> None:
         """All that there is to learn was in `prepare`."""

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from marquee.data.label_view import AllLabels, LabelBatch
 from marquee.data.spec import ImageSpec
-from marquee.models.pictures import ImageModel, place_of
+from marquee.models.pictures import ImageModel, shape_of
 
 
 class Noise(ImageModel):
@@ -20,7 +20,7 @@ class Noise(ImageModel):
 
     def __init__(self, spec: ImageSpec, *, view: AllLabels):
         super().__init__()
-        self.view, self.noise = view, place_of(spec)
+        self.view, self.noise = view, shape_of(spec)
         self.likelihood = "binary" if spec.channels == 1 else None
 
     def fit(self, batch: LabelBatch) -> None:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
-from marquee.models.pictures import ImageModel, place_of, to_pixels
+from marquee.models.pictures import ImageModel, shape_of, to_pixels
 
 Widths = Annotated[list[Annotated[int, Ge(1)]], MinLen(1)]
 FREQUENCIES = 16  # sines and cosines each that tell the network the time
@@ -41,7 +41,7 @@ class FlowMatching(ImageModel):
         steps: Annotated[int, Ge(1)] = 10,
     ):
         super().__init__()
-        self.view, self.noise, self.solver, self.steps = view, place_of(spec), solver, steps
+        self.view, self.noise, self.solver, self.steps = view, shape_of(spec), solver, steps
         self.network = UNet(spec.channels, list(channels), patch)
         self.to(memory_format=torch.channels_last)
 

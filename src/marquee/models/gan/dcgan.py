@@ -13,7 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from marquee.data.images.views import ImageBatch, ImageBatches, as_float
 from marquee.data.spec import ImageSpec
 from marquee.errors import ConfigError
-from marquee.models.pictures import ImageModel, Step, place_of, to_pixels
+from marquee.models.pictures import ImageModel, Step, shape_of, to_pixels
 
 Widths = Annotated[list[Annotated[int, Ge(1)]], MinLen(1)]
 
@@ -68,7 +68,7 @@ class DCGAN(ImageModel):
             sizes.append((-(-sizes[-1][0] // 2), -(-sizes[-1][1] // 2)))
         self.generator = Generator(latent, [*reversed(channels), spec.channels], sizes[::-1], classes)
         plain = not spectral_norm and adversary != "wgan_gp"
-        self.discriminator = Discriminator(place_of(spec), list(channels), sizes[-1], classes, spectral_norm, plain)
+        self.discriminator = Discriminator(shape_of(spec), list(channels), sizes[-1], classes, spectral_norm, plain)
         self.averaged = deepcopy(self.generator).requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.to(memory_format=torch.channels_last)
