@@ -44,10 +44,9 @@ _CHORD_NOTE = re.compile(_NOTE + _LENGTH)
 
 @dataclass
 class Tune:
-    """Notes (MIDI number, begin, end, in quarter notes), the length of each bar in quarter notes, and what could not be
-    read, with its place."""
+    """What was read of a tune, in quarter notes, and what could not be read, with its place."""
 
-    notes: list[tuple[int, Fraction, Fraction]] = field(default_factory=list)
+    notes: list[tuple[int, Fraction, Fraction]] = field(default_factory=list)  # MIDI number, beginning, end
     bars: list[tuple[Fraction, Fraction]] = field(default_factory=list)  # length, and what the meter asks for
     errors: list[str] = field(default_factory=list)
     tempo: float | None = None
