@@ -20,7 +20,8 @@ class RecurrentFrames(FrameModel):
 
     hidden   width of the state
     layers   stacked layers
-    dropout  share of zeroed values in the frames, between layers and before the output
+    dropout  share of zeroed values between layers and before the output
+    missed   share of the notes that a training step does not hear
 
     layer    the recurrent layer of a sub-class, with the arguments of torch's own
     """
@@ -35,19 +36,20 @@ class RecurrentFrames(FrameModel):
         hidden: Annotated[int, Ge(1)] = 256,
         layers: Annotated[int, Ge(1)] = 1,
         dropout: Annotated[float, Interval(ge=0, lt=1)] = 0.3,
+        missed: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
     ):
         super().__init__()
         self.view = view
         widths = [spec.keys] + [hidden] * (layers - 1)
         self.layers = nn.ModuleList(self.layer(width, hidden, batch_first=True) for width in widths)
-        self.dropout = Dropout(dropout)
+        self.missed, self.dropout = Dropout(missed), Dropout(dropout)
         self.output = nn.Linear(hidden, spec.keys)
         nn.init.constant_(self.output.bias, -3.0)  # one key in twenty sounds, not every second
 
     def forward(self, frames: Tensor) -> Tensor:
-        states = frames
-        for layer in self.layers:
-            states = read(layer, self.dropout(states))
+        states = self.missed(frames)
+        for number, layer in enumerate(self.layers):
+            states = read(layer, self.dropout(states) if number else states)
         return self.output(self.dropout(states))
 
     def start(self, batch: int) -> list[Any]:
