@@ -161,7 +161,7 @@ def test_games_between_perfect_players_are_drawn_and_random_play_loses(tic_tac_t
     assert results[:, 0].min() == 0 and results[:, 0].mean() > 0.9
     assert nash_conv(tic_tac_toe, truth) == 0
     expected = best_against_random(0) + best_against_random(1)
-    assert nash_conv(tic_tac_toe, uniform) == pytest.approx(expected, abs=1e-6)  # thirds are float32 there
+    assert nash_conv(tic_tac_toe, uniform) == pytest.approx(expected, abs=1e-9)
 
 
 def best_against_random(seat):
