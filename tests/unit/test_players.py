@@ -9,7 +9,8 @@ from marquee.data.games.board_games import TicTacToe
 from marquee.data.games.boards import Board, BoardState
 from marquee.data.games.dataset import Positions
 from marquee.data.games.environment import States
-from marquee.data.games.grids import Process
+from marquee.data.games.grids import PlaceState, Process
+from marquee.data.games.playing import uniform
 from marquee.data.games.replay import Moves, Replay, moves
 from marquee.data.games.rollouts import roll_out
 from marquee.data.games.spec import GridSpec
@@ -75,9 +76,7 @@ def test_a_game_that_is_broken_off_is_worth_what_is_expected_of_it():
 def test_each_player_of_a_game_for_two_gets_the_result_of_its_own(tmp_path):
     class Drops(Always):
         def both(self, states):
-            return torch.zeros(states.legal.shape).masked_fill(~states.legal, -torch.inf), torch.zeros(
-                len(states.legal)
-            )
+            return uniform(states), torch.zeros(len(states.legal))
 
     board = Board(3, 3, 3, drops=False)
     taken = roll_out(board, Drops(0, [0.0]), 40, 1, 1.0, 1.0)
@@ -102,9 +101,7 @@ def test_q_learning_finds_the_values_of_a_line_by_hand():
     process, spec = line(), GridSpec((3,), 2, 1, 3, 0.5)
     model = QLearning(spec, view=Replay(), rate=1.0)
     made = moves(process, Always(1, [0.0] * 3), 50, 1, at_random=0.5)
-    before, after = (
-        process.see(type(process.start(1, torch.zeros(1, 1)))(made[f"{side} place"])) for side in ("before", "after")
-    )
+    before, after = (process.see(PlaceState(made[f"{side} place"])) for side in ("before", "after"))
     batch = Moves(before, made["actions"], made["rewards"], made["done"], after, None)
     for _ in range(4):
         model.fit(batch)
@@ -143,9 +140,8 @@ def test_metrics_by_hand():
     legal = truth > -torch.inf
     scores = torch.tensor([[2.0, 1.0, 9.0], [3.0, 3.0, 0.0], [1.0, 0.0, 0.0]])
     evaluator = MovesEvaluator()
-    evaluator.update(
-        scores, Positions(States(torch.zeros(3, 1), legal, torch.arange(3)), truth, torch.tensor([5, 7, 9]))
-    )
+    states = States(torch.zeros(3, 1), legal, torch.arange(3))
+    evaluator.update(scores, Positions(states, truth, torch.tensor([5, 7, 9])))
     metrics, units = evaluator.compute([evaluator.state()])
     assert metrics == {"optimal": 0.75, "regret": 0.25, "optimal_all": pytest.approx(2.5 / 3)}
     assert units["position"].tolist() == [5, 7] and units["regret"].tolist() == [0.0, 0.5]
