@@ -33,6 +33,7 @@ def main() -> int:
         growth,
         language,
         linear_text,
+        pictures,
         preparation,
         recommenders,
         records,
@@ -47,6 +48,7 @@ def main() -> int:
     groups = (
         training,
         text_loops,
+        pictures,
         recommenders,
         linear_text,
         preparation,

@@ -154,6 +154,14 @@ def test_a_text_ends_before_what_stops_it_or_with_its_document(gpt):
     assert free.content.startswith(stopped.content + "\n\n")
 
 
+def test_of_a_prompt_that_is_too_long_the_end_is_read_and_that_is_said(gpt):
+    long = "INT. GARDEN - DAY\n\n" * 10
+    done = generate(gpt, "--prompt", long, "--tokens", "5")
+    assert done.code == 0 and f"of the prompt's {len(long)} tokens the last 64 were read" in done.out
+    one, other = (package.load(gpt).generate(1, 2, prompt=prompt, tokens=30)[0] for prompt in (long, long[19:]))
+    assert one.content == "INT. GARDEN - DAY\n\n" + other.content and one.facts["prompt_tokens_read"] == 64
+
+
 def test_a_script_is_written_as_tei_by_the_files_ending(gpt, tmp_path):
     file = tmp_path / "scene.xml"
     assert generate(gpt, "--tokens", "400", "--output", file).code == 0
@@ -198,6 +206,11 @@ def test_verify_names_what_is_missing(gpt, tmp_path):
     (tmp_path / "y.txt").write_text("y")
     (tmp_path / "y.txt.provenance.json").write_text('{"version": 1}')
     refused(answer("generate", "--verify", tmp_path / "y.txt"), 3, "no provenance")
+    whole = {"version": 1, "format": "text", "n": 1, "seed": 1, "settings": {}, "sha256": "0", "made": [], "run": {}}
+    for wrong in ({"n": "1"}, {"made": [3]}, {"settings": []}, {"run": {"id": "gone"}}, {"version": 9}):
+        content = {**whole, "run": {"id": gpt.name}, **wrong}
+        (tmp_path / "y.txt.provenance.json").write_text(json.dumps(content))
+        refused(answer("generate", "--verify", tmp_path / "y.txt"), 3, "y.txt")
     refused(answer("generate", "--verify", tmp_path / "y.txt", "-n", "2"), 2, "leave the other options out")
 
 

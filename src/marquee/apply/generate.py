@@ -18,6 +18,8 @@ from marquee.runs.record import read_manifest
 
 VERSION = 1
 ENDING = ".provenance.json"
+# What a provenance must have for its file to be made again.
+ASKED = {"format": str, "n": int, "seed": int, "settings": dict, "sha256": str, "made": list, "run": dict}
 
 
 @dataclass(frozen=True)
@@ -113,8 +115,12 @@ def read_provenance(output: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["version"]
-        asked = content["format"], content["n"], content["seed"], content["settings"], content["sha256"]
-        if version <= VERSION and asked and content["run"]["id"] and isinstance(content["made"], list):
+        for name, kind in ASKED.items():
+            if type(content[name]) is not kind:
+                raise TypeError(f"{name} is no {kind.__name__}")
+        if not all(isinstance(facts, dict) for facts in content["made"]) or not content["run"]["id"]:
+            raise TypeError("made and run are not what they should be")
+        if version <= VERSION:
             return content
     except FileNotFoundError:
         raise DataError(

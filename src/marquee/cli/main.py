@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         parser, "Config-driven, reproducible experiments for AI in culture and entertainment.",
         ["marquee train", "marquee train data=imdb model=rnn/lstm trainer.max_epochs=2", "marquee ls",
          "marquee recommend latest --user 1"],
-        "RUN is a folder, an id or fingerprint prefix, or latest.\n"
+        "RUN is a folder, an id or fingerprint prefix, the label that name=... gave, or latest.\n"
         'Tab completion: eval "$(marquee -sc install=bash)"   (or zsh, fish)',
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"marquee {__version__}")

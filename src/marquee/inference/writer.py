@@ -3,19 +3,27 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from marquee.data.tokens.abc import read_tune
 from marquee.data.tokens.coding import BOUNDARY, UNKNOWN, coding_of
 from marquee.data.tokens.copies import Passages
 from marquee.data.tokens.forms import FORMS
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
 from marquee.inference.sampling import SETTINGS, in_double, refuse_out_of_range, write
+from marquee.inference.scores import as_midi, in_turn, sound
+
+TEMPO = 120.0  # quarter notes a minute of a tune that does not say its own
 
 
 class Writer(Generator):
-    """Continues a prompt. What is written goes on in the form of the training texts, which says how it can be saved."""
+    """Continues a prompt. What is written goes on in the form of the training texts, which says how it can be saved.
+
+    Of a prompt that is longer than the model's context the end is read, and that is said.
+    """
 
     does, makes = "writes texts", "text"
     example = "--tokens 400 --temperature 0.8"
@@ -29,7 +37,7 @@ class Writer(Generator):
         self.ends: bool = content["ends"]
         self.formats = self.form.formats
         self.takes = {"prompt": "", **{name: default for name, (default, *_) in SETTINGS.items()}, "stop": []}
-        self._folder, self._passages = folder, content["passages"]
+        self._index = folder / "passages.safetensors", content["passages"]
 
     def make(self, n: int, seed: int, settings: Mapping[str, Any]) -> list[Made]:
         refuse_out_of_range(settings)
@@ -41,7 +49,8 @@ class Writer(Generator):
             self.model, begin, [(seed, index) for index in range(n)], settings,
             [UNKNOWN] if self.ends else [UNKNOWN, BOUNDARY], lambda _, tokens: self._ended(tokens, stops),
         )  # fmt: skip
-        passages = Passages.load(self._folder / "passages.safetensors", self._passages)
+        passages = self._passages
+        read = min(len(begin) - 1, getattr(self.model, "context", len(begin)))
         made = []
         for sample in samples:
             text, reason = self._text(sample.tokens, stops)
@@ -49,6 +58,7 @@ class Writer(Generator):
             facts = {
                 "prompt_sha256": hashlib.sha256(prompt.encode()).hexdigest(),
                 "prompt_tokens": len(begin) - 1,
+                "prompt_tokens_read": read,
                 "tokens": len(sample.tokens),
                 "characters": len(text),
                 "ended": reason,
@@ -62,8 +72,18 @@ class Writer(Generator):
             made.append(Made(prompt + text, facts))
         return made
 
+    @cached_property
+    def _passages(self) -> Passages:
+        return Passages.load(*self._index)
+
     def render(self, made: Sequence[Made], format: str) -> bytes:
-        return self.form.written([one.content for one in made], format).encode("utf-8")
+        texts = [one.content for one in made]
+        if format in ("midi", "wav"):  # tunes, of which is played what can be read
+            tunes = [read_tune(text) for text in texts]
+            tempo = next((tune.tempo for tune in tunes if tune.tempo), TEMPO)
+            notes = in_turn([(tune.notes, max((end for *_, end in tune.notes), default=0)) for tune in tunes])
+            return (as_midi if format == "midi" else sound)(notes, tempo)
+        return self.form.written(texts, format).encode("utf-8")
 
     def shown(self, made: Sequence[Made]) -> str:
         texts = [one.content for one in made]
@@ -73,7 +93,9 @@ class Writer(Generator):
             told = f"no {longest['shortest_that_is_told']} characters in a row stand in the training texts"
         else:
             told = f"longest copy of training text: {longest['characters']} characters, of {longest['document']}"
-        return f"{self.form.written(texts, 'text')}\n\n({told})"
+        given, read = (made[0].facts[name] for name in ("prompt_tokens", "prompt_tokens_read"))
+        cut = f"\n(of the prompt's {given} tokens the last {read} were read: the model has no longer context)"
+        return f"{self.form.written(texts, 'text')}\n\n({told}){cut if read < given else ''}"
 
     def _encoded(self, prompt: str) -> list[int]:
         """The prompt's tokens. Raises ConfigError for characters that training has not."""

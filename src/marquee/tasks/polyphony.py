@@ -16,7 +16,7 @@ from marquee.data.rolls.views import RollBatch
 from marquee.data.spec import RollSpec
 from marquee.inference.composer import Composer, compose
 from marquee.metrics.polyphony import VALIDITY, FrameEvaluator, validity
-from marquee.models.rolls import ChordModel, FrameModel
+from marquee.models.rolls import FrameModel
 from marquee.tasks.base import Task
 from marquee.tasks.loop import MakeOptimizer, Schedule
 
@@ -115,13 +115,13 @@ class Polyphony(Task):
     def draw(self, folder: Path, best_epoch: int | None) -> None:
         """`written.png` and `written.wav`: the pieces that were checked, to be looked at and listened to."""
         from marquee.files import replacing
-        from marquee.inference.scores import picture, sound
+        from marquee.inference.scores import picture, rolls_in_turn, sound
 
         if self.written:
             (folder / "plots").mkdir(exist_ok=True)
             for name, made in (
                 ("written.png", picture(self.written)),
-                ("written.wav", sound(self.written, self.data.spec, 90.0)),
+                ("written.wav", sound(rolls_in_turn(self.written, self.data.spec), 90.0)),
             ):
                 with replacing(folder / "plots" / name) as file:
                     file.write_bytes(made)
@@ -136,33 +136,6 @@ class Polyphony(Task):
 
     def suggestions(self) -> tuple[str, str]:
         return "generate {run} --output tune.mid", "model=rnn/gru_frames,rnn/lstm_frames,cnn/tcn"
-
-
-class Chords(Polyphony):
-    """The likelihood of each frame as a whole, its notes one after the other: numbers of their own.
-
-    RNN-NADE, RNN-RBM and other joint models are compared by it. The options are those of Polyphony.
-    """
-
-    words = "notes one after the other"
-
-    def __init__(
-        self,
-        model: ChordModel,
-        data: RollData,
-        optimizer: MakeOptimizer | None = None,
-        scheduler: Callable[[torch.optim.Optimizer], Schedule] | None = None,
-        seed: int = 0,
-        *,
-        evaluation_batch_size: Annotated[int, Ge(1)] = 2,
-        sample: Annotated[int, Ge(0)] = 64,
-    ):
-        super().__init__(
-            model, data, optimizer, scheduler, seed, evaluation_batch_size=evaluation_batch_size, sample=sample
-        )
-
-    def suggestions(self) -> tuple[str, str]:
-        return "generate {run} --output tune.mid", "model=rnn/nade model.units=64,128"
 
 
 class Chains:

@@ -1,5 +1,6 @@
 """An n-gram model with Witten-Bell smoothing: what follows is counted, and rare contexts trust shorter ones."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import torch
@@ -66,7 +67,7 @@ class NGram(LanguageModel):
 
     def log_likelihood(self, batch: Any) -> Tensor:
         recent = self._recent(batch.inputs)
-        return self._probabilities(recent.flatten(0, 1), batch.targets.flatten()).log().view(batch.targets.shape)
+        return self._likelihoods(recent.flatten(0, 1), batch.targets.flatten()).log().view(batch.targets.shape)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Log-probabilities, so that softmax leaves them as they are."""
@@ -88,29 +89,40 @@ class NGram(LanguageModel):
         return torch.stack(shifts, dim=-1) if shifts else inputs.new_zeros(*inputs.shape, 0)
 
     def _all(self, recent: Tensor) -> Tensor:
-        """Probabilities of all tokens, [n, vocab_size], float64."""
-        tokens = torch.arange(self.size, device=recent.device).expand(len(recent), -1)
-        return self._probabilities(recent, tokens)
+        """Probabilities float64 of all tokens, [n, vocab_size], after `recent` [n, order - 1], newest first."""
+        n, device = len(recent), recent.device
+        p = torch.full((n, self.size), 1 / self.size, dtype=torch.float64, device=device)
+        for context, known, total, kinds, grams, counts in self._levels(recent):
+            # The n-grams of a context lie side by side, so that only what has followed it is looked at.
+            first = torch.searchsorted(grams, context * self.size)
+            some = torch.where(known, torch.searchsorted(grams, (context + 1) * self.size) - first, 0)
+            rows = torch.arange(n, device=device).repeat_interleave(some)
+            places = torch.arange(len(rows), device=device) - (some.cumsum(0) - some)[rows] + first[rows]
+            mass = torch.zeros_like(p)
+            mass[rows, grams[places] % self.size] = counts[places].double()
+            p = torch.where(known[:, None], (mass + kinds[:, None] * p) / (total + kinds)[:, None], p)
+        return p
 
-    def _probabilities(self, recent: Tensor, targets: Tensor) -> Tensor:
-        """float64 of the shape of `targets`, [n] or [n, some], after `recent` [n, order - 1], newest first."""
-        one = targets.dim() == 1
-        targets = targets[:, None] if one else targets
+    def _likelihoods(self, recent: Tensor, targets: Tensor) -> Tensor:
+        """Probabilities float64 [n] of one target each, int64 [n], after `recent` [n, order - 1], newest first."""
         p = torch.full(targets.shape, 1 / self.size, dtype=torch.float64, device=targets.device)
-        context = torch.zeros(len(recent), dtype=torch.int64, device=targets.device)
-        for order, (contexts, totals, kinds, grams, counts) in enumerate(self._by_order()):
-            if order:
-                older = recent[:, order - 1]
-                context, known = _find(contexts, context * self.size + older)
-                context = torch.where(known & (older >= 0), context, -1)
-                # Contexts that are not known do not become known by a further token.
-                recent = torch.where((context < 0)[:, None], -1, recent)
-            here = context.clamp(min=0)
-            place, counted = _find(grams, here[:, None] * self.size + targets)
+        for context, known, total, kinds, grams, counts in self._levels(recent):
+            place, counted = _find(grams, context * self.size + targets)
             count = torch.where(counted, counts[place], 0).double()
-            total, different = totals[here].double()[:, None], kinds[here].double()[:, None]
-            p = torch.where((context >= 0)[:, None], (count + different * p) / (total + different), p)
-        return p[:, 0] if one else p
+            p = torch.where(known, (count + kinds * p) / (total + kinds), p)
+        return p
+
+    def _levels(self, recent: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """From the shortest context to the longest: its number [n], whether training holds it, c(h), T(h), and the
+        n-grams and counts of that order."""
+        known = torch.ones(len(recent), dtype=torch.bool, device=recent.device)
+        context = torch.zeros(len(recent), dtype=torch.int64, device=recent.device)
+        for order, (contexts, totals, kinds, grams, counts) in enumerate(self._by_order()):
+            if order:  # a context that is not known does not become known by a further token
+                older = recent[:, order - 1]
+                context, found = _find(contexts, context * self.size + older)
+                known = known & found & (older >= 0)
+            yield context, known, totals[context].double(), kinds[context].double(), grams, counts
 
     def _by_order(self) -> list[tuple[Tensor, ...]]:
         if self._tables is None or self._tables[0][0].device != self.grams.device:
