@@ -43,9 +43,15 @@ def test_the_frechet_distance_is_that_of_the_matrix_root(n):
     assert pictures.fid(real, real) == pytest.approx(0, abs=1e-9)
 
 
-def test_neighbourhoods_are_those_of_the_published_code():
-    """A second implementation after the definitions of `prdc`: plain loops over all pairs."""
-    real, made, k = features(30, 3, 1), features(25, 3, 2, 0.7), 3
+@pytest.mark.parametrize("origin", [0.0, 1000.0])
+@pytest.mark.parametrize("copies", [1, 6])
+def test_neighbourhoods_are_those_of_the_published_code(origin, copies):
+    """A second implementation after the definitions of `prdc`: plain loops over all pairs.
+
+    Far from the origin, too, and where more than k real images are copies of one, so that their balls are empty.
+    """
+    real, made, k = features(30, 3, 1, origin), features(25, 3, 2, origin + 0.7), 3
+    real[:copies], made[: copies - 1] = real[0].clone(), real[0].clone()
     distance = lambda a, b: float(((a.double() - b.double()) ** 2).sum().sqrt())  # noqa: E731
     radius = lambda own: [sorted(distance(a, b) for b in own)[k] for a in own]  # noqa: E731  (the first is itself)
     r_real, r_made = radius(real), radius(made)
@@ -58,10 +64,11 @@ def test_neighbourhoods_are_those_of_the_published_code():
     assert found.coverage.tolist() == [min(table[i]) < r_real[i] for i in range(30)]
 
 
-def test_a_copy_is_at_distance_nought_and_others_at_their_own():
-    train = features(20, 4, 1, 100.0)  # far from the origin, where a shortcut through products loses digits
-    made = torch.stack([train[3], train[5] + torch.tensor([0.0, 0.0, 0.5, 0.0])])
-    assert pictures.nearest(made, train).tolist() == [0.0, pytest.approx(0.5, abs=1e-4)]
+@pytest.mark.parametrize("origin", [100.0, 3000.0])
+def test_a_copy_is_at_distance_nought_and_others_at_their_own(origin):
+    train = features(60, 4, 1, origin)  # far from the origin, where a shortcut through products loses digits
+    made = torch.cat([train, train[5:6] + torch.tensor([0.0, 0.0, 0.125, 0.0])])
+    assert pictures.nearest(made, train).tolist() == [*[0.0] * 60, pytest.approx(0.125, abs=1e-3)]
 
 
 def test_a_collapsed_generator_shows_in_the_classes():

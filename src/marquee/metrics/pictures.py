@@ -17,6 +17,7 @@ from marquee.errors import JobError
 from marquee.metrics.evaluator import Evaluator
 
 ROWS = 1000  # of a table of distances at once: 40 MB against 10,000
+SAME = 1e-13  # of the sum of two squared lengths: closer than float32 can tell
 COVERED = 0.1  # share of its frequency among real images from which on a class counts as covered
 
 
@@ -90,11 +91,20 @@ def _triangle(x: Tensor) -> Tensor:
     return torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x
 
 
+def distances_of(a: Tensor, b: Tensor) -> Tensor:
+    """Float64 [len(a), len(b)]; exactly 0 between copies, wherever the origin lies."""
+    a, b = a.double(), b.double()
+    sizes = a.square().sum(dim=1)[:, None] + b.square().sum(dim=1)
+    squares = torch.addmm(sizes, a, b.T, alpha=-2)
+    # What is left of a difference below the resolution of float32 is rounding, which would tell copies apart.
+    return squares.masked_fill_(squares < SAME * sizes, 0).sqrt_()
+
+
 def radii(features: Tensor, k: int) -> Tensor:
     """The distance of each [n] to its k-th nearest neighbour among the others."""
     parts = []
     for start in range(0, len(features), ROWS):
-        distances = torch.cdist(features[start : start + ROWS], features)
+        distances = distances_of(features[start : start + ROWS], features)
         rows = torch.arange(len(distances))
         distances[rows, rows + start] = -1.0  # itself comes first, whatever rounding says
         parts.append(distances.kthvalue(k + 1, dim=1).values)
@@ -124,7 +134,7 @@ def neighbours(real: Tensor, made: Tensor, k: int) -> Neighbours:
     inside = torch.zeros(len(made))
     recalled, covered = [], []
     for start in range(0, len(real), ROWS):
-        distances = torch.cdist(real[start : start + ROWS], made)
+        distances = distances_of(real[start : start + ROWS], made)
         within = distances < around_real[start : start + ROWS, None]
         inside += within.sum(dim=0)
         covered.append(within.any(dim=1))
@@ -140,6 +150,8 @@ def neighbours(real: Tensor, made: Tensor, k: int) -> Neighbours:
 def nearest(features: Tensor, among: Tensor) -> Tensor:
     """The distance of each [n] to the nearest `among` others; exactly 0 for a copy."""
     parts = []
+    middle = among.mean(dim=0)
+    features, among = features - middle, among - middle  # far from the origin products would leave no digits
     for start in range(0, len(features), ROWS):
         here = features[start : start + ROWS]
         near = torch.cdist(here, among).argmin(dim=1)
