@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from marquee.data.images.views import ImageBatch
 from marquee.data.spec import ImageSpec
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, JobError
 from marquee.models.autoencoder.vae import VAE
 from marquee.models.baseline.class_means import ClassMeans
 from marquee.models.baseline.noise import Noise
@@ -59,6 +59,13 @@ def test_pixels_are_made_binary_once_for_all_by_their_row():
     assert pixels.mean().item() == pytest.approx(0.2, abs=4 * math.sqrt(0.16 / 8000))
     ends = torch.tensor([0, 255], dtype=torch.uint8)[:, None, None, None].expand(2, 1, 30, 30)
     assert binarised(ends, torch.arange(2), 3).mean(dim=(1, 2, 3)).tolist() == [0, 1]
+
+
+def test_images_that_are_no_numbers_end_in_a_word_and_not_in_black():
+    model = DCGAN(GREY, view=None, channels=[4], latent=3)
+    model.averaged.first.weight.fill_(torch.nan)
+    with pytest.raises(JobError, match="has diverged: it makes images that are not numbers"):
+        model.eval().generate(torch.zeros(2, 3))
 
 
 # Bounds --------------------------------------------------------------------------------------------------------------

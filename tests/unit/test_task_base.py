@@ -17,7 +17,7 @@ from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint
 from marquee.runs.train import fit
 from marquee.tasks.base import Task
-from marquee.tasks.loop import Schedule
+from marquee.tasks.loop import Loop, Schedule
 
 N = 8
 
@@ -312,3 +312,28 @@ def test_a_disk_that_fills_up_while_a_checkpoint_is_written_leaves_the_one_befor
         train(tmp_path, epochs=3, resume=True)
     assert (tmp_path / "last.ckpt").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+@pytest.mark.parametrize(
+    ("judge", "maker", "told", "rate"),
+    [
+        # The judge steps each time, the maker at every second time: its second loss is that of step 4.
+        ("111n", "1n", "of the judge became nan in epoch 1, step 4 of 4, after a step of the judge.", "judge"),
+        ("1111", "1n", "of the maker became nan in epoch 1, step 4 of 4, after a step of the judge.", "judge"),
+        ("11n1", "1n", "of the judge became nan in epoch 1, step 3 of 4, after a step of the maker.", "maker"),
+        ("n111", "n1", "of the judge became nan in epoch 1, step 1 of 4.", "judge"),
+    ],
+)
+def test_of_several_losses_the_first_is_named_and_who_stepped_before(judge, maker, told, rate):
+    class Told(SimpleNamespace):
+        _epoch_losses, _diverged = Loop._epoch_losses, Loop._diverged
+
+    values = {"1": torch.tensor(1.0), "n": torch.tensor(torch.nan)}
+    loop = Told(
+        _losses={"judge": [values[c] for c in judge], "maker": [values[c] for c in maker]},
+        _places={"judge": [0, 1, 2, 3], "maker": [1, 3]}, current_epoch=0, data=None, model=Line(Numbers()),
+        make_optimizer={"judge": adam, "maker": adam},
+    )  # fmt: skip
+    with pytest.raises(JobError) as caught:
+        loop._epoch_losses()
+    assert told in str(caught.value) and f"(optimizer.{rate}.lr=..." in str(caught.value)

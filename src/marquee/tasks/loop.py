@@ -54,6 +54,7 @@ class Loop(pl.LightningModule):
         self.evaluated: Part = "validation"  # set before each evaluation
         self._collector: Evaluator | None = None
         self._losses: dict[str, list[Tensor]] = {}  # by learner; under no name where there is one loss for all
+        self._places: dict[str, list[int]] = {}  # at which of the epoch's steps, where it is not at each
         self._validated: float | None = None
         self._schedules: dict[str, Schedule] = {}
         self._saved_schedules: dict[str, Any] = {}
@@ -132,7 +133,7 @@ class Loop(pl.LightningModule):
         if batch_index == 0:
             # Dropout draws from the global generator. Re-seeding it by epoch makes a resumed run repeat the draws.
             torch.manual_seed(derive(self.seed, "train", self.current_epoch, self.global_rank))
-            self._losses = {}
+            self._losses, self._places = {}, {}
             self._steps = self.trainer.global_step
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor | None:
@@ -146,6 +147,7 @@ class Loop(pl.LightningModule):
             if value is not None:
                 # Kept on the device and looked at once an epoch: `self.log` each step costs several times a small step.
                 self._losses.setdefault(name, []).append(value.detach())
+                self._places.setdefault(name, []).append(batch_index)
         return loss if self.automatic_optimization else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
@@ -164,16 +166,28 @@ class Loop(pl.LightningModule):
         broken = {name: int((~values.isfinite()).nonzero()[0, 0]) for name, values in losses.items()
                   if not bool(values.isfinite().all())}  # fmt: skip
         if broken:
-            name = min(broken, key=broken.__getitem__)  # the other's followed from it
-            step, rate = broken[name], "optimizer.lr"
-            if isinstance(self.make_optimizer, Mapping) and name in self.make_optimizer:
-                rate = f"optimizer.{name}.lr"
-            raise JobError(
-                f"The training loss {f'of the {name} ' if name else ''}became {float(losses[name][step])} in epoch "
-                f"{self.current_epoch + 1}, step {step + 1} of {self.model.view.steps(self.data)}. Lower the learning "
-                f"rate ({rate}=...), clip gradients (trainer.gradient_clip_val=1) or use trainer.precision=32."
-            )
+            raise self._diverged(broken, {name: float(losses[name][first]) for name, first in broken.items()})
         return {name: float(values.mean()) for name, values in losses.items()}
+
+    def _diverged(self, broken: dict[str, int], values: dict[str, float]) -> JobError:
+        """What to say of losses that are not finite; `broken` are the places of the first such ones, by learner."""
+        turns = list(self._losses)  # learners in the order in which they take theirs
+        steps = {name: self._places.get(name, range(first + 1)) for name, first in broken.items()}
+        step, turn = min((steps[name][first], turns.index(name)) for name, first in broken.items())
+        name, rates, after = turns[turn], ["optimizer.lr"], ""
+        if name:
+            # Of several losses the first says where it shows, and the last step before it is the likely cause.
+            earlier = [(at, i) for i, other in enumerate(turns) for at in self._places[other] if (at, i) < (step, turn)]
+            cause = turns[max(earlier)[1]] if earlier else name
+            after = f", after a step of the {cause}" if earlier else ""
+            if isinstance(self.make_optimizer, Mapping):
+                rates = [f"optimizer.{part}.lr" for part in dict.fromkeys((cause, name)) if part in self.make_optimizer]
+        told = " or ".join(f"{rate}=..." for rate in rates)
+        return JobError(
+            f"The training loss {f'of the {name} ' if name else ''}became {values[name]} in epoch "
+            f"{self.current_epoch + 1}, step {step + 1} of {self.model.view.steps(self.data)}{after}. Lower the "
+            f"learning rate ({told}), clip gradients (trainer.gradient_clip_val=1) or use trainer.precision=32."
+        )
 
     def on_train_epoch_end(self) -> None:
         for name, loss in self._epoch_losses().items():
