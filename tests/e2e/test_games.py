@@ -124,6 +124,12 @@ def test_poker_and_maps_are_judged_by_their_own_metrics(runs):
     assert lake["oracle"]["value_gap"] == pytest.approx(0, abs=1e-6)
 
 
+def test_a_board_on_which_nothing_is_decided_is_refused(shell):
+    """2 x 3 with three in a line: after two moves all are as good."""
+    done = shell("train", "data=connect_four", "data.width=2", "data.height=3", "data.connect=3", "tracker=none")
+    assert done.code == 3 and "positions has moves that differ in value" in done.err and "larger board" in done.err
+
+
 # Advice --------------------------------------------------------------------------------------------------------------
 
 

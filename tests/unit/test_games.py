@@ -315,7 +315,7 @@ def test_without_the_library_it_is_said_what_to_install(places, monkeypatch):
 
 
 def test_value_iteration_and_exact_returns_by_hand():
-    """Two places; `go` leads to the end with probability 1/2 and pays 1, `stay` pays .1: V = 1 / (2 - .9)."""
+    """Two places; `go` leads to the end with probability 1/2 and pays 1, `stay` pays .1: V = 1 / (1 - .45)."""
     from marquee.data.games.grids import Process
 
     tables = {
@@ -331,6 +331,8 @@ def test_value_iteration_and_exact_returns_by_hand():
     # .1 + .9 V is more than V only where V < 1, so `stay` is worse here.
     go = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     assert process.expected(go, 1.0, 3) == pytest.approx(1 + 0.5 + 0.25)
+    assert process.endless(go, 0.9) == pytest.approx(best)
+    assert process.endless(torch.tensor([[0.5, 0.5], [1.0, 0.0]]), 1 - 1e-9) == pytest.approx(2.2)  # V = .55 + .75 V
     assert process.reached().tolist() == [True, False]
 
 

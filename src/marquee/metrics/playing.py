@@ -82,10 +82,9 @@ class GridEvaluator(MovesEvaluator):
         found = joined(states)
         policy = torch.zeros(self.values.shape, dtype=torch.float64)
         policy[torch.from_numpy(found["rows"])] = torch.from_numpy(found["policy"]).double()
-        horizon = int(np.ceil(np.log(1e-9) / np.log(self.discount)))
         best = float(self.process.begins.double() @ self.values.amax(1))
         metrics["return"] = self.process.expected(policy, 1.0, self.process.longest)
-        metrics["value_gap"] = max(0.0, best - self.process.expected(policy, self.discount, horizon))
+        metrics["value_gap"] = max(0.0, best - self.process.endless(policy, self.discount))
         return metrics, units
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from marquee.data.images.views import ImageBatch
 from marquee.data.spec import ImageSpec
+from marquee.errors import JobError
 from marquee.models.base import Model
 from marquee.seeding import derive
 
@@ -57,7 +58,12 @@ def bound(log_weights: Tensor) -> Tensor:
 
 
 def to_pixels(values: Tensor) -> Tensor:
-    """Values from -1 to 1 as uint8; what lies beyond is cut."""
+    """Values from -1 to 1 as uint8; what lies beyond is cut. Raises JobError for what is no number."""
+    if bool(values.isnan().any()):  # which would become black pixels, as though nothing had happened
+        raise JobError(
+            "The model has diverged: it makes images that are not numbers. Lower the learning rate (optimizer.lr=..., "
+            "or that of each learner) or clip gradients (trainer.gradient_clip_val=1)."
+        )
     return values.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
 
 

@@ -21,7 +21,7 @@ from marquee.data.games.replay import device_of
 from marquee.data.games.responding import nash_conv
 from marquee.data.games.spec import BoardSpec, CardSpec, GameSpec, GridSpec
 from marquee.data.games.streams import stream
-from marquee.errors import ConfigError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.player import GamePlayer
 from marquee.metrics.evaluator import Evaluator
 from marquee.metrics.playing import DIRECTIONS, CardsEvaluator, GridEvaluator, MovesEvaluator
@@ -83,6 +83,7 @@ class PolicyTask(Task):
         self.limits = {"validation": validation_positions, "test": positions}
         self.evaluation_batch_size = evaluation_batch_size
         self._refuse_unknown()
+        self._refuse_undecided()
 
     def loss(self, batch: Any) -> Tensor:
         return self.model.loss(batch)
@@ -151,6 +152,18 @@ class PolicyTask(Task):
         result = torch.cat(results)
         outcomes = {"win": result > 0, "draw": result == 0, "loss": result < 0}
         return {f"{outcome}_{name}": float(those.double().mean()) for outcome, those in outcomes.items()}
+
+    def _refuse_undecided(self) -> None:
+        if not isinstance(self.data, BoardData):
+            return
+        for part in ("validation", "test"):
+            rows = self.judged(part)
+            if not self.data.decisive[rows].any() and (part == "test" or self.data.validates):
+                raise DataError(
+                    f"None of the {len(rows)} {part} positions has moves that differ in value, so there is nothing to "
+                    f"judge. Take a larger board, raise split.{part}, or judge more positions (task.positions, "
+                    "task.validation_positions)."
+                )
 
     # Words ----------------------------------------------------------------------------------------------------------
 

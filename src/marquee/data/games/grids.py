@@ -79,6 +79,15 @@ class Process(Environment):
             values = (policy.double() * self.backed_up(values, discount)).sum(1)
         return float(self.begins.double() @ values)
 
+    def endless(self, policy: Tensor, discount: float) -> float:
+        """Likewise without an end, by solving Bellman's equations: v = r + discount * P v."""
+        chances = policy.double()[..., None] * self.odds.double()
+        after = torch.zeros(self.n_states, self.n_states, dtype=torch.float64)
+        after.scatter_add_(1, self.places.flatten(1), (chances * ~self.over).flatten(1))
+        rewards = (chances * self.rewards.double()).sum((1, 2))
+        values = torch.linalg.solve(torch.eye(self.n_states, dtype=torch.float64) - discount * after, rewards)
+        return float(self.begins.double() @ values)
+
     def reached(self) -> Tensor:
         """The states that a game can come to and go on from, bool [states]."""
         found = self.begins > 0
