@@ -149,12 +149,14 @@ def test_advice_names_each_move_with_its_truth(runs, tmp_path):
     [
         ("cloned", "11111", "column 1 is full"), ("cloned", "9", "columns 1 to 4"), ("cloned", "a", "no position"),
         ("cloned", "121212", "the game"), ("kuhn", "Kx", "no information set"), ("lake", "5", "goes on"),
-        ("lake", "99", "a number from 0 to 15"), ("kuhn", "", "12"),
+        ("lake", "99", "a number from 0 to 15"), ("kuhn", "", "12"), ("lake", "9" * 5000, "a number from 0 to 15"),
+        ("cloned", "1," + "9" * 5000, "no position"), ("cloned", "1" * 5000, "column 1 is full"),
     ],
 )  # fmt: skip
 def test_an_impossible_position_gets_one_clear_error(runs, name, position, told):
     done = answer("advise", str(run_of(runs, name)), "--position", position)
     assert done.code == 2 and told in done.err and "Traceback" not in done.err and done.out == ""
+    assert len(done.err) < 600
 
 
 def test_poker_and_maps_are_advised_too(runs):
@@ -223,6 +225,7 @@ def test_a_league_is_a_table_with_intervals(runs, tmp_path, monkeypatch):
     assert done.code == 0 and "score" in done.out and all(folder.rpartition("/")[2] in done.out for folder in pair)
     for words, told in (
         (["--league", pair[0]], "at least two"), (pair, "--league"), ([pair[0], "-n", "5"], "for a league"),
+        (["--league", *pair, "--opening", "12"], "a game has 12 moves at most"),
     ):  # fmt: skip
         done = answer("play", *words)
         assert done.code == 2 and told in done.err

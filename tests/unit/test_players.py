@@ -13,10 +13,12 @@ from marquee.data.games.grids import PlaceState, Process
 from marquee.data.games.playing import uniform
 from marquee.data.games.replay import Moves, Replay, moves
 from marquee.data.games.rollouts import roll_out
-from marquee.data.games.spec import GridSpec
+from marquee.data.games.self_play import SelfPlay
+from marquee.data.games.spec import BoardSpec, GridSpec
 from marquee.data.holdout import Holdout
 from marquee.errors import JobError
 from marquee.metrics.playing import MovesEvaluator, wilson
+from marquee.models.policy.alphazero import AlphaZero
 from marquee.models.policy.dqn import backed_up
 from marquee.models.policy.search import search
 from marquee.models.tabular.q_learning import QLearning
@@ -152,3 +154,12 @@ def test_metrics_by_hand():
 def test_wilsons_interval_is_the_published_one():
     """81 of 263: .2553 to .3662 (Newcombe 1998, table I)."""
     assert wilson(81, 263) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+
+
+def test_what_a_search_never_looked_at_has_no_value():
+    """Two simulations look at two moves of four at most."""
+    board = Board(4, 3, 3, True)
+    spec = BoardSpec((4, 3, 4), 4, 2, 0, 4, 3, 3, True, True)
+    model = AlphaZero(spec, view=SelfPlay(), dim=2, blocks=0, play_simulations=2).eval()
+    values = model.values(board.see(board.start(1)))[0]
+    assert 1 <= int(values.isfinite().sum()) <= 2 and bool(model(board.see(board.start(1))).isfinite().all())

@@ -154,6 +154,11 @@ def league(players: dict[str, GamePlayer], n: int, seed: int, opening: int) -> t
         raise ConfigError(
             f"{kinds[next(iter(kinds))][0]} is a game for one: marquee compare sets such runs side by side."
         )
+    if opening >= environment.longest:
+        raise ConfigError(
+            f"--opening {opening}: a game has {environment.longest} moves at most, so no run would make one.\n"
+            f"  fix: --opening {min(2, environment.longest - 1)}"
+        )
     for number, (one, other) in enumerate(combinations(players, 2)):
         results = _match(environment, players[one], players[other], -(-n // 2), stream(seed, "league", number), opening)
         won, lost, mean = int((results > 0).sum()), int((results < 0).sum()), float(results.double().mean())

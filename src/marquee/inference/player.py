@@ -72,7 +72,7 @@ class GamePlayer(Predictor):
         """A row a legal move, the best first.
 
         move, probability  what it is called, and the policy's confidence in it
-        value              what the policy expects of it, where it knows
+        value              what the policy expects of it; NaN, or no column, where it does not know
         truth, best        its exact value, and whether no other has a higher one, where the game is solved
 
         Raises ConfigError for a position that there is not, or where the game is over.

@@ -9,6 +9,7 @@ from marquee.data.games.boards import Board, BoardState
 from marquee.errors import ConfigError
 
 SIDES = "XO"
+DIGITS = 4  # of a number at most, which Python would else refuse to read in words of its own
 
 
 def read_board(board: Board, text: str) -> tuple[BoardState, list[int]]:
@@ -21,16 +22,21 @@ def read_board(board: Board, text: str) -> tuple[BoardState, list[int]]:
     allowed = f"{what} 1 to {board.n_actions}, in the order played, such as {'4453' if board.n_actions == 7 else '213'}"
     if board.n_actions > 9:
         allowed += "; with commas where a number has two digits: 10,3"
-    if not all(word.isascii() and word.isdigit() for word in words):
-        raise ConfigError(f"--position {text!r} is no position of this game.\n  allowed: {allowed}")
+    shown = repr(text if len(text) <= 80 else f"{text[:80]}...")
+    if not all(_number(word) for word in words):
+        raise ConfigError(f"--position {shown} is no position of this game.\n  allowed: {allowed}")
     moves = [int(word) - 1 for word in words]
     try:
         own, everything = board.played(moves)
     except ValueError as error:
-        raise ConfigError(f"--position {text!r}: {error}.\n  allowed: {allowed}") from None
+        raise ConfigError(f"--position {shown}: {error}.\n  allowed: {allowed}") from None
     if (told := result(board, own, everything)) is not None:
         raise ConfigError(f"--position {text!r}: the game is over, {told}. There is no move to advise.")
     return state_of(own, everything), moves
+
+
+def _number(word: str) -> bool:
+    return word.isascii() and word.isdigit() and len(word) <= DIGITS
 
 
 def state_of(own: int, everything: int) -> BoardState:
@@ -73,16 +79,16 @@ def read_state(names: Sequence[str], text: str) -> int:
     near = get_close_matches(text.lower(), list(by_lower), n=4, cutoff=0.4) or list(by_lower)[:4]
     shown = ", ".join(names[by_lower[name]] for name in near)
     raise ConfigError(
-        f"--position {text!r} is no information set of this game, of which there are {len(names)}.\n"
+        f"--position {text[:80]!r} is no information set of this game, of which there are {len(names)}.\n"
         f"  allowed: your card and the moves so far, such as {shown}"
     )
 
 
 def read_place(n_states: int, going: Any, text: str) -> int:
     """The number of a state of a map. Raises ConfigError for what is none, or where the game is over."""
-    if not (text.strip().isascii() and text.strip().isdigit()) or int(text) >= n_states:
+    if not _number(text.strip()) or int(text) >= n_states:
         raise ConfigError(
-            f"--position {text!r} is no state of this game.\n  allowed: a number from 0 to {n_states - 1}"
+            f"--position {text[:80]!r} is no state of this game.\n  allowed: a number from 0 to {n_states - 1}"
         )
     if not bool(going[int(text)]):
         raise ConfigError(f"--position {text}: no game comes to this state and goes on, so there is no move to advise.")

@@ -61,6 +61,7 @@ class AlphaZero(Policy):
         # A legal move is never ruled out: the search takes 0 for illegal.
         return (allowed(logits.cpu(), seen.legal).softmax(1) + 1e-6) * seen.legal, results.cpu()
 
+    @torch.no_grad()
     def look(self, state: BoardState, noise: Tensor | None = None) -> Found:
         """What a search from each position finds: as in self-play with noise, else as in play."""
         simulations = self.play_simulations if noise is None else self.simulations
@@ -75,6 +76,8 @@ class AlphaZero(Policy):
         logits = (visits + 0.01 * (values + 1)).clamp(min=1e-6).log()
         return allowed(logits.to(states.legal.device), states.legal)
 
-    @torch.no_grad()
     def values(self, states: States) -> Tensor | None:
-        return self.look(states.state).values if self.play_simulations else None
+        if not self.play_simulations:
+            return None
+        visits, values = self.look(states.state)
+        return values.masked_fill(visits == 0, float("nan"))  # of a move that was never looked at nothing is known

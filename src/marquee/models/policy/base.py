@@ -22,7 +22,10 @@ class Policy(Model):
         raise NotImplementedError
 
     def values(self, states: States) -> Tensor | None:
-        """What the mover can expect by each move, [batch, n_actions], where the model knows; else None."""
+        """What the mover can expect by each move, [batch, n_actions], NaN where the model does not know it.
+
+        None where it never does.
+        """
         return None
 
     @abstractmethod
