@@ -29,9 +29,11 @@ def main() -> int:
 
     set_threads({})
     from benchmarks import (
+        games,
         growth,
         language,
         linear_text,
+        pictures,
         preparation,
         recommenders,
         records,
@@ -46,6 +48,7 @@ def main() -> int:
     groups = (
         training,
         text_loops,
+        pictures,
         recommenders,
         linear_text,
         preparation,
@@ -54,6 +57,7 @@ def main() -> int:
         sweeping,
         records,
         language,
+        games,
     )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])

@@ -68,9 +68,9 @@ class Alternation:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.view, name)
 
-    def train_batches(self, data: Any, seed: int, epoch: int) -> Iterator[Any]:
+    def train_batches(self, data: Any, seed: int, epoch: int, **policy: Any) -> Iterator[Any]:
         self.border()
-        return self.view.train_batches(data, seed, epoch)
+        return self.view.train_batches(data, seed, epoch, **policy)
 
     def border(self) -> None:
         if self.started is not None:

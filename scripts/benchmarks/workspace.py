@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-Kind = Literal["ratings", "few_ratings", "sequences", "reviews", "posters", "script"]
+Kind = Literal["ratings", "few_ratings", "sequences", "reviews", "posters", "script", "games"]
 PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
     "ratings": ("ml-1m/ratings.dat", ["data=movielens_1m", "split=ratio"]),
     "few_ratings": ("ml-100k/u.data", ["data=movielens_100k", "split=ratio"]),
@@ -22,6 +22,7 @@ PUBLISHED: dict[Kind, tuple[str, list[str]]] = {
     "reviews": ("imdb/train.tsv.gz", ["data=imdb"]),
     "posters": ("posters/posters.zip", ["data=posters"]),
     "script": ("tinyshakespeare/input.txt", ["data=tinyshakespeare"]),
+    "games": ("", ["data=connect_four"]),  # nothing to be found: the rules are all there is
 }
 
 
@@ -216,4 +217,5 @@ GENERATORS: dict[Kind, Callable[[Path, bool], list[str]]] = {
     "reviews": _reviews,
     "posters": _posters,
     "script": lambda folder, quick: ["data=world_script"],
+    "games": lambda folder, quick: ["data=tic_tac_toe"],
 }

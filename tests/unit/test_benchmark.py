@@ -44,13 +44,15 @@ def test_every_benchmark_runs_and_names_itself_as_what_it_is(measured):
     names = """
         bpr_epoch_8192 bpr_epoch_2048 sasrec_epoch_50 sasrec_epoch_200 sasrec_sampled_50 gru4rec_epoch hstu_epoch
         lstm_epoch cnn_epoch cnn_augmented_epoch mobile_epoch cnn_bf16 bpr_peak_memory gru_epoch lstm_by_hand
-        text_cnn_epoch text_transformer_epoch length_buckets lstm_reviews svdpp_epoch ials_sweep_64 ials_sweep_128
+        text_cnn_epoch text_transformer_epoch length_buckets lstm_reviews dcgan_epoch vae_epoch
+        svdpp_epoch ials_sweep_64 ials_sweep_128
         neumf_epoch item_knn_fit lightgcn_epoch nbsvm_imdb predict_nbsvm predict_fasttext
         ml1m_raw ml1m_cache imdb_raw imdb_cache posters_decode posters_cache full_ranking_ml1m
         ease_fit_ml1m recommend_all_6040_top100 predict_lstm predict_poster_cnn predict_sasrec growth_prepare
         growth_prepare_memory growth_rank_memory growth_prepare_linear growth_bpr_linear growth_ials_linear
         growth_rank_linear plan_1000_jobs sweep_job_overhead ls_10000_runs ledger_rebuild_10000 compare_500_runs
         compare_500_runs_memory report_500_runs gpt_epoch lstm_lm_epoch gpt_write gpt_write_cached
+        game_moves ppo_epoch dqn_epoch
     """.split()
     assert [row["name"] for row in rows] == [f"{name} (once, synthetic)" for name in names]
 

@@ -47,7 +47,7 @@ def test_every_key_counts_except_the_listed_ones(config):
 def test_the_exclusion_list_is_short_and_says_what_it_always_said():
     assert EXCLUDED == (
         "paths", "tracker", "plots", "hydra", "resume", "name", "tags", "sweep", "callbacks.pruning", "data.path",
-        "model.run_folders",
+        "model.run_folders", "task.extractor_folder",
         "trainer.enable_progress_bar", "trainer.enable_model_summary", "trainer.log_every_n_steps",
     )  # fmt: skip
 

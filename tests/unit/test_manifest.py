@@ -92,6 +92,7 @@ def test_a_run_is_found_by_all_its_names(tmp_path):
     one, other = make(tmp_path), make(tmp_path, "fedc" * 16, "imdb-lstm")
     for name in (str(one.folder), one.folder.name, "0123", "01234567-world", PRINT, PRINT[:20]):
         assert find_run(name, tmp_path) == one.folder.resolve()
+    assert find_run("imdb-lstm", tmp_path) == other.folder.resolve()
     assert find_run("latest", tmp_path) == other.folder.resolve()
     assert find_run(str(one.folder / "manifest.json"), tmp_path) == one.folder.resolve()
 

@@ -99,3 +99,33 @@ def test_the_real_digits_are_counted(real_data, tmp_path):
     data.setup(Holdout(), Paths(real_data, tmp_path))
     assert np.bincount(data.labels[:60_000]).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert {name: len(rows) for name, rows in data.parts.items()}["test"] == 10_000
+
+
+def test_a_tone_curve_is_undone_by_its_table_and_the_test_images_are_the_original_ones(paths):
+    arrays, folder = digits(), paths.data / "mnist-idx"
+    np.savez(paths.data / "mnist" / "mnist.npz", **arrays)
+    as_stored = prepared(paths)
+    undone = Mnist(tone="undone")
+    with pytest.raises(DataError, match=r"data\.tone=undone needs .*inverse_curve\.npy, which cannot be read"):
+        undone.setup(Holdout(), paths)
+    folder.mkdir()
+    np.save(folder / "inverse_curve.npy", np.arange(256))
+    with pytest.raises(DataError, match=r"inverse_curve\.npy is int64 \(256,\), expected uint8"):
+        undone.setup(Holdout(), paths)
+    np.save(folder / "inverse_curve.npy", np.arange(255, -1, -1, dtype=np.uint8))
+    with pytest.raises(DataError, match="t10k-images"):
+        undone.setup(Holdout(), paths)
+    write_idx(folder / "t10k-images-idx3-ubyte.gz", arrays["x_test"] // 2)
+    undone.setup(Holdout(), paths)
+    assert np.array_equal(undone.images[:200, 0], 255 - arrays["x_train"])
+    assert np.array_equal(undone.images[200:, 0], arrays["x_test"] // 2)
+    assert undone.fingerprint != as_stored.fingerprint == prepared(paths).fingerprint
+
+
+@pytest.mark.real_data
+def test_the_undone_digits_have_the_published_mean(real_data, tmp_path):
+    """33.3184 is the mean grey value of the 60,000 original training images (0.1307 of 255)."""
+    data = Mnist(tone="undone")
+    data.setup(Holdout(), Paths(real_data, tmp_path / "cache"))
+    assert data.images[:60000].mean() == pytest.approx(33.3184, abs=0.05)
+    assert data.images[60000:].mean() == pytest.approx(33.7912, abs=0.0001)  # of the official test images

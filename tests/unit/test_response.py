@@ -124,7 +124,7 @@ def test_bm25_by_its_formula_word_by_word():
 
 def test_replies_of_the_same_words_are_no_negatives_of_each_other():
     torch.manual_seed(0)
-    model = DualEncoder(PairSpec(8), view=Pairs(), dim=4, hidden=4, buckets=16).eval()
+    model = DualEncoder(PairSpec(8), view=Pairs(), dim=4, hidden=4, buckets=16, overlap=False).eval()
     contexts, replies = torch.tensor([[2, 3], [4, 5], [6, 0]]), torch.tensor([[3, 2], [3, 2], [7, 0]])
     loss = model.loss(PairBatch(contexts, replies, torch.tensor([9, 9, 1]), torch.arange(3)))
     scores = model.match(contexts, replies).double()
@@ -166,3 +166,18 @@ def test_all_runs_rank_the_same_candidates_and_chance_finds_one_in_ten(talks):
     assert task.metrics_of({"candidates": 10}) == ["recall@1_uniform9", "recall@10_uniform9", "mrr_uniform9"]
     with pytest.raises(DataError, match=r"task.candidates=500 are wanted"):
         Response(task.model, data, candidates=500)
+
+
+def test_overlap_adds_the_cosine_of_tfidf_by_its_weight(talks):
+    torch.manual_seed(0)
+    data = prepared(talks)
+    model = DualEncoder(data.spec, view=Pairs(), dim=4, hidden=4, buckets=16).eval()
+    model.prepare(data)
+    words_alone = Tfidf(data.spec, view=AllPairs())
+    words_alone.fit(AllPairs().batch(data, data.parts["train"]))
+    batch = Pairs().batch(data, data.parts["test"][:5])
+    with torch.no_grad():
+        both = model.match(batch.contexts, batch.replies)
+        added = model.weight.exp() * words_alone.match(batch.contexts, batch.replies)
+        model.shared = None
+        torch.testing.assert_close(both - added, model.match(batch.contexts, batch.replies), rtol=1e-4, atol=1e-5)

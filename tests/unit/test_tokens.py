@@ -276,7 +276,7 @@ def test_poems_and_tunes_are_checked_by_their_lines_and_fields():
     assert Poems().check([regular, free], {}) == {"equal_lines": 0.5, "regular_poems": 0.5}
     assert Poems().check([], {}) == {}
     good, bad = "X:1\nT:A\nM:3/4\nK:G\nabc|d3|\n", "T:B\nK:G\nabc\n"
-    assert Tunes().check([good, bad], {}) == {"headed_tunes": 0.5}
+    assert Tunes().check([good, bad], {})["headed_tunes"] == 0.5
 
 
 def test_tei_of_a_play_becomes_paragraphs():
@@ -307,5 +307,7 @@ def test_the_published_corpora_have_the_counts_that_their_publishers_state(real_
     documents = [found[Meld].report[f"{part} documents"] for part in ("train", "validation", "test")]
     assert documents == [1038, 114, 280]
     assert found[Nottingham].report["documents"] == 1034
-    headed = found[Nottingham].form.check(found[Nottingham].texts("train"), {})["headed_tunes"]
+    checked = found[Nottingham].form.check(found[Nottingham].texts("train"), {})
+    headed = checked["headed_tunes"]
+    assert checked["parsed_tunes"] > 0.995 and 0.85 < checked["full_bars"] < 0.9  # another reader counts 0.86
     assert math.isclose(headed, 1, abs_tol=0.01)

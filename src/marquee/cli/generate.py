@@ -21,6 +21,9 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
                                "help": "over 1: what was written is less likely (default 1)"},
         "stop": {"action": "append", "metavar": "TEXT", "help": "end before this text; may be given several times"},
     },
+    "runs on pictures": {
+        "class": {"metavar": "NAME", "help": "of the pictures, where it is asked for (default: all)"},
+    },
     "runs on piano rolls (and --temperature)": {
         "frames": {"type": int, "metavar": "N", "help": "of the piece (default 64)"},
         "tempo": {"type": float, "metavar": "BPM", "help": "quarter notes a minute (default 90)"},
@@ -31,7 +34,8 @@ OPTIONS: dict[str, dict[str, dict[str, Any]]] = {
 def add_verbs(verb: Verb) -> None:
     parser = runs_option(verb(
         "generate", _generate, 'marquee generate latest --prompt "ROMEO:" --temperature 0.8 -n 5',
-        "marquee generate 3fa9c1d2 --tokens 1000 --seed 7 --output scene.txt", "marquee generate --verify scene.txt",
+        "marquee generate 3fa9c1d2 --tokens 1000 --seed 7 --output scene.txt",
+        "marquee generate latest -n 64 --output grid.png", "marquee generate --verify scene.txt",
         note="Sampling steps, in this order: repetition penalty, temperature, top-k, top-p, min-p.\n"
              "Each sample has a random stream of its own, of (seed, number): -n 5 begins with the sample of -n 1.\n"
              "With --output a provenance file is written beside it; --verify makes the file again from that.",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, generate, keywords, listing, train, use
+from marquee.cli import chat, compare, generate, keywords, listing, play, train, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -28,6 +28,8 @@ VERBS = {
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
     "chat": "be guided through a catalogue: a run reads what you want, another recommends, each fact has its row",
     "reply": "choose the reply that answers best, with a finished run",
+    "play": "play a game against a finished run, or let runs play each other",
+    "advise": "say what a finished run would do in a position of its game",
     "sync": "upload to W&B what was tracked offline",
 }
 
@@ -82,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         parser, "Config-driven, reproducible experiments for AI in culture and entertainment.",
         ["marquee train", "marquee train data=imdb model=rnn/lstm trainer.max_epochs=2", "marquee ls",
          "marquee recommend latest --user 1"],
-        "RUN is a folder, an id or fingerprint prefix, or latest.\n"
+        "RUN is a folder, an id or fingerprint prefix, the label that name=... gave, or latest.\n"
         'Tab completion: eval "$(marquee -sc install=bash)"   (or zsh, fish)',
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"marquee {__version__}")
@@ -99,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, generate, keywords, chat):
+    for family in (train, listing, compare, use, generate, keywords, chat, play):
         family.add_verbs(verb)
     return parser
 

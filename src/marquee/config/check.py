@@ -6,7 +6,7 @@ from typing import Any
 from marquee.config import schema
 from marquee.config.complaints import Problem
 from marquee.config.compose import Composed, compose_all
-from marquee.config.fitting import everything, misfits
+from marquee.config.fitting import everything, learners_of, misfits
 from marquee.config.folders import file_of_option, options, read_yaml
 from marquee.config.former import KEYS
 from marquee.config.kinds import NO_INSTRUCTION, holds_node, misfit, name_of, part
@@ -45,7 +45,9 @@ def problems(composed: Composed) -> list[Problem]:
         node = config.get(key)
         if node is None and key in schema.OPTIONAL:
             continue
-        names = getattr(_resolved(config.get("task")), "learners", ()) if key in schema.NAMED else ()
+        names = (
+            learners_of(_resolved(config.get("task")), _resolved(config.get("model"))) if key in schema.NAMED else ()
+        )
         if names and isinstance(node, dict) and "_target_" not in node:
             found += _named(key, node, names, resolve(base), composed)
             continue

@@ -11,7 +11,8 @@ from marquee.config.targets import resolve
 # What cannot change a result: where things lie, who watches, how much is printed, what the run is called.
 # `callbacks.pruning` is who watches from outside: it may end a run early, and a finished one is what it is without.
 # `data.path` is where a user's own file lies; its bytes are in the data fingerprint. `model.run_folders` is where the
-# members of an ensemble lie; `model.runs` has their ids and digits of their weights' sha256.
+# members of an ensemble lie; `model.runs` has their ids and digits of their weights' sha256. `task.extractor_folder` is
+# likewise where the run lies that `task.extractor` names.
 EXCLUDED = (
     "paths",
     "tracker",
@@ -24,6 +25,7 @@ EXCLUDED = (
     "callbacks.pruning",
     "data.path",
     "model.run_folders",
+    "task.extractor_folder",
     "trainer.enable_progress_bar",
     "trainer.enable_model_summary",
     "trainer.log_every_n_steps",

@@ -25,6 +25,11 @@ def fits_task(model: type, task: type) -> bool:
     return issubclass(model, models_of(task))
 
 
+def learners_of(task: type | None, model: type | None) -> tuple[str, ...]:
+    """The parts that have an optimiser each: the task's, or the model's where the task leaves it to the model."""
+    return getattr(task, "learners", ()) or getattr(model, "learners", ())
+
+
 def specs_of(model: type) -> tuple[type, ...]:
     """The specs that a model takes: the annotation of its first parameter."""
     from marquee.data.spec import Spec
@@ -93,7 +98,7 @@ def _home(optimizer: str) -> list[str]:
     if "_target_" in content or "defaults" in content:
         return []
     for data, task, model in combinations():
-        if set(getattr(option_class("task", task), "learners", ())) == set(content):
+        if set(learners_of(option_class("task", task), option_class("model", model))) == set(content):
             return [f"data={data}", f"task={task}", f"model={model}"]
     return []
 

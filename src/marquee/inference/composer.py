@@ -11,7 +11,7 @@ import torch
 
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
-from marquee.inference.scores import as_abc, as_midi, picture, sound
+from marquee.inference.scores import as_abc, as_midi, picture, rolls_in_turn, sound
 from marquee.metrics.polyphony import validity
 from marquee.models.rolls import RollModel
 from marquee.seeding import numpy_generator
@@ -49,10 +49,8 @@ class Composer(Generator):
 
     def render(self, made: Sequence[Made], format: str) -> bytes:
         rolls, tempo = [one.content for one in made], float(made[0].facts["tempo"])
-        if format == "midi":
-            return as_midi(rolls, self.spec, tempo)
-        if format == "wav":
-            return sound(rolls, self.spec, tempo)
+        if format in ("midi", "wav"):
+            return (as_midi if format == "midi" else sound)(rolls_in_turn(rolls, self.spec), tempo)
         return as_abc(rolls, self.spec, tempo).encode() if format == "abc" else picture(rolls)
 
     def shown(self, made: Sequence[Made]) -> str:

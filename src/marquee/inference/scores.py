@@ -12,7 +12,11 @@ from marquee.data.spec import RollSpec
 RATE = 22_050  # samples of sound a second
 PARTIALS = (1.0, 0.5, 0.3, 0.15, 0.08)  # how loud the first five partials of a note are
 _NAMES = ("C", "^C", "D", "^D", "E", "F", "^F", "G", "^G", "A", "^A", "B")
+TICKS = 480  # a quarter note in a MIDI file
 BETWEEN = 2  # quarter notes of silence between two pieces
+
+
+Note = tuple[int, float, float]  # a MIDI number, beginning and end in quarter notes
 
 
 def notes_of(roll: np.ndarray) -> Iterator[tuple[int, int, int]]:
@@ -25,42 +29,53 @@ def notes_of(roll: np.ndarray) -> Iterator[tuple[int, int, int]]:
     yield from sorted(found, key=lambda note: (note[1], note[0]))
 
 
-def joined(rolls: Sequence[np.ndarray], spec: RollSpec) -> np.ndarray:
-    """Pieces one after the other, with silence between them."""
-    pause = np.zeros((BETWEEN * spec.frames_per_quarter, spec.keys), dtype=np.uint8)
-    parts = [part for roll in rolls for part in (roll, pause)]
-    return np.concatenate(parts[:-1])
+def in_turn(pieces: Sequence[tuple[Sequence[Note], float]]) -> list[Note]:
+    """The notes of pieces and their lengths, one piece after the other, with silence between."""
+    found, now = [], 0.0
+    for notes, length in pieces:
+        found += [(midi, float(begin) + now, float(end) + now) for midi, begin, end in notes]
+        now += float(length) + BETWEEN
+    return found
 
 
-def as_midi(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> bytes:
+def rolls_in_turn(rolls: Sequence[np.ndarray], spec: RollSpec) -> list[Note]:
+    """Likewise of rolls."""
+    each = spec.frames_per_quarter
+    return in_turn(
+        [
+            ([(key + spec.lowest, begin / each, end / each) for key, begin, end in notes_of(roll)], len(roll) / each)
+            for roll in rolls
+        ]
+    )
+
+
+def as_midi(notes: Sequence[Note], tempo: float) -> bytes:
     """A MIDI file of one track; `tempo` in quarter notes a minute. Raises ConfigError without the package mido."""
     mido = package()
-    ticks = 480 // spec.frames_per_quarter
     events = []
-    for key, begin, end in notes_of(joined(rolls, spec)):
-        events += [(begin * ticks, 1, key + spec.lowest), (end * ticks, 0, key + spec.lowest)]
+    for midi, begin, end in notes:
+        events += [(round(begin * TICKS), 1, midi), (round(end * TICKS), 0, midi)]
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=mido.bpm2tempo(tempo), time=0)])
     now = 0
     for at, on, note in sorted(events):  # at one moment what ends comes before what begins
         kind = "note_on" if on else "note_off"
         track.append(mido.Message(kind, note=note, velocity=80 if on else 0, time=at - now))
         now = at
-    song = mido.MidiFile(ticks_per_beat=ticks * spec.frames_per_quarter)
+    song = mido.MidiFile(ticks_per_beat=TICKS)
     song.tracks.append(track)
     file = io.BytesIO()
     song.save(file=file)
     return file.getvalue()
 
 
-def sound(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> bytes:
+def sound(notes: Sequence[Note], tempo: float) -> bytes:
     """A WAV file, one channel of 16 bits: each note a sum of five partials that swells in a moment and dies away."""
-    roll = joined(rolls, spec)
-    per_frame = 60 / tempo / spec.frames_per_quarter * RATE
-    found = np.zeros(int(per_frame * len(roll)) + RATE // 2, dtype=np.float32)
-    for key, begin, end in notes_of(roll):
-        start, length = int(begin * per_frame), int((end - begin) * per_frame) + RATE // 10
+    quarter = 60 / tempo * RATE
+    found = np.zeros(int(max((end for _, _, end in notes), default=1) * quarter) + RATE // 2, dtype=np.float32)
+    for midi, begin, end in notes:
+        start, length = int(begin * quarter), int((end - begin) * quarter) + RATE // 10
         time = np.arange(min(length, len(found) - start), dtype=np.float32) / RATE
-        pitch = 440.0 * 2 ** ((key + spec.lowest - 69) / 12)
+        pitch = 440.0 * 2 ** ((midi - 69) / 12)
         tone = sum(
             loud * np.sin(2 * np.pi * pitch * number * time)
             for number, loud in enumerate(PARTIALS, start=1)
@@ -113,7 +128,8 @@ def picture(rolls: Sequence[np.ndarray]) -> bytes:
 
     width = max(len(roll) for roll in rolls)
     used = np.flatnonzero(np.concatenate(list(rolls)).any(axis=0))
-    low, high = (max(int(used[0]) - 2, 0), int(used[-1]) + 3) if len(used) else (0, rolls[0].shape[1])
+    keys = rolls[0].shape[1]
+    low, high = (max(int(used[0]) - 2, 0), min(int(used[-1]) + 3, keys)) if len(used) else (0, keys)
     rows = []
     for roll in rolls:
         shown = np.full((high - low, width), 32, dtype=np.uint8)

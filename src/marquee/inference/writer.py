@@ -7,12 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from marquee.data.tokens.abc import read_tune
 from marquee.data.tokens.coding import BOUNDARY, UNKNOWN, coding_of
 from marquee.data.tokens.copies import Passages
 from marquee.data.tokens.forms import FORMS
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
 from marquee.inference.sampling import SETTINGS, in_double, refuse_out_of_range, write
+from marquee.inference.scores import as_midi, in_turn, sound
+
+TEMPO = 120.0  # quarter notes a minute of a tune that does not say its own
 
 
 class Writer(Generator):
@@ -73,7 +77,13 @@ class Writer(Generator):
         return Passages.load(*self._index)
 
     def render(self, made: Sequence[Made], format: str) -> bytes:
-        return self.form.written([one.content for one in made], format).encode("utf-8")
+        texts = [one.content for one in made]
+        if format in ("midi", "wav"):  # tunes, of which is played what can be read
+            tunes = [read_tune(text) for text in texts]
+            tempo = next((tune.tempo for tune in tunes if tune.tempo), TEMPO)
+            notes = in_turn([(tune.notes, max((end for *_, end in tune.notes), default=0)) for tune in tunes])
+            return (as_midi if format == "midi" else sound)(notes, tempo)
+        return self.form.written(texts, format).encode("utf-8")
 
     def shown(self, made: Sequence[Made]) -> str:
         texts = [one.content for one in made]

@@ -15,7 +15,9 @@ MOST_POINTS = 100  # of a curve
 def learning_curves(folder: Path, monitor: str, best_epoch: int | None) -> list[Figure]:
     """`learning-loss` and `learning-METRIC`; none of what was recorded for one epoch alone, as of closed forms."""
     curves = read_curves(folder / "metrics.csv")
-    wanted = {"loss": {"train/loss": "training loss", "validation/log_loss": "validation log loss"},
+    of = {column: f"training loss of the {name}" for column in curves
+          if (name := column.removeprefix("train/loss_")) != column}  # fmt: skip
+    wanted = {"loss": {"train/loss": "training loss", **of, "validation/log_loss": "validation log loss"},
               monitor.replace("@", "-"): {f"validation/{monitor}": f"validation {monitor}"}}  # fmt: skip
     made = []
     for name, columns in wanted.items():

@@ -1,4 +1,4 @@
-"""The folders of runs, and a run by any of its names: path, id, fingerprint, a prefix of them, or `latest`."""
+"""The folders of runs, and a run by any of its names: path, id, label, fingerprint, a prefix, or `latest`."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -45,7 +45,7 @@ def first_of(output: Path, fingerprint: str) -> Iterator[None]:
 
 
 def find_run(run: str, output: Path = Path("outputs")) -> Path:
-    """The folder of a run that is named by path, id, fingerprint prefix, id prefix, or `latest`.
+    """The folder of a run that is named by path, id, its label (name=...), fingerprint prefix, id prefix, or `latest`.
 
     Raises ConfigError for a name that fits no run or several, with the candidates.
     """
@@ -60,7 +60,8 @@ def find_run(run: str, output: Path = Path("outputs")) -> Path:
     for folder in folders:
         if folder.name == run:
             return folder.resolve()
-    matches = [folder for folder in folders if run and folder.name.startswith(run)]
+    named = [folder for folder in folders if folder.name.partition("-")[2] == run]
+    matches = named or [folder for folder in folders if run and folder.name.startswith(run)]
     if not matches and len(run) > 8 and re.fullmatch(r"[0-9a-f]+", run):
         same = [folder for folder in folders if folder.name.startswith(run[:8])]
         matches = [folder for folder in same if read_manifest(folder)["fingerprint"].startswith(run)]

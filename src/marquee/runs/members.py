@@ -9,15 +9,12 @@ from typing import Any
 from marquee.config.fingerprint import canonical, identity
 from marquee.config.folders import choice_of
 from marquee.config.targets import resolve
-from marquee.data.cache import file_sha256
-from marquee.errors import ConfigError, DataError
-from marquee.inference.artefacts import WEIGHTS
+from marquee.errors import ConfigError
 from marquee.inference.ensemble import Mean
+from marquee.runs.extractor import DIGITS, weights_sha256, with_extractor
 from marquee.runs.finding import find_run
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
-
-DIGITS = 12  # of a run's sha256 that stand behind its id
 
 
 def with_members(config: dict[str, Any], data: str, split: str) -> dict[str, Any]:
@@ -26,9 +23,10 @@ def with_members(config: dict[str, Any], data: str, split: str) -> dict[str, Any
     data, split  fingerprints of this run's own
 
     The digits are those of the weights' sha256, so that an ensemble of other weights is another run, wherever the runs
-    lie. A configuration without an ensemble is returned as it is. Raises ConfigError for a name that fits no finished
-    run, for runs of another task, data or split, and for a record whose run has other weights now.
+    lie. So is the run that `task.extractor` names. Raises ConfigError for a name that fits no finished run, for runs of
+    another task, data or split, and for a record whose run has other weights now.
     """
+    config = with_extractor(config)
     node = config["model"]
     if not issubclass(resolve(node["_target_"]), Mean):
         return config
@@ -40,7 +38,7 @@ def with_members(config: dict[str, Any], data: str, split: str) -> dict[str, Any
         run, wanted = recorded.groups() if recorded else (name, "")
         folder = _found(run, known.get(name), output)
         _refuse_unfit(folder, read_manifest(folder), config, data, split)
-        digits = _weights(folder)
+        digits = weights_sha256(folder)
         if not digits.startswith(wanted):
             raise ConfigError(
                 f"model.runs: {folder.name} has other weights now (sha256 {digits[:DIGITS]}... instead of {wanted}). "
@@ -61,15 +59,6 @@ def _found(name: str, before: str | None, output: Path) -> Path:
         if before is not None and (Path(before) / "manifest.json").is_file():
             return Path(before)
         raise ConfigError(f"model.runs: {error}") from error
-
-
-def _weights(folder: Path) -> str:
-    """The sha256 of the weights that are there, which a record could only claim."""
-    try:
-        return file_sha256(folder / "inference" / WEIGHTS)
-    except OSError as error:
-        raise DataError(f"model.runs: {folder.name} is damaged: {error}. To train it again: marquee rerun {folder.name}"
-                        ) from error  # fmt: skip
 
 
 def _refuse_unfit(folder: Path, manifest: dict[str, Any], config: dict[str, Any], data: str, split: str) -> None:

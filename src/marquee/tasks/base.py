@@ -30,7 +30,8 @@ class Task(Loop):
     measured    those of its keys that decide what is measured; the others belong to the training
     measures_more   those that only add metrics: runs that differ in them are one configuration
     learners    names of the parts that have an optimiser each and take turns (generator, discriminator); such a task
-                trains in `learn`. Empty: one optimiser for all parameters, and `loss`
+                trains in `learn`. Empty: one optimiser for all parameters, and `loss`. A task that leaves it to the
+                model takes over the `learners` of that
     remarks     what a user is told before training, a line each
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
     directions  `max` or `min`, what is better of metrics that Marquee does not know: {"nats": "min"}
@@ -50,8 +51,8 @@ class Task(Loop):
         """The scalar training loss of a batch, where the model takes gradient steps and there are no `learners`."""
         raise NotImplementedError
 
-    def learn(self, batch: Any) -> Tensor | None:
-        """Train on a batch by `step`, once or more for each of the `learners`; the loss to log, or None."""
+    def learn(self, batch: Any) -> Tensor | Mapping[str, Tensor] | None:
+        """Train on a batch by `step`, once or more for each of the `learners`; the loss to log, or those by name."""
         raise NotImplementedError
 
     @abstractmethod

@@ -49,7 +49,8 @@ class LanguageModeling(Task):
     directions = {
         "bits_per_character": "min", "nats": "min", "perplexity": "min", "known_speakers": "max",
         "closed_directions": "max", "timed_lines": "max", "increasing_times": "max", "equal_lines": "max",
-        "regular_poems": "max", "headed_tunes": "max", "lawful_lines": "max", "new_lawful_lines": "max",
+        "regular_poems": "max", "headed_tunes": "max", "parsed_tunes": "max", "full_bars": "max",
+        "lawful_lines": "max", "new_lawful_lines": "max",
     }  # fmt: skip
 
     def __init__(

@@ -53,7 +53,7 @@ class Loop(pl.LightningModule):
         self.steps_at_once = 1
         self.evaluated: Part = "validation"  # set before each evaluation
         self._collector: Evaluator | None = None
-        self._losses: list[Tensor] = []
+        self._losses: dict[str, list[Tensor]] = {}  # by learner; under no name where there is one loss for all
         self._validated: float | None = None
         self._schedules: dict[str, Schedule] = {}
         self._saved_schedules: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Loop(pl.LightningModule):
         loss = self.loss(batch)
         optimizer.zero_grad()
         loss.backward()
-        self._losses.append(loss.detach())
+        self._losses.setdefault("", []).append(loss.detach())
         return loss
 
     def on_train_batch_start(self, batch: Any, batch_index: int) -> None:
@@ -132,7 +132,7 @@ class Loop(pl.LightningModule):
         if batch_index == 0:
             # Dropout draws from the global generator. Re-seeding it by epoch makes a resumed run repeat the draws.
             torch.manual_seed(derive(self.seed, "train", self.current_epoch, self.global_rank))
-            self._losses = []
+            self._losses = {}
             self._steps = self.trainer.global_step
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor | None:
@@ -142,9 +142,10 @@ class Loop(pl.LightningModule):
             loss = self.model.fit(batch)
         else:
             loss = self.learn(batch) if self.learners else self.loss(batch)
-        if loss is not None:
-            # Kept on the device and looked at once an epoch: `self.log` each step costs several times a small step.
-            self._losses.append(loss.detach())
+        for name, value in (loss if isinstance(loss, Mapping) else {"": loss}).items():
+            if value is not None:
+                # Kept on the device and looked at once an epoch: `self.log` each step costs several times a small step.
+                self._losses.setdefault(name, []).append(value.detach())
         return loss if self.automatic_optimization else None
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_index: int) -> None:
@@ -157,22 +158,26 @@ class Loop(pl.LightningModule):
         for schedule in by_step:
             schedule.rates.step()
 
-    def _epoch_loss(self) -> float:
-        """The mean loss of the epoch so far. Raises JobError at the first step that was not finite."""
-        losses = torch.stack(self._losses).float()
-        finite = losses.isfinite()
-        if not bool(finite.all()):
-            step = int((~finite).nonzero()[0, 0])
+    def _epoch_losses(self) -> dict[str, float]:
+        """The mean losses of the epoch so far, by learner. Raises JobError at the first step that was not finite."""
+        losses = {name: torch.stack(values).float() for name, values in self._losses.items()}
+        broken = {name: int((~values.isfinite()).nonzero()[0, 0]) for name, values in losses.items()
+                  if not bool(values.isfinite().all())}  # fmt: skip
+        if broken:
+            name = min(broken, key=broken.__getitem__)  # the other's followed from it
+            step, rate = broken[name], "optimizer.lr"
+            if isinstance(self.make_optimizer, Mapping) and name in self.make_optimizer:
+                rate = f"optimizer.{name}.lr"
             raise JobError(
-                f"The training loss became {float(losses[step])} in epoch {self.current_epoch + 1}, step {step + 1} of "
-                f"{self.model.view.steps(self.data)}. Lower the learning rate (optimizer.lr=...), clip gradients "
-                "(trainer.gradient_clip_val=1) or use trainer.precision=32."
+                f"The training loss {f'of the {name} ' if name else ''}became {float(losses[name][step])} in epoch "
+                f"{self.current_epoch + 1}, step {step + 1} of {self.model.view.steps(self.data)}. Lower the learning "
+                f"rate ({rate}=...), clip gradients (trainer.gradient_clip_val=1) or use trainer.precision=32."
             )
-        return float(losses.mean())
+        return {name: float(values.mean()) for name, values in losses.items()}
 
     def on_train_epoch_end(self) -> None:
-        if self._losses:
-            self.log("train/loss", self._epoch_loss(), prog_bar=True, sync_dist=True)
+        for name, loss in self._epoch_losses().items():
+            self.log(f"train/loss_{name}" if name else "train/loss", loss, prog_bar=True, sync_dist=True)
         for schedule in self._schedules.values():
             # Lightning steps schedulers that watch a metric after the checkpoint was written; a resume would differ.
             if schedule.watches:
@@ -230,8 +235,7 @@ class Loop(pl.LightningModule):
         self.log_dict({f"{part}/{name}": value for name, value in metrics.items()}, rank_zero_only=False)
 
     def on_validation_epoch_start(self) -> None:
-        if self._losses:
-            self._epoch_loss()  # a diverged model is reported by its loss, not by what it then scores
+        self._epoch_losses()  # a diverged model is reported by its loss, not by what it then scores
         self._start_evaluation("validation")
 
     def validation_step(self, batch: Any, batch_index: int) -> None:

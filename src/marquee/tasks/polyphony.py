@@ -115,13 +115,13 @@ class Polyphony(Task):
     def draw(self, folder: Path, best_epoch: int | None) -> None:
         """`written.png` and `written.wav`: the pieces that were checked, to be looked at and listened to."""
         from marquee.files import replacing
-        from marquee.inference.scores import picture, sound
+        from marquee.inference.scores import picture, rolls_in_turn, sound
 
         if self.written:
             (folder / "plots").mkdir(exist_ok=True)
             for name, made in (
                 ("written.png", picture(self.written)),
-                ("written.wav", sound(self.written, self.data.spec, 90.0)),
+                ("written.wav", sound(rolls_in_turn(self.written, self.data.spec), 90.0)),
             ):
                 with replacing(folder / "plots" / name) as file:
                     file.write_bytes(made)

@@ -4,10 +4,12 @@ LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to docume
 """
 
 import gzip
+import hashlib
 import zipfile
 import zlib
 from pathlib import Path
 from tokenize import TokenError
+from typing import Literal
 
 import numpy as np
 
@@ -26,17 +28,30 @@ ORIGINALS = {
 }
 
 
-class Mnist(ImageData):
-    """`mnist/mnist.npz` (x_train, y_train, x_test, y_test) or the four original IDX files, also packed (.gz)."""
+INVERSE = "mnist-idx/inverse_curve.npy"  # uint8 [256]: the original of each stored grey value
 
-    def __init__(self):
+
+class Mnist(ImageData):
+    """`mnist/mnist.npz` (x_train, y_train, x_test, y_test) or the four original IDX files, also packed (.gz).
+
+    tone  undone: the grey values of an npz file whose tone curve somebody has changed are put back by the table
+          `mnist-idx/inverse_curve.npy`, and the test images taken from the original file. Likelihoods can be held
+          against published ones only then. Original IDX files are as they should be and stay so
+    """
+
+    def __init__(self, *, tone: Literal["undone"] | None = None):
         super().__init__(height=28, width=28, channels=1)
+        self.tone = tone
 
     def source(self, paths: Paths) -> ImageSource:
         packed = next((p for p in (paths.data / "mnist" / "mnist.npz", paths.data / "mnist.npz") if p.is_file()), None)
         if packed:
             key = {"npz": file_sha256(packed)}
-            arrays = {name: _Npz(packed, name) for name in ORIGINALS}
+            arrays: dict[str, _Npz | _Idx | _Undone] = {name: _Npz(packed, name) for name in ORIGINALS}
+            if self.tone == "undone":
+                table, test = _inverse(paths), find(_raw(*ORIGINALS["x_test"]), paths, "mnist")
+                key |= {"inverse": hashlib.sha256(table.tobytes()).hexdigest(), "x_test": file_sha256(test)}
+                arrays |= {"x_train": _Undone(arrays["x_train"], table), "x_test": _Idx(test)}
         else:
             found = {name: find(_raw(*original), paths, "mnist") for name, original in ORIGINALS.items()}
             key = {name: file_sha256(path) for name, path in found.items()}
@@ -105,7 +120,33 @@ class _Npz:
         raise DataError(f"{self.path} has no array {missing[0]}; arrays seen: {', '.join(seen)}.")
 
 
+class _Undone:
+    """The images of a packed file with each grey value replaced by its original, likewise."""
+
+    def __init__(self, images: _Npz, table: np.ndarray):
+        self.images, self.table = images, table
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return self.table[np.asarray(self.images)]
+
+
+def _inverse(paths: Paths) -> np.ndarray:
+    """The table that undoes the tone curve. Raises DataError where it is not there or no such table."""
+    file = paths.data / INVERSE
+    try:
+        table = np.load(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(
+            f"data.tone=undone needs {file}, which cannot be read ({error}). Put it there, or the four original IDX "
+            "files of MNIST in place of mnist.npz, or leave data.tone out."
+        ) from error
+    if table.dtype != np.uint8 or table.shape != (256,):
+        raise DataError(f"{file} is {table.dtype} {table.shape}, expected uint8 (256,): an original a stored value.")
+    return table
+
+
 def _raw(name: str, md5: str) -> RawFile:
     plain = name.removesuffix(".gz")
-    names = tuple(folder + file for folder in ("mnist/", "mnist/raw/", "MNIST/raw/", "") for file in (name, plain))
+    folders = ("mnist/", "mnist-idx/", "mnist/raw/", "MNIST/raw/", "")
+    names = tuple(folder + file for folder in folders for file in (name, plain))
     return RawFile(names, archive=Archive(name, MIRROR + name, md5=md5))

@@ -24,9 +24,9 @@ class ImageBatch(NamedTuple):
     index: Tensor  # int64 [batch], the image's row number in the data set
 
 
-def as_float(images: Tensor) -> Tensor:
-    """uint8 pixels as float32 between -2 and 2, channels last, which convolutions on CPUs and tensor cores prefer."""
-    return images.to(torch.float32, memory_format=torch.channels_last).sub_(127.5).mul_(2 / 127.5)
+def as_float(images: Tensor, limit: float = 2.0) -> Tensor:
+    """uint8 pixels as float32 from -limit to limit, channels last, as convolutions on CPUs and tensor cores prefer."""
+    return images.to(torch.float32, memory_format=torch.channels_last).sub_(127.5).mul_(limit / 127.5)
 
 
 @dataclass(frozen=True, kw_only=True)

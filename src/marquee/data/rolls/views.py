@@ -24,7 +24,7 @@ class RollBatch(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RollWindows(View):
-    """Each epoch cuts every piece into stretches, from a place that is drawn, in an order that is drawn.
+    """Each epoch cuts every piece into stretches, at places that are drawn, in an order that is drawn.
 
     batch_size  stretches a training step
     length      frames of a stretch; the first of it is not predicted
@@ -50,12 +50,12 @@ class RollWindows(View):
         many = self._many(lengths)
         piece = np.repeat(np.arange(len(pieces)), many)
         number = np.arange(len(piece)) - np.repeat(np.cumsum(many) - many, many)
-        # The first stretch is cut short by what is drawn, and the last one takes what that leaves.
-        shift = np.repeat(generator.integers(self.length - 1, size=len(pieces)) * (many > 1), many)
-        begin = np.maximum(number * (self.length - 1) - shift, 0)
-        end = np.minimum((number + 1) * (self.length - 1) - shift + 1, lengths[piece])
-        end = np.where(number == many[piece] - 1, lengths[piece], np.maximum(end, begin + 2))
-        begin = np.maximum(begin, end - self.length)
+        # What the last stretch would lack is drawn between it and the first, which moves all borders between them.
+        stride = self.length - 1
+        slack = many * stride - (lengths - 1)
+        shift = np.where(many > 1, generator.integers(slack + 1), 0)[piece]
+        begin = np.maximum(number * stride - shift, 0)
+        end = np.minimum((number + 1) * stride - shift, lengths[piece] - 1) + 1
         order = generator.permutation(len(piece))
         for step in range(self.steps(data)):
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]

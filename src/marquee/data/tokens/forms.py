@@ -6,6 +6,8 @@ from statistics import median
 from typing import ClassVar
 from xml.etree import ElementTree
 
+from marquee.data.tokens.abc import read_tune
+
 Known = Mapping[str, Sequence[str]]
 
 
@@ -137,18 +139,28 @@ class Poems(Plain):
 class Tunes(Plain):
     """ABC notation: fields such as `M:3/4`, and behind `K:` the bars."""
 
-    formats = {"text": ".txt", "abc": ".abc"}
-    checks = ("headed_tunes",)
+    formats = {"text": ".txt", "abc": ".abc", "midi": ".mid", "wav": ".wav"}
+    checks = ("headed_tunes", "full_bars", "parsed_tunes")
     of_whole_documents = True
 
     def check(self, texts: Sequence[str], known: Known) -> dict[str, float]:
-        """headed_tunes: those that begin with X:, have M: and K:, and a bar line behind."""
+        """headed_tunes: those that begin with X:, have M: and K:, and a bar line behind. parsed_tunes: those in which
+        every sign can be read. full_bars: share of all bars that are as long as their meter, pick-ups among the rest.
+        """
         tunes = [text for text in texts if text.strip()]
         headed = [
             text.startswith("X:") and all(f"\n{field}:" in text for field in "MK") and "|" in text.split("\nK:", 1)[1]
             for text in tunes
         ]
-        return {"headed_tunes": sum(headed) / len(headed)} if tunes else {}
+        if not tunes:
+            return {}
+        read = [read_tune(text) for text in tunes]
+        bars = max(sum(len(tune.bars) for tune in read), 1)
+        return {
+            "headed_tunes": sum(headed) / len(headed),
+            "full_bars": sum(tune.full_bars for tune in read) / bars,
+            "parsed_tunes": sum(not tune.errors for tune in read) / len(read),
+        }
 
     def written(self, texts: Sequence[str], format: str) -> str:
         return (

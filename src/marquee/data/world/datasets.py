@@ -172,6 +172,10 @@ class WorldPosters(ImageData):
         """The item id (as in world_ratings) of each poster."""
         return posters.pictured() + 1
 
+    def anew(self) -> np.ndarray:
+        """As many posters of the same films, by the same law: the best that a maker of pictures could do."""
+        return posters.draw(self.seed, "world/posters anew").images
+
     def oracle(self) -> "PosteriorOracle":
         order = [catalogue.GENRES.index(label) for label in self.spec.labels]
         return PosteriorOracle(posters.posterior(self.seed)[:, order])

@@ -44,9 +44,9 @@ class DrawnPosters:
 
 
 @lru_cache(maxsize=1)
-def draw(seed: int) -> DrawnPosters:
-    """PER_FILM posters for every film of the world of `seed`."""
-    rng = numpy_generator(seed, "world/posters")
+def draw(seed: int, purpose: str = "world/posters") -> DrawnPosters:
+    """PER_FILM posters for every film of the world of `seed`; for another purpose others of the same films and law."""
+    rng = numpy_generator(seed, purpose)
     items = pictured()
     genres = before_watching(seed).genres[items, 0]
     composition, palette = _styles(rng, genres)

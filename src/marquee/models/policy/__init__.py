@@ -1,0 +1,1 @@
+"""Policies that are networks: what to do in a game."""

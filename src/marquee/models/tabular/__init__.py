@@ -1,0 +1,1 @@
+"""Policies that are tables: one row a state."""
