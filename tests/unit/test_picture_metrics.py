@@ -103,6 +103,8 @@ def test_neither_batches_nor_processes_change_a_metric_and_units_are_the_real_im
     assert metrics["nats"] == 1.5 and metrics["coverage"] == units["coverage"].mean()
     by_hand = torch.cdist(made, real.train).min(1).values.mean().item() / 0.5
     assert metrics["memorisation"] == pytest.approx(by_hand, rel=1e-5)
+    copied = Real(real.rows, real.features, real.classes, 2, real.features, 0.0)
+    assert "memorisation" not in evaluated([[0, 1, 2, 3]], copied, made)[0]  # a ratio to nought is none
 
 
 def test_features_that_are_not_finite_end_the_run_with_a_word():

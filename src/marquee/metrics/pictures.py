@@ -39,7 +39,8 @@ class Real:
     classes   int64 [n], what the extractor takes them for; None where it knows none
     n_classes that it knows
     train     float32 [images, d], features of all that was trained on; None where memorisation is not measured
-    away      the mean distance of the real images to the nearest of `train`
+    away      the mean distance of the real images to the nearest of `train`; 0 where all are copies, and then
+              memorisation is not measured either
     """
 
     rows: np.ndarray
@@ -213,8 +214,8 @@ class PictureEvaluator(Evaluator):
             metrics["modes"], metrics["class_entropy"] = found
         away = nearest(real, made).numpy().astype(np.float64)
         metrics["nearest"] = float(away.mean())
-        if self.real.train is not None:
-            metrics["memorisation"] = float(nearest(made, self.real.train).mean()) / (self.real.away or 1.0)
+        if self.real.train is not None and self.real.away > 0:  # else all real images are copies: there is no ratio
+            metrics["memorisation"] = float(nearest(made, self.real.train).mean()) / self.real.away
         units = {"image": rows, "coverage": near.coverage.astype(np.float64), "nearest": away}
         for name in ("elbo", "nats"):
             if name in joined:
