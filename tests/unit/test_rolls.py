@@ -17,6 +17,7 @@ from marquee.data.rolls.midi import Midi, read_midi
 from marquee.data.rolls.published import PublishedRolls
 from marquee.data.rolls.views import RollBatch, RollWindows
 from marquee.data.spec import RollSpec
+from marquee.data.tokens.abc import read_tune
 from marquee.data.world.chords import ChordLaw, WorldChords, law
 from marquee.errors import ConfigError, DataError
 from marquee.inference.composer import compose
@@ -292,11 +293,25 @@ def test_tunes_are_written_in_abc():
     roll[4:6, [60 - 21, 64 - 21]] = 1
     roll[12:18, 72 - 21] = 1
     text = as_abc([roll], SPEC, 90.0)
-    assert text.endswith("K:C\nC4 [CE]2 z6 c4- | c2 z2 |\n"), text
+    assert text.endswith("K:C\nC4- [CE]2 z6 c4- | c2 z2 |\n"), text
     assert [note_name(midi) for midi in (36, 48, 59, 60, 61, 71, 72, 84, 85)] == [
         "C,,", "C,", "B,", "C", "^C", "B", "c", "c'", "^c'",
     ]  # fmt: skip
     assert list(notes_of(roll))[0] == (39, 0, 6)
+
+
+def test_abc_read_again_has_the_same_notes():
+    """By the reader of tunes: naturals behind sharps, held notes of chords that change, ties over bars."""
+    rng = np.random.default_rng(0)
+    roll = (rng.random((70, 88)) < 0.04).astype(np.uint8)
+    for frame in range(1, len(roll)):
+        roll[frame] = np.where(rng.random(88) < 0.4, roll[frame - 1], roll[frame])
+    tune = read_tune(as_abc([roll], SPEC, 90.0))
+    wanted = sorted((key + SPEC.lowest, begin / 4, end / 4) for key, begin, end in notes_of(roll))
+    assert not tune.errors and sorted((midi, float(begin), float(end)) for midi, begin, end in tune.notes) == wanted
+    both = np.zeros((2, 88), dtype=np.uint8)
+    both[0, 61 - 21] = both[1, 72 - 21] = 1  # some readers let ^C sharpen c, too
+    assert "^C =c |" in as_abc([both], SPEC, 90.0)
 
 
 def test_the_picture_has_a_row_a_key():
