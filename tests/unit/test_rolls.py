@@ -323,6 +323,29 @@ def test_the_picture_has_a_row_a_key():
     assert image.max() == 240 and (image == 240).mean() == pytest.approx(2 * 4 / (16 * (2 * 5 + 2)), rel=0.01)
 
 
+def test_a_file_that_waits_for_ever_is_refused(tmp_path):
+    """Its notes are 2^147 ticks apart, a number that neither int64 nor float32 holds."""
+    wait = b"\xff" * 20 + b"\x7f"
+    events = wait + b"\x90\x3c\x50" + wait + b"\x80\x3c\x40" + b"\x00\xff\x2f\x00"
+    head = b"MThd" + (6).to_bytes(4, "big") + b"\0\0\0\1" + (480).to_bytes(2, "big")
+    (tmp_path / "x.mid").write_bytes(head + b"MTrk" + len(events).to_bytes(4, "big") + events)
+    with pytest.raises(DataError, match="up to 200,000 are read"):
+        read_midi(tmp_path / "x.mid", 4)
+
+
+def test_more_sound_than_a_file_should_have_is_refused_before_it_is_made():
+    from marquee.inference.composer import Composer
+    from marquee.inference.generation import Made
+
+    composer = object.__new__(Composer)
+    composer.spec = SPEC
+    made = [Made(np.zeros((30_000, 88), dtype=np.uint8), {"tempo": 90.0})]
+    with pytest.raises(ConfigError, match=r"--format=wav: 5,001 seconds of sound; up to 3,600"):
+        composer.render(made, "wav")
+    with pytest.raises(ConfigError, match=r"--frames=50000: allowed is 1 ... 100000 of all pieces together, here 3"):
+        composer.make(3, 1, {**Composer.takes, "frames": 50_000})
+
+
 @pytest.mark.parametrize(("option", "value"), [("frames", 0), ("temperature", -1.0), ("tempo", 5.0)])
 def test_settings_out_of_range_are_named(option, value):
     from marquee.inference.composer import Composer
