@@ -104,7 +104,7 @@ def test_a_run_is_recorded_with_baselines_truth_and_decisive_positions(runs):
     manifest = manifest_of(runs["cloned"])
     metrics = {name.removeprefix("test/"): value for name, value in manifest["metrics"].items()}
     assert manifest["oracle"]["optimal"] == 1 and manifest["oracle"]["loss_perfect"] == 0.5  # X always wins here
-    assert manifest["oracle"]["nash_conv"] == 0
+    assert manifest["oracle"]["nash_conv"] == pytest.approx(0, abs=1e-12)
     assert set(manifest["baselines"]) == {"uniform", "one_ply"}
     assert metrics["optimal"] > manifest["baselines"]["uniform"]["optimal"]
     assert metrics["win_random"] + metrics["draw_random"] + metrics["loss_random"] == pytest.approx(1)

@@ -77,7 +77,7 @@ def test_one_document_is_cut_by_position_and_its_end_is_no_end(tmp_path):
 
 
 def test_a_part_that_the_data_bring_is_kept_and_nothing_else_is_cut_for_it(tmp_path):
-    data = ready(tmp_path, ["a" * 90 + "b" * 10, "abc"], [None, "test"], ends=False)
+    data = ready(tmp_path, ["b" * 10 + "a" * 90, "abc"], [None, "test"], ends=False)
     assert data.texts("test") == ["abc"] and data.texts("validation") == ["b" * 10]
     assert data.unknown == {"validation": 10, "test": 2}  # training has a alone
 

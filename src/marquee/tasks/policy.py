@@ -126,6 +126,8 @@ class PolicyTask(Task):
         """What only games can tell: on a board, in the test."""
         if part != "test" or not isinstance(self.data, BoardData):
             return {}
+        if scorer is self.data.truth and not self.data.solved:
+            return {}  # it knows the published positions alone, not the way there
         if isinstance(scorer, torch.nn.Module):  # games are played where the rules are, not on a card
             scorer = partial(_answers, scorer)
         found: dict[str, float] = {}

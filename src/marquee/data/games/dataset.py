@@ -16,7 +16,7 @@ from marquee.data.cache import cached
 from marquee.data.dataset import DataSet, Part, Paths, Split
 from marquee.data.games.environment import Environment, States
 from marquee.data.games.spec import GameSpec
-from marquee.errors import DataError
+from marquee.errors import ConfigError
 
 FACTS, TABLES = "game.json", "game.safetensors"
 VERSION = 1  # raised when the code below prepares the same game differently
@@ -94,9 +94,9 @@ class WholeGameData(GameData):
         self.split_fingerprint = hashlib.sha256(content.encode()).hexdigest()
 
 
-def needs(package: str, data: str, install: str) -> DataError:
+def needs(package: str, data: str, install: str) -> ConfigError:
     """What to say where a game's library is missing."""
-    return DataError(
+    return ConfigError(
         f"data={data} takes the game from {package}, which is not installed. Install it with: pip install {install}\n"
         "  (or all libraries of games: pip install 'marquee[games]')"
     )

@@ -180,7 +180,7 @@ class Taxi(GridData):
 
 
 def tables_of(data: str, name: str, arguments: dict[str, Any]) -> dict[str, Tensor]:
-    """The tables of a toy text. Raises DataError where gymnasium is not installed."""
+    """The tables of a toy text. Raises ConfigError where gymnasium is not installed."""
     try:
         import gymnasium
     except ImportError:

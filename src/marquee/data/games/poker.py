@@ -53,7 +53,7 @@ ACTIONS = {"kuhn_poker": ["pass", "bet"], "leduc_poker": ["fold", "call", "raise
 
 
 def enumerate_tree(name: str) -> dict[str, Tensor]:
-    """The tables of a game of OpenSpiel's, `names` as bytes. Raises DataError where OpenSpiel is not installed."""
+    """The tables of a game of OpenSpiel's, `names` as bytes. Raises ConfigError where OpenSpiel is not installed."""
     try:
         import pyspiel
     except ImportError:
@@ -107,7 +107,7 @@ def short(name: str, text: str) -> str:
     if name == "kuhn_poker":
         return "JQK"[int(text[0])] + text[1:]
     card, first, second = (
-        re.search(pattern, text) for pattern in (r"Private: (\d)", r"Round1: ([\d ]*)", r"Round2: ([\d ]*)")
+        re.search(pattern, text) for pattern in (r"Private: (\d)", r"Round1\]?: ([\d ]*)", r"Round2\]?: ([\d ]*)")
     )
     told = f"{CARDS[int(card[1])]}:{_moves(first[1])}"
     public = re.search(r"Public: (\d)", text)

@@ -23,7 +23,8 @@ def nash_conv(data: BoardData, player: Player) -> float:
 def _policy(data: BoardData, player: Player, at_once: int = 1024) -> Tensor:
     rows = np.arange(len(data.truth.keys))
     parts = [strategy(player(data.states(rows[i : i + at_once])), mixes=False) for i in range(0, len(rows), at_once)]
-    return torch.cat(parts).double().cpu()
+    found = torch.cat(parts).double().cpu()
+    return found / found.sum(1, keepdim=True)  # thirds to double precision
 
 
 def _best(data: BoardData, policy: Tensor, responder: int) -> float:

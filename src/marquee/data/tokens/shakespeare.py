@@ -21,8 +21,8 @@ TRAIN = 1_003_854  # characters, nine tenths
 class TinyShakespeare(TokenData):
     """1,115,394 characters: the first 1,003,854 train (and validate), the last 111,540 test.
 
-    The test part is what nanoGPT calls its validation set and chooses checkpoints on. Here those are chosen on the end
-    of the first part, so that nothing is chosen on what is reported.
+    The test part is what nanoGPT calls its validation set and chooses checkpoints on. Here those are chosen on the
+    beginning of the first part, so that nothing is chosen on what is reported.
     """
 
     form_name = "script"
