@@ -191,6 +191,9 @@ def test_files_that_are_no_catalogue_are_refused(tmp_path, content, told):
         read_catalogue(path)
     with pytest.raises(DataError, match="does not exist"):
         read_catalogue(tmp_path / "y.csv")
+    path = path.rename(tmp_path / "x.tsv")
+    with pytest.raises(DataError, match="takes a .csv or a .json file"):
+        read_catalogue(path)
 
 
 # A conversation ------------------------------------------------------------------------------------------------------

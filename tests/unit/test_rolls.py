@@ -363,3 +363,12 @@ def test_baselines_of_the_chorales_are_as_computed_elsewhere(real_data, world_ca
     task = Polyphony(GruFrames(data.spec, view=RollWindows(), hidden=4), data, sample=0)
     scores = {name: round(task.evaluate(scorer, "test")[0]["nats"], 2) for name, scorer in task.baselines().items()}
     assert scores == {"unigram": 11.09, "two-state chains": 10.49}
+
+
+def test_a_long_piece_is_judged_in_stretches_as_it_would_be_at_once(monkeypatch):
+    torch.manual_seed(0)
+    model = RnnNade(SPEC, view=RollWindows(), hidden=4, units=3).eval()
+    frames = (torch.rand(2, 30, SPEC.keys) < 0.05).float()
+    whole = model.log_likelihood(frames)
+    monkeypatch.setattr("marquee.models.rnn.nade.STRETCH", 7)
+    assert torch.allclose(model.log_likelihood(frames), whole, atol=1e-5) and whole.shape == (2, 29)

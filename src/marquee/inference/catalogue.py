@@ -171,6 +171,8 @@ def read_catalogue(path: Path) -> Catalogue:
     try:
         if path.name.removesuffix(".gz").endswith(".csv"):
             return Catalogue(pd.read_csv(path, dtype=str, keep_default_na=False), str(path))
+        if not path.name.removesuffix(".gz").endswith(".json") and path.is_file():
+            raise DataError(f"{path}: --catalogue takes a .csv or a .json file, also .gz, with a row an item.")
         raw = path.read_bytes()
         content = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except FileNotFoundError:
