@@ -59,6 +59,23 @@ def test_the_best_questioner_is_that_of_a_search_through_all_plans(price):
         assert int(film) == utilities.argmax()
 
 
+def test_the_best_questioner_plans_with_the_questions_that_it_may_ask():
+    """With one question: the best of all first questions, each followed by the best film."""
+    world, expected = small_world(), SPREAD * np.sqrt(2 / np.pi)
+    gains = []
+    for question in range(3):
+        after = [
+            (worlds.TASTE * world.vectors[:, question] * said + world.appeal).max() for said in (expected, -expected)
+        ]
+        gains.append(np.mean(after) - 0.01)
+    asks, films, values = BestQuestioner(world, 0.01, most_turns=1).policy
+    assert float(values[0]) == pytest.approx(max(*gains, world.appeal.max()))
+    assert (asks[[1, 3, 9]] == -1).all() and int(asks[0]) == int(np.argmax(gains))
+    assert (BestQuestioner(world, 0.01, most_turns=0).policy[0] == -1).all()
+    whole, nine = (BestQuestioner(world, 0.01, most).policy[2] for most in (None, 9))
+    assert torch.equal(whole, nine)
+
+
 @pytest.fixture(scope="module")
 def customers():
     data = WorldGuide(customers=2000)

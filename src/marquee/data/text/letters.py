@@ -13,6 +13,7 @@ from marquee.data.dataset import ExampleView
 from marquee.data.text.dataset import TextData, content_hash
 from marquee.data.text.ngrams import NGramBatch, counted, frequent, hashed
 from marquee.data.text.tokenizer import Tokenizer
+from marquee.errors import ConfigError
 
 SPACE, END = ord(" "), ord("\n")
 
@@ -34,6 +35,13 @@ class Letters(ExampleView):
     shortest: Annotated[int, Ge(1)] = 2
     longest: Annotated[int, Interval(ge=1, le=8)] = 5
     min_count: Annotated[int, Ge(1)] = 2
+
+    def __post_init__(self) -> None:
+        if self.shortest > self.longest:
+            raise ConfigError(
+                f"model.view.shortest={self.shortest} is above model.view.longest={self.longest}: there is no such run "
+                "of letters."
+            )
 
     def steps(self, data: TextData) -> int:
         return 1
