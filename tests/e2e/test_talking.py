@@ -73,6 +73,15 @@ def test_lines_may_be_piped_in_until_quit(chat, monkeypatch):
     assert talked.code == 0 and talked.out.count("Hello.") == 1 and "Say what you are looking for" in talked.out
 
 
+def test_bytes_that_are_no_text_can_be_written_and_options_that_do_nothing_are_refused(chat, tmp_path):
+    file = tmp_path / "talk.json"
+    assert chat("--say", "\udcff\udcfe", "--transcript", str(file)).code == 0
+    assert chat("--replay", str(file)).out == "identical: 1 turns\n"
+    refused = chat("--replay", str(file), "--transcript", str(tmp_path / "other.json"))
+    assert refused.code == 2 and "leave --transcript and --claims out" in refused.err
+    assert "that is a folder" in chat("--say", "hi", "--transcript", str(tmp_path)).err
+
+
 def test_what_cannot_be_talked_with_is_named(place, chat, tmp_path):
     alone = answer("chat", place["requests"], "--say", "hello")
     assert alone.code == 2 and "--recommender RUN (its items), or --catalogue FILE" in alone.err

@@ -14,6 +14,7 @@ from marquee.data.world import catalogue as worlds
 from marquee.data.world.customers import SPREAD, BestQuestioner, Customers, Simulated, WorldGuide
 from marquee.errors import ConfigError, DataError
 from marquee.inference.catalogue import Catalogue, hours, read_catalogue
+from marquee.inference.conversation import decade_in
 from marquee.inference.guide import INTENTS, Guide
 from marquee.inference.tagger import SlotPredictor
 from marquee.models.guide.choices import Choices
@@ -56,6 +57,23 @@ def test_the_best_questioner_is_that_of_a_search_through_all_plans(price):
             assert int(asked) == -1 or abs(best(known)[0] - value) < 1e-9
         utilities = worlds.TASTE * world.vectors @ (np.array(known) * expected) + world.appeal
         assert int(film) == utilities.argmax()
+
+
+def test_the_best_questioner_plans_with_the_questions_that_it_may_ask():
+    """With one question: the best of all first questions, each followed by the best film."""
+    world, expected = small_world(), SPREAD * np.sqrt(2 / np.pi)
+    gains = []
+    for question in range(3):
+        after = [
+            (worlds.TASTE * world.vectors[:, question] * said + world.appeal).max() for said in (expected, -expected)
+        ]
+        gains.append(np.mean(after) - 0.01)
+    asks, films, values = BestQuestioner(world, 0.01, most_turns=1).policy
+    assert float(values[0]) == pytest.approx(max(*gains, world.appeal.max()))
+    assert (asks[[1, 3, 9]] == -1).all() and int(asks[0]) == int(np.argmax(gains))
+    assert (BestQuestioner(world, 0.01, most_turns=0).policy[0] == -1).all()
+    whole, nine = (BestQuestioner(world, 0.01, most).policy[2] for most in (None, 9))
+    assert torch.equal(whole, nine)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +154,38 @@ def test_titles_are_found_as_people_say_them():
     assert np.argsort(films.weights).tolist() == [1, 3, 4, 0, 2]
 
 
+def test_a_title_is_told_from_its_namesakes_and_from_others_that_share_a_word():
+    titles = ["Sabrina (1954)", "Sabrina (1995)", "Matrix, The (1999)", "The Paper Harbour (2004)", None, ""]
+    films = Catalogue(pd.DataFrame({"title": titles}), "films")
+    assert [films.find(name)[0] for name in ("sabrina (1995)", "Sabrina", "the matrix", "(1995)", "")] == [
+        1, 0, 2, None, None,
+    ]  # fmt: skip
+    assert films.find("the silent harbour") == (None, ["The Paper Harbour (2004)", "Matrix, The (1999)"])
+    assert films.mentioned("I loved Sabrina (1995), and The Matrix!") == [
+        (1, ("sabrina", "1995")), (2, ("the", "matrix")),
+    ]  # fmt: skip
+    walls = Catalogue(pd.DataFrame({"名称": ["长城博物馆", "八达岭长城", "故宫"]}), "sights")
+    assert walls.find("长城")[0] is None and walls.mentioned("我喜欢八达岭长城") == [(1, tuple("八达岭长城"))]
+    assert films.named.tolist() == [True] * 4 + [False] * 2
+    with pytest.raises(DataError, match="films is no catalogue: its column title is empty"):
+        Catalogue(pd.DataFrame({"title": ["", None]}), "films")
+
+
+def test_ratings_that_are_no_numbers_count_as_none():
+    sights = pd.DataFrame({"名称": ["故宫", "天坛", ""], "评分": ["暂无", "4.5", "5"]})
+    asked, offered, why = talk("recommend", "recommend", "explain", films=sights)
+    assert offered.claims[0].title == "天坛" and why.claims[0].value == "4.5"
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [("a film of the 1990s", "1990s"), ("the 90s", "1990s"), ("the Nineties", "1990s"), ("the 00s", "2000s"),
+     ("the \u00b20s", None), ("1990", None)],
+)  # fmt: skip
+def test_decades_are_read_as_people_write_them(said, meant):
+    assert decade_in(said) == meant
+
+
 def test_sights_are_read_as_they_were_published_and_weigh_what_they_take(tmp_path):
     rows = [["故宫", {"名称": "故宫", "游玩时间": "3小时 - 5小时", "评分": 4.7, "周边景点": ["天坛"]}],
             ["天坛公园", {"名称": "天坛公园", "游玩时间": "1天", "评分": None}]]  # fmt: skip
@@ -158,6 +208,9 @@ def test_files_that_are_no_catalogue_are_refused(tmp_path, content, told):
         read_catalogue(path)
     with pytest.raises(DataError, match="does not exist"):
         read_catalogue(tmp_path / "y.csv")
+    path = path.rename(tmp_path / "x.tsv")
+    with pytest.raises(DataError, match="takes a .csv or a .json file"):
+        read_catalogue(path)
 
 
 # A conversation ------------------------------------------------------------------------------------------------------
@@ -170,6 +223,9 @@ class Reads(SlotPredictor):
 
     def __init__(self):
         self.tokenizer = Tokenizer(kind="space")
+
+    def knows(self, word):
+        return word.lower() not in ("titanic", "alien", "heat")
 
     def read(self, text):
         intent, _, rest = text.partition(" : ")
@@ -219,7 +275,30 @@ def test_what_is_not_in_the_catalogue_is_said_and_near_titles_are_offered():
     assert "nothing left that fits (1920s)" in decade.reply
 
 
-@pytest.mark.parametrize("message", ["oos", "unsure", "abuse", "", "  \x00 ", "oos : " + "x" * 5000])
+def test_titles_that_the_reader_missed_are_found_and_unknown_ones_are_not_taken_for_others():
+    liked, partly, strange, refused, name = talk(
+        "like : heat ( 1995 )", "like : toy story / title=story", "like : titanic", "reject : title=casablanca",
+        "reject : not Titanic",
+    )  # fmt: skip
+    assert liked.slots == (("title", "Heat (1995)"),) and "You liked Heat (1995)." in liked.reply
+    assert partly.slots == (("title", "Toy Story (1995)"),) and "You liked Toy Story (1995)." in partly.reply
+    assert strange.reply == "I do not know titanic." and refused.reply == "I do not know casablanca."
+    assert name.reply == "I do not know Titanic."
+
+
+def test_no_year_is_no_decade():
+    dated = FILMS.assign(year=[1995, None, 1961, 1983, 1979])
+    _, offered = talk("greet", "recommend : decade=nineties", films=dated)
+    assert offered.claims[1].value == "1995"
+
+
+def test_a_reason_is_that_of_the_offer_even_when_the_wish_has_been_taken_back():
+    _, offered, none, why = talk("greet", "recommend : kind=crime", "reject", "explain")
+    assert "nothing left that fits (crime)" in none.reply
+    assert why.reply == "It is of the kind you asked for: Crime|Thriller." and why.reply in offered.reply
+
+
+@pytest.mark.parametrize("message", ["\udcff", "oos", "unsure", "abuse", "", "  \x00 ", "oos : " + "x" * 5000])
 def test_what_it_cannot_do_and_what_it_does_not_hear_is_answered_without_a_claim(message):
     (turn,) = talk(message)
     assert turn.reply and turn.claims == () and len(turn.said) <= 1000 and "x" * 20 not in turn.reply

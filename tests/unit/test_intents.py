@@ -143,6 +143,17 @@ def test_a_class_that_is_not_there_and_a_split_without_validation_are_refused():
         Intent(model_of(data), data, out_of_scope="b")
 
 
+def test_a_floor_is_not_chosen_by_texts_that_validation_does_not_have():
+    data = texts([0, 1, 2, 1] * 4, 3)
+    inside = [row for row in data.parts["validation"] if data.labels[row] != 1]
+    data.parts["validation"] = np.array(inside)
+    with pytest.raises(
+        ConfigError, match=r"task.scope=f1: validation has no text of class b .*\n  fix: task.scope=0.01"
+    ):
+        Intent(model_of(data), data, out_of_scope="b", scope="f1")
+    assert Intent(model_of(data), data, out_of_scope="b").apart == 1
+
+
 def test_without_such_a_class_intents_are_a_plain_classification():
     data = texts([0, 1, 2, 1] * 4, 3)
     task = Intent(model_of(data), data)

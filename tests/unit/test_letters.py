@@ -1,12 +1,14 @@
 """Letters of words: counted as scikit-learn does, and read of words that training never saw."""
 
 import numpy as np
+import pytest
 import torch
 from sklearn.feature_extraction.text import CountVectorizer
 
 from marquee.data.spec import TextSpec
 from marquee.data.text.letters import Letters
 from marquee.data.text.tokenizer import Tokenizer
+from marquee.errors import ConfigError
 from marquee.models.linear.tfidf_letters import TfidfLetters
 
 TEXTS = ["the cat sat on the mat", "cats are sitting", "a dog", "the the the", ""]
@@ -53,3 +55,8 @@ def test_a_word_that_training_never_saw_is_known_by_its_letters():
     again = TfidfLetters(TextSpec(2, 2), view=Letters())
     again.load_state_dict(model.state_dict())
     np.testing.assert_array_equal(again(counted(["cancelling"])).numpy(), logits[:1].numpy())
+
+
+def test_runs_of_letters_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match="model.view.shortest=6 is above model.view.longest=3"):
+        Letters(words=0, shortest=6, longest=3)

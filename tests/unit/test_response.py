@@ -15,7 +15,7 @@ from marquee.data.dialogue.conversations import Conversations
 from marquee.data.dialogue.views import AllPairs, PairBatch, Pairs
 from marquee.data.holdout import Holdout
 from marquee.data.spec import PairSpec
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 from marquee.metrics.retrieval import RetrievalEvaluator
 from marquee.models.retrieval.bm25 import Bm25
 from marquee.models.retrieval.dual_encoder import DualEncoder
@@ -163,7 +163,9 @@ def test_all_runs_rank_the_same_candidates_and_chance_finds_one_in_ten(talks):
     assert blocks[0] == blocks[1] and len(blocks[0]) == len(data.parts["test"]) // 10
     metrics, _ = task.evaluate(task.baselines()["random"], "test")
     assert 0.1 <= metrics["recall@1_uniform9"] < 0.15  # copies of the right reply are right
-    assert task.metrics_of({"candidates": 10}) == ["recall@1_uniform9", "recall@10_uniform9", "mrr_uniform9"]
+    assert task.metrics_of({"candidates": 10}) == ["recall@1_uniform9", "mrr_uniform9"]
+    with pytest.raises(ConfigError, match=r"task.ks=10: of task.candidates=10 .*\n  allowed: 1 ... 9"):
+        Response(task.model, data, candidates=10, ks=[1, 10])
     with pytest.raises(DataError, match=r"task.candidates=500 are wanted"):
         Response(task.model, data, candidates=500)
 

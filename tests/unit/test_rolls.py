@@ -17,6 +17,7 @@ from marquee.data.rolls.midi import Midi, read_midi
 from marquee.data.rolls.published import PublishedRolls
 from marquee.data.rolls.views import RollBatch, RollWindows
 from marquee.data.spec import RollSpec
+from marquee.data.tokens.abc import read_tune
 from marquee.data.world.chords import ChordLaw, WorldChords, law
 from marquee.errors import ConfigError, DataError
 from marquee.inference.composer import compose
@@ -292,11 +293,25 @@ def test_tunes_are_written_in_abc():
     roll[4:6, [60 - 21, 64 - 21]] = 1
     roll[12:18, 72 - 21] = 1
     text = as_abc([roll], SPEC, 90.0)
-    assert text.endswith("K:C\nC4 [CE]2 z6 c4- | c2 z2 |\n"), text
+    assert text.endswith("K:C\nC4- [CE]2 z6 c4- | c2 z2 |\n"), text
     assert [note_name(midi) for midi in (36, 48, 59, 60, 61, 71, 72, 84, 85)] == [
         "C,,", "C,", "B,", "C", "^C", "B", "c", "c'", "^c'",
     ]  # fmt: skip
     assert list(notes_of(roll))[0] == (39, 0, 6)
+
+
+def test_abc_read_again_has_the_same_notes():
+    """By the reader of tunes: naturals behind sharps, held notes of chords that change, ties over bars."""
+    rng = np.random.default_rng(0)
+    roll = (rng.random((70, 88)) < 0.04).astype(np.uint8)
+    for frame in range(1, len(roll)):
+        roll[frame] = np.where(rng.random(88) < 0.4, roll[frame - 1], roll[frame])
+    tune = read_tune(as_abc([roll], SPEC, 90.0))
+    wanted = sorted((key + SPEC.lowest, begin / 4, end / 4) for key, begin, end in notes_of(roll))
+    assert not tune.errors and sorted((midi, float(begin), float(end)) for midi, begin, end in tune.notes) == wanted
+    both = np.zeros((2, 88), dtype=np.uint8)
+    both[0, 61 - 21] = both[1, 72 - 21] = 1  # some readers let ^C sharpen c, too
+    assert "^C =c |" in as_abc([both], SPEC, 90.0)
 
 
 def test_the_picture_has_a_row_a_key():
@@ -306,6 +321,29 @@ def test_the_picture_has_a_row_a_key():
     roll[4:8, 40] = 1
     image = np.asarray(Image.open(BytesIO(picture([roll, roll]))))
     assert image.max() == 240 and (image == 240).mean() == pytest.approx(2 * 4 / (16 * (2 * 5 + 2)), rel=0.01)
+
+
+def test_a_file_that_waits_for_ever_is_refused(tmp_path):
+    """Its notes are 2^147 ticks apart, a number that neither int64 nor float32 holds."""
+    wait = b"\xff" * 20 + b"\x7f"
+    events = wait + b"\x90\x3c\x50" + wait + b"\x80\x3c\x40" + b"\x00\xff\x2f\x00"
+    head = b"MThd" + (6).to_bytes(4, "big") + b"\0\0\0\1" + (480).to_bytes(2, "big")
+    (tmp_path / "x.mid").write_bytes(head + b"MTrk" + len(events).to_bytes(4, "big") + events)
+    with pytest.raises(DataError, match="up to 200,000 are read"):
+        read_midi(tmp_path / "x.mid", 4)
+
+
+def test_more_sound_than_a_file_should_have_is_refused_before_it_is_made():
+    from marquee.inference.composer import Composer
+    from marquee.inference.generation import Made
+
+    composer = object.__new__(Composer)
+    composer.spec = SPEC
+    made = [Made(np.zeros((30_000, 88), dtype=np.uint8), {"tempo": 90.0})]
+    with pytest.raises(ConfigError, match=r"--format=wav: 5,001 seconds of sound; up to 3,600"):
+        composer.render(made, "wav")
+    with pytest.raises(ConfigError, match=r"--frames=50000: allowed is 1 ... 100000 of all pieces together, here 3"):
+        composer.make(3, 1, {**Composer.takes, "frames": 50_000})
 
 
 @pytest.mark.parametrize(("option", "value"), [("frames", 0), ("temperature", -1.0), ("tempo", 5.0)])
@@ -325,3 +363,12 @@ def test_baselines_of_the_chorales_are_as_computed_elsewhere(real_data, world_ca
     task = Polyphony(GruFrames(data.spec, view=RollWindows(), hidden=4), data, sample=0)
     scores = {name: round(task.evaluate(scorer, "test")[0]["nats"], 2) for name, scorer in task.baselines().items()}
     assert scores == {"unigram": 11.09, "two-state chains": 10.49}
+
+
+def test_a_long_piece_is_judged_in_stretches_as_it_would_be_at_once(monkeypatch):
+    torch.manual_seed(0)
+    model = RnnNade(SPEC, view=RollWindows(), hidden=4, units=3).eval()
+    frames = (torch.rand(2, 30, SPEC.keys) < 0.05).float()
+    whole = model.log_likelihood(frames)
+    monkeypatch.setattr("marquee.models.rnn.nade.STRETCH", 7)
+    assert torch.allclose(model.log_likelihood(frames), whole, atol=1e-5) and whole.shape == (2, 29)

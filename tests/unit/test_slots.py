@@ -71,7 +71,9 @@ def test_tags_stand_beside_their_tokens(paths):
 @pytest.mark.parametrize(
     ("row", "told"),
     [(("fly", "to rome", "O"), r"record 3: 2 tokens and 1 tags: 'to rome'"),
-     (("fly", "to rome", "O city"), r"record 3: the tag 'city' is none")],
+     (("fly", "to rome", "O city"), r"record 3: the tag 'city' is none"),
+     (("fly", "to rome", "O B-"), r"record 3: the tag 'B-' is none"),
+     ((" ", "to rome", "O O"), r"record 3 has no intent: 'to rome'")],
 )  # fmt: skip
 def test_unequal_tokens_and_tags_and_tags_of_another_notation_are_named(paths, row, told):
     table(paths, "mine.tsv", [*ROWS, row])

@@ -20,6 +20,7 @@ from marquee.runs.finding import find_run
 from marquee.runs.record import read_manifest
 
 FORMAT = 1
+IDENTIFIED = ("reader", "recommender", "moderator", "catalogue", "catalogue_sha256")
 
 
 def open_guide(
@@ -74,8 +75,8 @@ def write_transcript(path: Path, known: Mapping[str, Any], turns: Sequence[Turn]
     try:
         with replacing(path) as file:
             file.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise JobError(f"{path} cannot be written: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:
+        raise JobError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}.") from error
 
 
 def read_transcript(path: Path) -> dict[str, Any]:
@@ -94,8 +95,11 @@ def read_transcript(path: Path) -> dict[str, Any]:
 
 def differences(guide: Guide, known: Mapping[str, Any], content: Mapping[str, Any]) -> list[str]:
     """Where a guide answers otherwise than a transcript says, a line each; none where it is identical."""
+    names = [*known, *(name for name in IDENTIFIED if name in content and name not in known)]
     found = [
-        f"{name}: {content.get(name)} then, {value} now" for name, value in known.items() if content.get(name) != value
+        f"{name}: {content.get(name, 'none')} then, {known.get(name, 'none')} now"
+        for name in names
+        if content.get(name) != known.get(name)
     ]
     for number, then in enumerate(content["turns"], start=1):
         now = json.loads(json.dumps(guide.answer(then["said"]).to_json()))

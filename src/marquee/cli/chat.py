@@ -48,6 +48,10 @@ def add_verbs(verb: Verb) -> None:
 def _chat(parsed: argparse.Namespace) -> int | None:
     if parsed.transcript is not None and not parsed.transcript.parent.is_dir():
         raise ConfigError(f"--transcript {parsed.transcript}: there is no folder {parsed.transcript.parent}.")
+    if parsed.transcript is not None and parsed.transcript.is_dir():
+        raise ConfigError(f"--transcript {parsed.transcript}: that is a folder; name a file in it.")
+    if parsed.replay is not None and (parsed.transcript is not None or parsed.claims):
+        raise ConfigError("--replay compares with what is written in its file; leave --transcript and --claims out.")
     locate(parsed)
     from marquee.apply.guide import differences, open_guide, read_transcript, write_transcript
 

@@ -31,8 +31,8 @@ def read_text(path: Path, encoding: str) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{path} line {line}: byte 0x{content[error.start]:02x} is not valid {encoding}. If the file is in another "
-            "encoding, name it, for example data.encoding=iso-8859-1."
+            f"{path} line {line}: byte 0x{content[error.start]:02x} is not valid {encoding}. Save the file as "
+            "UTF-8; data of texts also take another encoding by name, for example data.encoding=iso-8859-1."
         ) from error
     except LookupError as error:
         raise DataError(f"data.encoding={encoding} is not known to Python; try utf-8 or iso-8859-1.") from error

@@ -5,10 +5,8 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +15,7 @@ from marquee.errors import DataError
 
 TITLES, KINDS = ("title", "name", "名称"), ("genres", "kinds", "categories", "kind", "类型")
 YEAR = re.compile(r"\((\d{4})\)\s*$")
+_ARTICLE = re.compile(r"(.+), (the|a|an|le|la|les|el|il|der|die|das)", re.I)  # as MovieLens has it: Matrix, The
 # How heavy a film of a genre is to watch; what is not named is 0. A guess that serves to order films by mood.
 WEIGHTS = {
     "comedy": -1.0, "animation": -0.8, "children's": -0.8, "children": -0.8, "musical": -0.7, "romance": -0.4,
@@ -33,6 +32,8 @@ class Catalogue:
 
     rows  a row an item; `title` and, where they are known, `kinds` (joined by |) and `weight`, how heavy it is
 
+    `named`, bool [rows], says which have a title: no others can be talked about.
+
     Raises DataError for a table without titles.
     """
 
@@ -47,7 +48,10 @@ class Catalogue:
         self.facts = rows.reset_index(drop=True)
         self.title_column = title
         self.kind_column = next((name for name in KINDS if name in rows), None)
-        self.titles = [str(value) for value in self.facts[title]]
+        self.titles = [self.fact(row, title) or "" for row in range(len(rows))]
+        self.named = np.array([bool(text.strip()) for text in self.titles])
+        if not self.named.any():
+            raise DataError(f"{source} is no catalogue: its column {title} is empty.")
         self.ids = self.facts["item_id"].tolist() if "item_id" in rows else list(range(1, len(rows) + 1))
 
     def __len__(self) -> int:
@@ -75,7 +79,8 @@ class Catalogue:
     def years(self) -> np.ndarray:
         """Of each row, 0 where it is not known."""
         if "year" in self.facts:
-            return pd.to_numeric(self.facts["year"], errors="coerce").fillna(0).to_numpy().astype(int)
+            years = pd.to_numeric(self.facts["year"], errors="coerce").to_numpy(float)
+            return np.nan_to_num(years, posinf=0, neginf=0).astype(int)
         found = [YEAR.search(title) for title in self.titles]
         return np.array([int(match[1]) if match else 0 for match in found])
 
@@ -98,30 +103,51 @@ class Catalogue:
     def find(self, name: str) -> tuple[int | None, list[str]]:
         """The row that a name means, or None, and up to three titles that are near it.
 
-        A title as written, whatever the case and without its year, is found at once; otherwise the cosine of words
-        (characters, in Chinese), weighed by how rare they are, decides: LEAST, and no other as near.
+        A title as written, whatever the case and with or without its year, is found at once; otherwise the cosine of
+        words (characters, in Chinese), weighed by how rare they are, decides: LEAST, no other as near, and one has
+        all words of the other; a part of several titles means none of them.
         """
+        if (row := self._by_words.get(tuple(parts(name.casefold())))) is not None:
+            return row, []
         plain = _plain(name)
-        if plain in self._by_title:
-            return self._by_title[plain], []
         scores = self._alike(plain)
         order = np.argsort(-scores, kind="stable")[:3]
         near = [self.titles[row] for row in order if scores[row] > 0]
-        sure = len(order) and scores[order[0]] >= LEAST and (len(order) < 2 or scores[order[1]] < scores[order[0]])
+        sure = scores[order[0]] >= LEAST and (len(order) < 2 or scores[order[1]] < scores[order[0]])
+        said, own = set(parts(plain)), set(parts(_plain(self.titles[order[0]])))
+        held = [set(self._index[0].get(word, (0.0, []))[1]) for word in said]
+        sure = sure and (own <= said or (said <= own and len(set.intersection(*held)) == 1))
         return (int(order[0]) if sure else None), near
 
+    def mentioned(self, message: str) -> list[tuple[int, tuple[str, ...]]]:
+        """Which titles stand in a message as whole words (characters, in Chinese), and those words, in its order."""
+        words = tuple(parts(message.casefold()))
+        longest = max(map(len, self._by_words), default=0)
+        found, place = [], 0
+        while place < len(words):
+            ends = range(min(place + longest, len(words)), place, -1)
+            end = next((end for end in ends if words[place:end] in self._by_words), None)
+            if end is not None:
+                found.append((self._by_words[words[place:end]], words[place:end]))
+            place = end or place + 1
+        return found
+
     @cached_property
-    def _by_title(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for row, title in enumerate(self.titles):
-            found.setdefault(_plain(title), row)
+    def _by_words(self) -> dict[tuple[str, ...], int]:
+        """Rows by the words of their titles: with the year, without it, and with a leading article in its place."""
+        found: dict[tuple[str, ...], int] = {}
+        plain = [YEAR.sub("", title).strip() for title in self.titles]
+        for titles in (self.titles, plain, [_ARTICLE.sub(r"\2 \1", title) for title in plain]):
+            for row, title in enumerate(titles):
+                if words := tuple(parts(title.casefold())):
+                    found.setdefault(words, row)
         return found
 
     @cached_property
     def _index(self) -> tuple[dict[str, tuple[float, list[int]]], np.ndarray]:
         held: dict[str, list[int]] = {}
         for row, title in enumerate(self.titles):
-            for word in set(_cut(_plain(title))):
+            for word in set(parts(_plain(title))):
                 held.setdefault(word, []).append(row)
         n = len(self)
         index = {word: (float(np.log((1 + n) / (1 + len(rows))) + 1), rows) for word, rows in held.items()}
@@ -133,7 +159,7 @@ class Catalogue:
     def _alike(self, plain: str) -> np.ndarray:
         index, norms = self._index
         scores, own = np.zeros(len(self)), 0.0
-        for word in set(_cut(plain)):
+        for word in set(parts(plain)):
             rarity, rows = index.get(word, (float(np.log(1 + len(self)) + 1), []))
             scores[rows] += rarity**2
             own += rarity**2
@@ -145,11 +171,13 @@ def read_catalogue(path: Path) -> Catalogue:
     try:
         if path.name.removesuffix(".gz").endswith(".csv"):
             return Catalogue(pd.read_csv(path, dtype=str, keep_default_na=False), str(path))
+        if not path.name.removesuffix(".gz").endswith(".json") and path.is_file():
+            raise DataError(f"{path}: --catalogue takes a .csv or a .json file, also .gz, with a row an item.")
         raw = path.read_bytes()
         content = json.loads(gzip.decompress(raw) if path.suffix == ".gz" else raw)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist. --catalogue takes a .csv or .json file with a row an item.") from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     pairs = isinstance(content, list) and all(isinstance(row, list) and len(row) == 2 for row in content)
     rows = [row[1] for row in content] if pairs else content
@@ -169,6 +197,7 @@ def _plain(title: str) -> str:
     return " ".join(YEAR.sub("", title).casefold().replace(",", " ").split())
 
 
-def _cut(plain: str) -> Sequence[Any]:
+def parts(plain: str) -> list[str]:
+    """The words of a text, and the characters of what is Chinese in it."""
     words = _WORDS.findall(plain)
     return [part for word in words for part in (word if _CHINESE.search(word) else [word])]

@@ -11,12 +11,13 @@ import torch
 
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
-from marquee.inference.scores import as_abc, as_midi, picture, rolls_in_turn, sound
+from marquee.inference.scores import BETWEEN, as_abc, as_midi, picture, rolls_in_turn, sound
 from marquee.metrics.polyphony import validity
 from marquee.models.rolls import RollModel
 from marquee.seeding import numpy_generator
 
-MOST_FRAMES = 100_000
+MOST_FRAMES = 100_000  # of all pieces together
+MOST_SECONDS = 3600  # of sound in a file
 
 
 class Composer(Generator):
@@ -34,8 +35,8 @@ class Composer(Generator):
 
     def make(self, n: int, seed: int, settings: Mapping[str, Any]) -> list[Made]:
         frames, temperature, tempo = (settings[name] for name in ("frames", "temperature", "tempo"))
-        if not 1 <= frames <= MOST_FRAMES:
-            raise ConfigError(f"--frames={frames}: allowed is 1 ... {MOST_FRAMES}.")
+        if not 1 <= frames <= MOST_FRAMES // n:
+            raise ConfigError(f"--frames={frames}: allowed is 1 ... {MOST_FRAMES} of all pieces together, here {n}.")
         if not 0 <= temperature < float("inf"):
             raise ConfigError(f"--temperature={temperature}: allowed is 0 or more.")
         if not 10 <= tempo <= 400:
@@ -50,6 +51,12 @@ class Composer(Generator):
     def render(self, made: Sequence[Made], format: str) -> bytes:
         rolls, tempo = [one.content for one in made], float(made[0].facts["tempo"])
         if format in ("midi", "wav"):
+            quarters = sum(len(roll) for roll in rolls) / self.spec.frames_per_quarter + BETWEEN * len(rolls)
+            if format == "wav" and quarters * 60 / tempo > MOST_SECONDS:
+                raise ConfigError(
+                    f"--format=wav: {quarters * 60 / tempo:,.0f} seconds of sound; up to {MOST_SECONDS:,} are written. "
+                    "Lower --frames or -n, raise --tempo, or type --format midi."
+                )
             return (as_midi if format == "midi" else sound)(rolls_in_turn(rolls, self.spec), tempo)
         return as_abc(rolls, self.spec, tempo).encode() if format == "abc" else picture(rolls)
 

@@ -1,15 +1,15 @@
 """A guide through a catalogue: reads with one run what is wanted, recommends with another, says why by rows."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from marquee.errors import ConfigError
-from marquee.inference.catalogue import Catalogue
+from marquee.inference.catalogue import Catalogue, parts
 from marquee.inference.classifier import ClassPredictor
-from marquee.inference.conversation import Claim, Turn, Wish
+from marquee.inference.conversation import Claim, Turn, Wish, decade_in, spaced
 from marquee.inference.phrases import CHINESE, ENGLISH
 from marquee.inference.recommender import RecommendPredictor
 from marquee.inference.tagger import SlotPredictor
@@ -17,7 +17,6 @@ from marquee.inference.tagger import SlotPredictor
 INTENTS = (
     "recommend", "like", "reject", "lighter", "heavier", "explain", "details", "greet", "thanks", "abuse", "oos",
 )  # fmt: skip
-DECADE = re.compile(r"\b\d{3}0s\b")  # one that the reader has never seen is one all the same
 LONGEST = 1000  # characters of a message that are read
 FLOOR = 0.5  # below this probability of the likeliest intent a message counts as out of scope
 
@@ -69,10 +68,9 @@ class Guide:
         """The reply to a message, and from now on what it told."""
         message = " ".join("".join(c if c.isprintable() else " " for c in said[:LONGEST]).split())
         if not message:
-            return Turn(said[:LONGEST], "empty", 1.0, (), self.phrases["empty"])
-        intent, probability, slots = self.reader.read(_spaced(message))
-        if intent == "recommend" and not any(name == "decade" for name, _ in slots):
-            slots = slots + [("decade", found[0]) for found in [DECADE.search(message)] if found]
+            return Turn(message, "empty", 1.0, (), self.phrases["empty"])
+        intent, probability, slots = self.reader.read(spaced(message))
+        slots = self._heard(message, intent, slots)
         probability = round(probability, 6)
         if probability < FLOOR:
             intent = "oos"
@@ -80,6 +78,29 @@ class Guide:
             intent = "abuse"
         words, claims = getattr(self, f"_{intent}")(slots)
         return Turn(message, intent, probability, tuple(slots), self.between.join(words), tuple(claims))
+
+    def _heard(self, message: str, intent: str, slots: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Slots as the catalogue knows them: a title or a decade that the reader has never seen is one all the same."""
+        if intent == "recommend":
+            found = [decade_in(value) for name, value in slots if name == "decade"] or [decade_in(message)]
+            return [slot for slot in slots if slot[0] != "decade"] + [("decade", own) for own in found if own]
+        if intent not in ("like", "reject", "details"):
+            return list(slots)
+        # A title of one word that sentences are made of, as It or Up, counts where the reader takes it for a title.
+        named = [
+            (row, words)
+            for row, words in self.catalogue.mentioned(message)
+            if len(words) > 1 or not self.reader.knows(words[0])
+        ]
+        there = {word for _, words in named for word in words}
+        slots = [slot for slot in slots if slot[0] != "title" or not there & set(parts(slot[1].casefold()))]
+        slots += [("title", self.catalogue.titles[row]) for row, _ in named]
+        if self.between and not any(name == "title" for name, _ in slots):
+            # What nobody knows is a title where one is liked, and elsewhere where it is written as a name.
+            strange = [word for place, word in enumerate(parts(message)) if not self.reader.knows(word)
+                       and (intent == "like" or (place and word[0].isupper()))]  # fmt: skip
+            slots += [("title", " ".join(strange))] if strange else []
+        return slots
 
     # What each intent does: the sentences of the reply, and the facts in them ----------------------------------------
 
@@ -105,10 +126,9 @@ class Guide:
     def _like(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
         words, claims = [], []
         for name in [value for slot, value in slots if slot == "title"]:
-            row, near = self.catalogue.find(name)
+            row, _ = self.catalogue.find(name)
             if row is None:
-                words.append(self.phrases["unknown"].format(name=name))
-                words += [self.phrases["near"].format(titles=", ".join(near))] if near else []
+                words += self._unknown(name)
                 continue
             if row not in self.wish.liked:
                 self.wish.liked.append(row)
@@ -121,9 +141,11 @@ class Guide:
         return words + offered, claims + more
 
     def _reject(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
-        named = [self.catalogue.find(value)[0] for slot, value in slots if slot == "title"]
-        rows = [row for row in named if row is not None] or [self.wish.offered]
-        words = []
+        said = [value for slot, value in slots if slot == "title"]
+        rows: list[int | None] = [row for row in (self.catalogue.find(name)[0] for name in said) if row is not None]
+        if said and not rows:  # not to be taken for what was offered
+            return self._unknown(said[0]), []
+        rows, words = rows or [self.wish.offered], []
         for row in rows:
             if row is None:
                 return self._recommend(())
@@ -152,15 +174,14 @@ class Guide:
     def _explain(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
         if self.wish.offered is None:
             return [self.phrases["no title yet"]], []
-        return self._reasons(self.wish.offered)
+        return self.wish.why  # as it was then: what fits has changed since
 
     def _details(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
         row = self.wish.offered
         for name in [value for slot, value in slots if slot == "title"][:1]:
-            row, near = self.catalogue.find(name)
+            row, _ = self.catalogue.find(name)
             if row is None:
-                words = [self.phrases["unknown"].format(name=name)]
-                return words + ([self.phrases["near"].format(titles=", ".join(near))] if near else []), []
+                return self._unknown(name), []
         if row is None:
             return [self.phrases["no title yet"]], []
         columns = [name for name in self.catalogue.facts if name not in ("item_id", self.catalogue.title_column)]
@@ -169,7 +190,7 @@ class Guide:
             return [self.phrases["no fact"].format(title=self.catalogue.titles[row])], []
         claims = [self._claim(row, self.catalogue.title_column), *(self._claim(row, name) for name in known)]
         facts = [self.phrases["fact"].format(column=claim.column, value=claim.value) for claim in claims[1:]]
-        return [f"{self.catalogue.titles[row]}:", *facts], claims
+        return [self.phrases["facts"].format(title=self.catalogue.titles[row]), *facts], claims
 
     def _thanks(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
         self.wish = Wish(rejected=self.wish.rejected)
@@ -181,6 +202,11 @@ class Guide:
     def _oos(self, slots: Sequence[tuple[str, str]]) -> tuple[list[str], list[Claim]]:
         return [self.phrases["oos"]], []
 
+    def _unknown(self, name: str) -> list[str]:
+        _, near = self.catalogue.find(name)
+        told = [self.phrases["near"].format(titles=", ".join(near))] if near else []
+        return [self.phrases["unknown"].format(name=name), *told]
+
     # Asking, choosing, giving reasons --------------------------------------------------------------------------------
 
     def _ask(self) -> tuple[list[str], list[Claim]]:
@@ -191,13 +217,12 @@ class Guide:
     def _offer(self) -> tuple[list[str], list[Claim]]:
         """The best item that fits the wish, which from then on is not offered again."""
         wish, catalogue = self.wish, self.catalogue
-        fits = np.ones(len(catalogue), dtype=bool)
+        fits = catalogue.named.copy()
         fits[[*wish.liked, *wish.rejected]] = False
         if wish.kinds:
             fits &= np.logical_or.reduce([catalogue.of_kind(kind) for kind in wish.kinds])
         if wish.decade:
-            first = int("".join(c for c in wish.decade if c.isdigit()) or 0)
-            fits &= (catalogue.years() // 10) * 10 == first
+            fits &= (catalogue.years() // 10) * 10 == int(wish.decade[:4])
         weights = catalogue.weights
         if weights is not None and wish.lighter_than is not None:
             fits &= weights < weights[wish.lighter_than]
@@ -212,7 +237,7 @@ class Guide:
         wish.offered = row
         wish.rejected.add(row)
         claims = [self._claim(row, catalogue.title_column)]
-        words, more = self._reasons(row)
+        words, more = wish.why = self._reasons(row)
         return [self.phrases["offer"].format(title=catalogue.titles[row]), *words[:1]], claims + more[: len(words[:1])]
 
     def _best(self, rows: np.ndarray) -> int:
@@ -250,7 +275,7 @@ class Guide:
         elif self.recommender is not None:
             words.append(self.phrases["watched"].format(value=int(self.known[row])))
             claims.append(Claim(catalogue.ids[row], catalogue.titles[row], "interactions", str(int(self.known[row]))))
-        elif "评分" in catalogue.facts and catalogue.fact(row, "评分"):
+        elif self.known[row] > 0:
             because("rated", "评分")
         elif not words:
             because("first", catalogue.title_column)
@@ -272,10 +297,5 @@ def _popularity(catalogue: Catalogue, recommender: RecommendPredictor | None) ->
     if recommender is not None:
         return np.bincount(recommender.known.items, minlength=len(catalogue)).astype(float)
     if "评分" in catalogue.facts:
-        return np.array([float(catalogue.fact(row, "评分") or 0) for row in range(len(catalogue))])
+        return pd.to_numeric(catalogue.facts["评分"], errors="coerce").fillna(0).to_numpy(float)
     return np.zeros(len(catalogue))
-
-
-def _spaced(message: str) -> str:
-    """Marks apart from words, as the requests that a reader has learnt have them."""
-    return " ".join("".join(f" {c} " if c in ",;!?" else c for c in message).rstrip(".! ?").split()) or message

@@ -95,20 +95,32 @@ def sound(notes: Sequence[Note], tempo: float) -> bytes:
 
 
 def as_abc(rolls: Sequence[np.ndarray], spec: RollSpec, tempo: float) -> str:
-    """ABC notation, a tune a piece: chords in brackets, four quarter notes a bar, what sounds on tied over the bar."""
+    """ABC notation, a tune a piece: chords in brackets, four quarter notes a bar, what sounds on is tied.
+
+    A sharp holds to the end of its bar, by some readers in all octaves: a natural behind one is written with its sign.
+    """
     tunes = []
     for number, roll in enumerate(rolls, start=1):
-        bar, words = 4 * spec.frames_per_quarter, []
+        bar, words, sharp = 4 * spec.frames_per_quarter, [], set()
         edges = np.flatnonzero((roll[1:] != roll[:-1]).any(axis=1)) + 1
         cuts = sorted({0, len(roll), *edges.tolist(), *range(0, len(roll), bar)})
         for begin, end in zip(cuts[:-1], cuts[1:]):
-            keys = np.flatnonzero(roll[begin]) + spec.lowest
             length = str(end - begin) if end - begin > 1 else ""
-            tied = "-" if end < len(roll) and end % bar == 0 and len(keys) and (roll[end] == roll[begin]).all() else ""
-            chord = "".join(note_name(int(key)) for key in keys)
-            words.append((f"[{chord}]" if len(keys) > 1 else chord or "z") + length + tied)
+            on = [bool(end < len(roll) and roll[end, key]) for key in np.flatnonzero(roll[begin])]
+            names = []
+            for midi in (np.flatnonzero(roll[begin]) + spec.lowest).tolist():
+                name = note_name(midi)
+                letter = name.lstrip("^")[0].upper()
+                names.append(f"={name}" if name[0] != "^" and letter in sharp else name)
+                if name[0] == "^":
+                    sharp.add(letter)
+            if len(names) > 1:
+                words.append(f"[{''.join(name + '-' * held for name, held in zip(names, on))}]{length}")
+            else:
+                words.append(f"{''.join(names) or 'z'}{length}{'-' * any(on)}")
             if end % bar == 0 or end == len(roll):
                 words.append("|\n" if end % (4 * bar) == 0 or end == len(roll) else "|")
+                sharp = set()
         head = f"X:{number}\nT:Piece {number}\nM:4/4\nL:1/{bar}\nQ:1/4={tempo:g}\nK:C\n"
         tunes.append(head + " ".join(words).replace("\n ", "\n"))
     return "\n".join(tunes)

@@ -51,6 +51,10 @@ class SlotPredictor(TextPredictor):
             )
         return rows
 
+    def knows(self, word: str) -> bool:
+        """Whether training has had a word."""
+        return (word.lower() if self.tokenizer.lowercase else word) in self.encoding["numbers"]
+
     def read(self, text: str) -> tuple[str, float, list[tuple[str, str]]]:
         """What one sentence wants, how probable that is, and its slots."""
         row: Any = super()._table([text]).iloc[0]

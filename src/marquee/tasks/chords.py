@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 
 from marquee.data.rolls.dataset import RollData
 from marquee.models.rolls import ChordModel
@@ -29,7 +29,7 @@ class Chords(Polyphony):
         seed: int = 0,
         *,
         evaluation_batch_size: Annotated[int, Ge(1)] = 2,
-        sample: Annotated[int, Ge(0)] = 64,
+        sample: Annotated[int, Interval(ge=0, le=1024)] = 64,
     ):
         super().__init__(
             model, data, optimizer, scheduler, seed, evaluation_batch_size=evaluation_batch_size, sample=sample

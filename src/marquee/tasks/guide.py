@@ -97,7 +97,7 @@ class Guide(Task):
         }
 
     def oracle(self) -> BestQuestioner:
-        return BestQuestioner(self.data.world, self.price)
+        return BestQuestioner(self.data.world, self.price, self.most_turns)
 
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
@@ -107,7 +107,8 @@ class Guide(Task):
         return ["regret", "turns", "false_claims"]
 
     def protocol(self) -> str:
-        return f"simulated customers; regret in the world's unit of utility, a question costs {self.price:g}"
+        most = f", {self.most_turns} at most" if self.most_turns < len(self.data.spec.questions) else ""
+        return f"simulated customers; regret in the world's unit of utility, a question costs {self.price:g}{most}"
 
     def found(self) -> dict[str, Any]:
         """A 95 % interval of the cost, by drawing customers with replacement."""

@@ -82,6 +82,11 @@ class Intent(Classification):
             raise ConfigError(
                 "task.scope is chosen on validation, and this split has none.\n  fix: split.validation=0.1"
             )
+        if isinstance(scope, str) and self.apart not in data.labels[data.parts["validation"]]:
+            raise ConfigError(
+                f"task.scope={scope}: validation has no text of class {wanted} to choose the floor by.\n"
+                "  fix: task.scope=0.01, the share of the others that may be turned away"
+            )
 
     def _apart(self, decision: Decision, floor: float) -> Decision:
         return replace(decision, apart=self.apart, floor=floor)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,7 +51,7 @@ class Polyphony(Task):
         seed: int = 0,
         *,
         evaluation_batch_size: Annotated[int, Ge(1)] = 8,
-        sample: Annotated[int, Ge(0)] = 64,
+        sample: Annotated[int, Interval(ge=0, le=1024)] = 64,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
         self.evaluation_batch_size, self.sample = evaluation_batch_size, sample

@@ -11,7 +11,7 @@ from marquee.data.dataset import Part
 from marquee.data.dialogue.conversations import ConversationData
 from marquee.data.dialogue.views import AllPairs, PairBatch
 from marquee.data.spec import PairSpec
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 from marquee.inference.responder import ResponsePredictor
 from marquee.metrics.retrieval import RetrievalEvaluator
 from marquee.models.base import Responder
@@ -38,7 +38,7 @@ class Response(Task):
     depends on the data alone, so all runs rank the same candidates. Replies with the words of the right one are right.
 
     candidates  replies in a block, the right one among them
-    ks          cut-offs of recall
+    ks          cut-offs of recall, below `candidates`; null: 1 and 10, as far as they are
     pairs       of a part that are ranked, whole blocks of them
     """
 
@@ -59,7 +59,12 @@ class Response(Task):
         pairs: Annotated[int, Ge(1)] = 10_000,
     ):
         super().__init__(model, data, optimizer, scheduler, seed)
-        self.candidates, self.ks, self.pairs = candidates, tuple(sorted(ks or (1, 10))), pairs
+        self.candidates, self.ks, self.pairs = candidates, cutoffs(ks, candidates), pairs
+        if self.ks[-1] >= candidates:
+            raise ConfigError(
+                f"task.ks={self.ks[-1]}: of task.candidates={candidates} replies the right one is always among so "
+                f"many.\n  allowed: 1 ... {candidates - 1}"
+            )
         self.suffix = f"_uniform{candidates - 1}"
         self.monitor, self.mode = f"recall@{self.ks[0]}{self.suffix}", "max"
         for part in ("validation", "test"):
@@ -96,8 +101,9 @@ class Response(Task):
 
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
-        suffix = f"_uniform{settings.get('candidates', 100) - 1}"
-        return [*(f"recall@{k}{suffix}" for k in settings.get("ks") or (1, 10)), f"mrr{suffix}"]
+        candidates = settings.get("candidates", 100)
+        suffix = f"_uniform{candidates - 1}"
+        return [*(f"recall@{k}{suffix}" for k in cutoffs(settings.get("ks"), candidates)), f"mrr{suffix}"]
 
     def shown(self) -> list[str]:
         return [*(f"recall@{k}{self.suffix}" for k in self.ks[1:]), f"mrr{self.suffix}"]
@@ -118,6 +124,10 @@ class Response(Task):
     def suggestions(self) -> tuple[str, str]:
         rivals = "model=retrieval/tfidf,retrieval/bm25,retrieval/dual_encoder"
         return f"reply {{run}} {ResponsePredictor.example}", rivals
+
+
+def cutoffs(ks: Sequence[int] | None, candidates: int) -> tuple[int, ...]:
+    return tuple(sorted(set(ks or (k for k in (1, 10) if k < candidates))))
 
 
 class Alike:

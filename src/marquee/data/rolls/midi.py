@@ -101,11 +101,15 @@ def read_midi(path: Path, frames_per_quarter: int) -> np.ndarray:
     notes = [note for note in notes if LOWEST <= note[0] < LOWEST + KEYS]
     if not notes:
         raise DataError(f"{path} has no notes on the 88 keys of a piano.")
+    # In whole numbers, which have no largest one: a broken file may wait for ever.
+    frames = max(end for _, _, end in notes) * frames_per_quarter // song.ticks_per_beat
+    if frames > MOST_FRAMES:
+        raise DataError(
+            f"{path} has {min(frames, 10**15):,} frames; up to {MOST_FRAMES:,} are read. Lower data.frames."
+        )
     keys, begins, ends = (np.array(column) for column in zip(*notes, strict=True))
     first = np.floor(begins * per_tick + 0.5).astype(np.int64)
     last = np.maximum(np.floor(ends * per_tick + 0.5).astype(np.int64), first + 1)
-    if last.max() > MOST_FRAMES:
-        raise DataError(f"{path} has {int(last.max()):,} frames; up to {MOST_FRAMES:,} are read. Lower data.frames.")
     # A note's beginning counts one up and its end one down: where the sum is above 0 it sounds.
     change = np.zeros((int(last.max()) + 1, KEYS), dtype=np.int32)
     np.add.at(change, (first, keys - LOWEST), 1)

@@ -13,6 +13,7 @@ from marquee.data.dataset import ExampleView
 from marquee.data.text.dataset import TextData, content_hash
 from marquee.data.text.ngrams import NGramBatch, counted, frequent, hashed
 from marquee.data.text.tokenizer import Tokenizer
+from marquee.errors import ConfigError
 
 SPACE, END = ord(" "), ord("\n")
 
@@ -25,7 +26,7 @@ class Letters(ExampleView):
     The keys are 63-bit hashes of what was written, so that words which the vocabulary does not have count, too.
 
     words      of the longest run of words; 0: letters alone
-    shortest   letters of the shortest run of letters
+    shortest   letters of the shortest run of letters; above `longest`: words alone
     longest    letters of the longest run of letters; the space before and behind a word counts
     min_count  training texts that a run must stand in
     """
@@ -34,6 +35,13 @@ class Letters(ExampleView):
     shortest: Annotated[int, Ge(1)] = 2
     longest: Annotated[int, Interval(ge=1, le=8)] = 5
     min_count: Annotated[int, Ge(1)] = 2
+
+    def __post_init__(self) -> None:
+        if not self.words and self.shortest > self.longest:
+            raise ConfigError(
+                f"model.view.shortest={self.shortest} is above model.view.longest={self.longest}: there are no such "
+                "runs of letters, and model.view.words=0 reads no words."
+            )
 
     def steps(self, data: TextData) -> int:
         return 1

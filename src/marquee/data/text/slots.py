@@ -113,13 +113,15 @@ def read_slots(parts: dict[str, Path], columns: tuple[str, str, str]) -> Corpus:
     for part, path in parts.items():
         read = read_records(path, keys, quoting=not path.name.removesuffix(".gz").endswith(".tsv"))
         for number, (intent, text, slots) in enumerate(zip(*read, strict=True), start=1):
+            if not intent.strip():
+                raise DataError(f"{path} record {number} has no intent: {text[:80]!r}.")
             tags = slots.split()
             if len(text.split()) != len(tags):
                 raise DataError(
                     f"{path} record {number}: {len(text.split())} tokens and {len(tags)} tags: {text[:80]!r}. "
                     "Each token has one tag, with spaces between."
                 )
-            if wrong := [tag for tag in tags if tag != "O" and tag[:2] not in ("B-", "I-")]:
+            if wrong := [tag for tag in tags if tag != "O" and not (tag[:2] in ("B-", "I-") and tag[2:])]:
                 raise DataError(
                     f"{path} record {number}: the tag {wrong[0]!r} is none. Allowed are O, B-NAME where a slot begins "
                     "and I-NAME where it goes on."

@@ -107,7 +107,7 @@ class Customers(View):
 
 
 class BestQuestioner:
-    """Asks and recommends so that the expected regret plus the price of the questions is least.
+    """Asks and recommends so that the expected regret plus the price of at most `most_turns` questions is least.
 
     It knows the world's films and how tastes are distributed, and of a customer what the answers say.
 
@@ -116,8 +116,8 @@ class BestQuestioner:
     and by dynamic programming, from states with all answers backwards, whether another question pays.
     """
 
-    def __init__(self, world: catalogue.World, price: float):
-        self.world, self.price = world, price
+    def __init__(self, world: catalogue.World, price: float, most_turns: int | None = None):
+        self.world, self.price, self.most_turns = world, price, most_turns
 
     @cached_property
     def policy(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +131,10 @@ class BestQuestioner:
         asks = np.full(len(digits), -1)
         weight = 3 ** np.arange(questions)[::-1]
         open_ = (digits == 0).sum(axis=1)
-        for left in range(1, questions + 1):  # states with fewer open questions have been valued before
+        most = questions if self.most_turns is None else self.most_turns
+        for left in range(questions - most + 1, questions + 1):  # those with fewer open questions are valued before
+            if left < 1:
+                continue
             states = np.flatnonzero(open_ == left)
             yes, no = states[:, None] + weight, states[:, None] + 2 * weight
             asked = digits[states] == 0

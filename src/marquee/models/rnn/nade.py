@@ -13,6 +13,8 @@ from marquee.models.dropout import Dropout
 from marquee.models.rnn.autocast import read
 from marquee.models.rolls import ChordModel, drawn
 
+STRETCH = 1024  # frames whose keys are predicted at a time
+
 
 class RnnNade(ChordModel):
     """A GRU over frames sets the biases of a NADE over the keys of the next frame, from the lowest to the highest.
@@ -46,7 +48,10 @@ class RnnNade(ChordModel):
     def log_likelihood(self, frames: Tensor) -> Tensor:
         states = self.dropout(read(self.reader, self.dropout(frames[:, :-1])))
         wanted = frames[:, 1:]
-        return -F.binary_cross_entropy_with_logits(self._logits(states, wanted), wanted, reduction="none").sum(dim=2)
+        # A frame has keys * units values on the way: a long piece at once would not fit into memory.
+        stretches = zip(states.split(STRETCH, dim=1), wanted.split(STRETCH, dim=1))
+        logits = torch.cat([self._logits(*stretch) for stretch in stretches], dim=1)
+        return -F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").sum(dim=2)
 
     def _logits(self, states: Tensor, wanted: Tensor) -> Tensor:
         """Of each key given those of `wanted` [batch, T, keys] below it: [batch, T, keys]."""
