@@ -173,7 +173,8 @@ class InteractionData(DataSet):
         self.known().save(folder)
         # Whatever else is known of the items, for who is to explain a recommendation.
         facts = self.items.drop(columns=["item_id", "title"], errors="ignore")
-        facts.to_json(folder / "items.json", orient="split", index=False, force_ascii=False)
+        if len(facts.columns):
+            facts.to_json(folder / "items.json", orient="split", index=False, force_ascii=False)
         if self.spec.user_features or self.spec.item_features:
             content = {name: features.to_json() for name, features in self.features.items()}
             text = json.dumps(content, ensure_ascii=False)
