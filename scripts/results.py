@@ -1,6 +1,6 @@
 """Write docs/results.md: finished sweeps side by side, each with its command, machine, CPU minutes and comparison.
 
-    python scripts/results.py SWEEP [SWEEP ...] [--output docs/results.md]
+    python scripts/results.py SWEEP [SWEEP ...] [--metric NAME ...] [--output docs/results.md]
 
 SWEEP is a folder such as outputs/sweeps/models_100k. Everything on the page is read from the records of the sweeps and
 the manifests of their runs; the tables are those of `marquee compare`. Sections of other sweeps that the page has
@@ -12,7 +12,7 @@ import math
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,8 @@ def commands(sweep: "Sweep") -> list[str]:
     ]
 
 
-def section(folder: Path) -> str:
-    """A sweep's heading, command, cost and comparison, Markdown."""
+def section(folder: Path, metrics: Sequence[str] = ()) -> str:
+    """A sweep's heading, command, cost and comparison by `metrics` (none: the one it was watched by), Markdown."""
     from marquee.compare.analysis import compare
     from marquee.compare.collect import collect
     from marquee.compare.formats import written
@@ -65,11 +65,12 @@ def section(folder: Path) -> str:
     cost = f"{sum(second for second in spent if second) / 60:.0f} CPU minutes of training"
     if None in spent:
         cost += f", without {spent.count(None)} runs that were resumed"
+    shown = " ".join([f"marquee compare outputs/sweeps/{sweep.name}", *(f"--metric {name}" for name in metrics)])
     published = [f"- published: {line}" for line in references().get(sweep.name, [])]
     told = f"{len(runs)} runs, seeds {', '.join(map(str, seeds))}, {cost}, on {' and '.join(machines)}."
     return "\n".join([
-        f"## {sweep.name}", "", "```bash", *commands(sweep), f"marquee compare outputs/sweeps/{sweep.name}", "```", "",
-        told, "", *published, *([""] if published else []), written(compare([folder]), "md").strip(), "",
+        f"## {sweep.name}", "", "```bash", *commands(sweep), shown, "```", "",
+        told, "", *published, *([""] if published else []), written(compare([folder], metrics), "md").strip(), "",
     ])  # fmt: skip
 
 
@@ -88,17 +89,26 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
-def write(words: list[str] | None, doc: str, page: str, head: str, make: Callable[[Path], tuple[str, str]]) -> int:
-    """The command of a page in docs/ that grows by a section a sweep; `make` gives its heading and its text."""
+def write(
+    words: list[str] | None, doc: str, page: str, head: str, make: Callable[..., tuple[str, str]], metrics: bool = False
+) -> int:
+    """The command of a page in docs/ that grows by a section a sweep; `make` gives its heading and its text.
+
+    metrics  whether it may be told of which, and `make` takes their names, too
+    """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweeps", type=Path, nargs="+", metavar="SWEEP")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / page, metavar="FILE")
+    if metrics:
+        parser.add_argument("--metric", nargs="+", action="extend", default=[], metavar="NAME",
+                            help="a table of each, instead of the metric that the runs were watched by")  # fmt: skip
     arguments = parser.parse_args(words)
+    more = [arguments.metric] if metrics else []
     from marquee.errors import MarqueeError
     from marquee.files import write_text
 
     try:
-        made = dict(make(folder) for folder in arguments.sweeps)
+        made = dict(make(folder, *more) for folder in arguments.sweeps)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -109,7 +119,7 @@ def write(words: list[str] | None, doc: str, page: str, head: str, make: Callabl
 
 
 def main(words: list[str] | None = None) -> int:
-    return write(words, __doc__, "results.md", HEAD, lambda folder: (folder.name, section(folder)))
+    return write(words, __doc__, "results.md", HEAD, lambda folder, names: (folder.name, section(folder, names)), True)
 
 
 if __name__ == "__main__":
