@@ -211,8 +211,8 @@ class Guide:
 
     def _ask(self) -> tuple[list[str], list[Claim]]:
         self.wish.asked = True
-        kinds = self.catalogue.common_kinds()
-        return [self.phrases["ask"].format(kinds=", ".join(kinds)) if kinds else self.phrases["ask plain"]], []
+        kinds = ", ".join(self.catalogue.common_kinds())
+        return [self.phrases["ask"].format(kinds=kinds) if kinds else self.phrases["ask plain"]], []
 
     def _offer(self) -> tuple[list[str], list[Claim]]:
         """The best item that fits the wish, which from then on is not offered again."""
