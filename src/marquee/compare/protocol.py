@@ -22,7 +22,7 @@ def protocol(manifest: Mapping[str, Any]) -> dict[str, Any]:
     spec = {key: value for key, value in manifest["data"]["spec"].items() if not key.endswith("_features")}
     # How many words training knows differs from fold to fold, and labels are judged; bits per character are the same
     # measure whatever the tokens are.
-    if spec.get("kind") in ("TextSpec", "TokenSpec"):
+    if spec.get("kind") in ("TextSpec", "SlotSpec", "PairSpec", "TokenSpec"):
         spec.pop("vocab_size", None)
     return {
         "data": manifest["data"]["fingerprint"],
