@@ -298,7 +298,7 @@ def test_a_reason_is_that_of_the_offer_even_when_the_wish_has_been_taken_back():
     assert why.reply == "It is of the kind you asked for: Crime|Thriller." and why.reply in offered.reply
 
 
-@pytest.mark.parametrize("message", ["\udcff", "oos", "unsure", "abuse", "", "  \x00 ", "oos : " + "x" * 5000])
+@pytest.mark.parametrize("message", ["\udcff", "oos", "heard", "unsure", "abuse", "", "  \x00 ", "oos : " + "x" * 5000])
 def test_what_it_cannot_do_and_what_it_does_not_hear_is_answered_without_a_claim(message):
     (turn,) = talk(message)
     assert turn.reply and turn.claims == () and len(turn.said) <= 1000 and "x" * 20 not in turn.reply

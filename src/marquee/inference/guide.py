@@ -72,7 +72,7 @@ class Guide:
         intent, probability, slots = self.reader.read(spaced(message))
         slots = self._heard(message, intent, slots)
         probability = round(probability, 6)
-        if probability < FLOOR:
+        if probability < FLOOR or intent not in INTENTS:  # a reader of one's own may know more
             intent = "oos"
         if self.moderator is not None and self.moderator.predict([message])["label"][0] in self.refused:
             intent = "abuse"
