@@ -35,18 +35,28 @@ class FeatureVectors(nn.Module):
 
     def fill(self, encoded: dict[str, np.ndarray]) -> None:
         """Take the table, as `Features.encode` gives it. Called in a model's `prepare`."""
-        for place, column in enumerate(self.columns):
-            values = torch.from_numpy(encoded[column.name])
-            if column.kind == "multi_hot":
-                values = values / values.sum(1, keepdim=True).clamp(min=1)
+        for place, values in enumerate(self._values(encoded)):
             getattr(self, f"column{place}").copy_(values)
 
     def forward(self, rows: Tensor) -> Tensor:
         """Vectors [*rows.shape, columns, dim] of the rows (int64, any shape)."""
+        return self._vectors([getattr(self, f"column{place}")[rows] for place in range(len(self.columns))])
+
+    def of(self, encoded: dict[str, np.ndarray]) -> Tensor:
+        """Vectors [n, columns, dim] of rows that are not in the table, as `Features.encode` gives them."""
+        return self._vectors(self._values(encoded))
+
+    def _values(self, encoded: dict[str, np.ndarray]) -> list[Tensor]:
         found = []
-        for place, (column, space) in enumerate(zip(self.columns, self.spaces, strict=True)):
-            values = getattr(self, f"column{place}")[rows]
-            found.append(space[values] if column.kind == "categorical" else values @ space)
+        for column in self.columns:
+            values = torch.from_numpy(encoded[column.name])
+            found.append(values / values.sum(1, keepdim=True).clamp(min=1) if column.kind == "multi_hot" else values)
+        return found
+
+    def _vectors(self, values: Sequence[Tensor]) -> Tensor:
+        found = []
+        for of_column, column, space in zip(values, self.columns, self.spaces, strict=True):
+            found.append(space[of_column] if column.kind == "categorical" else of_column @ space)
         return torch.stack(found, dim=-2)
 
     def all(self) -> Tensor:

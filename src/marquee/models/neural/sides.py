@@ -1,5 +1,8 @@
 """Users and items as fields: an id and the columns of side features, each of which has a vector."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -27,6 +30,7 @@ class Side(nn.Module):
         self.ids = nn.Parameter(nn.init.normal_(torch.empty(n, dim), std=std)) if ids else None
         self.columns = FeatureVectors(columns, n, dim, std) if columns else None
         self.register_buffer("known", torch.ones(n, dtype=torch.bool))
+        self._guests: dict[str, np.ndarray] | None = None
 
     def prepare(self, data: InteractionData) -> None:
         train = data.parts["train"]
@@ -36,8 +40,20 @@ class Side(nn.Module):
             table = data.users if self.name == "user" else data.items
             self.columns.fill(data.features[self.name].encode(table))
 
+    @contextmanager
+    def guests(self, encoded: dict[str, np.ndarray]) -> Iterator[None]:
+        """While inside, the rows asked for are those encoded by `Features.encode`, whose ids nobody knows."""
+        self._guests = encoded
+        try:
+            yield
+        finally:
+            self._guests = None
+
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors [n, fields, dim] of rows (int64 [n]), or of all of them."""
+        if self._guests is not None:
+            columns = self.columns.of(self._guests)
+            return columns if self.ids is None else torch.cat([torch.zeros_like(columns[:, :1]), columns], 1)
         parts = []
         if self.ids is not None:
             # Not `ids[rows]`: what index_select's gradient adds takes a quarter of the time.
