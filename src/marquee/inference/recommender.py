@@ -1,8 +1,9 @@
 """Recommend from a finished run: for users it knows by id, for anyone by history."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,21 @@ class RecommendPredictor(Predictor):
                 raise self._names.refuse(name)
             found.append(position)
         return np.asarray(found, dtype=np.int64)
+
+    def golden(self) -> list[dict[str, Any]]:
+        """By histories where the model reads them, else by the rows of users: no id of a user is written down."""
+        n = len(self.items)
+        if not self.model.scores_unseen_users:
+            return [{"row": row} for row in sorted({0, len(self.users) // 2, len(self.users) - 1})]
+        spread = [[n // 7, n // 3, n // 2], [n - 1], []]
+        return [{"history": self.known.item_ids[rows].tolist() if rows else []} for rows in spread]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        if "row" in question:
+            table = self.recommend(users=[self.users[question["row"]]])
+        else:
+            table = self.recommend(histories=[question["history"]])
+        return {"item_id": table["item_id"].tolist(), "score": table["score"].astype(float).tolist()}
 
     def search(self, text: str, n: int = 10) -> pd.DataFrame:
         """Up to `n` items whose titles begin with a text, hold it or are spelt like it: rows of `items`."""
