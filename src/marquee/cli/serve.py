@@ -16,8 +16,8 @@ def add_verbs(verb: Verb) -> None:
         "serve", _serve, "marquee serve latest", "marquee serve ml1m --reload --shadow 3fa9c1d2",
         "marquee serve latest --host 0.0.0.0 --token-env MARQUEE_TOKEN",
         "curl localhost:8000/v1/recommend -H 'content-type: application/json' -d '{\"user\": 1, \"k\": 5}'",
-        note="A page to try it is at /, all endpoints are at /docs. It is ready (/ready) when the golden requests that\n"
-             "training has stored come out again. Ctrl-C or SIGTERM: what is under way is answered; SIGHUP: reload.",
+        note="A page to try it is at /, all endpoints are at /docs. It is ready (/ready) when the golden requests\n"
+             "come out as at training. Ctrl-C or SIGTERM: what is under way is answered; SIGHUP: reload.",
     ))  # fmt: skip
     parser.add_argument("run", metavar="RUN")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")

@@ -13,6 +13,7 @@ from marquee.serving.served import Served
 
 REASONS = 3  # titles of a history that are named for an item
 WORDS = 12  # words of a text that are named for its label
+LEAST = 0.02  # of the share of the word that spoke most: others said nothing
 
 
 def answer(served: Served, kind: str, questions: Sequence[dict[str, Any]]) -> list[Any]:
@@ -151,7 +152,8 @@ def words_of(served: Served, texts: Sequence[str], told: Sequence[dict[str, Any]
         for token, value in zip(tokens, values.tolist()):
             total[vocabulary[token]] = total.get(vocabulary[token], 0.0) + value
         best = sorted(total.items(), key=lambda pair: -abs(pair[1]))[:WORDS]
-        found.append([{"word": word, "share": share} for word, share in best])
+        least = LEAST * max((abs(share) for _, share in best), default=0.0)
+        found.append([{"word": word, "share": share} for word, share in best if abs(share) > least])
     return found
 
 

@@ -22,7 +22,14 @@ from marquee.serving.served import Served
 from marquee.serving.service import Service
 
 PAGE = Path(__file__).parent / "page"
-FILES = {"/": "index.html", "/page.js": "page.js", "/page.css": "page.css", "/docs": "docs.html", "/docs.js": "docs.js"}
+FILES = {
+    "/": "index.html",
+    "/page.js": "page.js",
+    "/page.css": "page.css",
+    "/docs": "docs.html",
+    "/docs.js": "docs.js",
+    "/icon.svg": "icon.svg",
+}
 MOST_ITEMS = 50  # that a search for titles gives
 DECODING = 2  # images at once: decoding lets go of the interpreter, but not of its memory
 
@@ -208,9 +215,7 @@ def _json(request: Request, content: bytes) -> Any:
 def _answer(
     content: Any, served: Served | None = None, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
-    named = (
-        {} if served is None else {"X-Marquee-Run": served.manifest["id"], "X-Marquee-Fingerprint": served.fingerprint}
-    )
+    named = {} if served is None else served.headers
     try:
         text = json.dumps(content, allow_nan=False)
     except ValueError:  # NaN is no JSON

@@ -5,7 +5,7 @@ import hmac
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from marquee.serving.refusals import Refusal, refusal_of
@@ -15,7 +15,7 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-OPEN = ("/", "/page.css", "/page.js", "/docs", "/docs.js", "/openapi.json", "/favicon.ico", "/live", "/ready")
+OPEN = ("/", "/page.css", "/page.js", "/docs", "/docs.js", "/openapi.json", "/icon.svg", "/live", "/ready")
 UNREADY = ("/v1/run", "/v1/reload")  # answered also where the golden requests do not come out
 BODIES = 16  # bodies of the largest size that are held at once
 HEADERS = [
@@ -46,7 +46,10 @@ class Guard:
         async def answering(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 state.update(status=message["status"], begun=True)
-                message["headers"] = [*message.get("headers", []), *HEADERS]
+                headers = [*message.get("headers", []), *HEADERS]
+                if not any(name.lower() == b"x-marquee-fingerprint" for name, _ in headers):
+                    headers += _encoded(service.served.headers)
+                message["headers"] = headers
             await send(message)
 
         service.working += 1
@@ -122,9 +125,13 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return next_part
 
 
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
 async def _say(refused: Refusal, send: Send) -> None:
     content = json.dumps(refused.body).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    headers += [(name.lower().encode(), value.encode()) for name, value in refused.headers.items()]
+    headers += _encoded(refused.headers)
     await send({"type": "http.response.start", "status": refused.status, "headers": headers})
     await send({"type": "http.response.body", "body": content})

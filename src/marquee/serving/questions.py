@@ -33,9 +33,8 @@ class Recommend(Question):
 
     def asked(self, settings: Settings) -> list[dict[str, Any]]:
         """Who is asked for, one by one. Raises Refusal for none, for several ways at once, and for too many."""
-        ways = {
-            name: value for name in ("user", "users", "history", "histories") if (value := getattr(self, name)) is not None
-        }  # fmt: skip
+        named = {name: getattr(self, name) for name in ("user", "users", "history", "histories")}
+        ways = {name: value for name, value in named.items() if value is not None}
         if self.features is not None:
             if set(ways) - {"history"}:
                 raise Refusal(400, "invalid", f"features are of somebody new: leave {', '.join(ways)} out.")

@@ -50,6 +50,11 @@ class Served:
         return self.manifest["fingerprint"]
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What every answer carries."""
+        return {"X-Marquee-Run": self.manifest["id"], "X-Marquee-Fingerprint": self.fingerprint}
+
+    @property
     def paths(self) -> list[str]:
         """The endpoints that answer."""
         found = [path for kind, own in PATHS.items() if isinstance(self.predictor, kind) for path in own]
@@ -78,14 +83,15 @@ class Served:
             "endpoints": self.paths,
             "data": (manifest.get("data") or {}).get("name"),
             "protocol": (manifest.get("task") or {}).get("protocol"),
+            "monitor": manifest.get("monitor"),
             "metrics": manifest.get("metrics") or {},
             "finished": manifest.get("finished"),
             "remarks": self.remarks,
         }
         if isinstance(predictor, RecommendPredictor):
-            told |= {"items": len(predictor.items), "users": len(predictor.users),
-                     "reads_histories": predictor.model.scores_unseen_users,
-                     "user_features": list(predictor.features["user"].kinds) if "user" in predictor.features else []}  # fmt: skip
+            columns = predictor.features["user"].kinds if "user" in predictor.features else {}
+            told |= {"items": len(predictor.items), "users": len(predictor.users), "user_features": list(columns),
+                     "reads_histories": predictor.model.scores_unseen_users}  # fmt: skip
         if isinstance(predictor, ClassPredictor):
             told |= {"takes": predictor.takes, "labels": predictor.labels}
         if isinstance(predictor, Generator):
