@@ -67,6 +67,8 @@ class Batcher:
         with self._arrived:
             if self._stopped:
                 raise Refusal(503, "stopping", "The service is being stopped.", retry=5)
+            if len(self._jobs) >= self.queue:  # by then some may have been given up
+                self._keep([job for job in self._jobs if not self._late(job)])
             if len(self._jobs) >= self.queue:
                 raise Refusal(429, "busy", f"{self.queue} requests are waiting already; come back later.", retry=1)
             self._jobs.append(job)

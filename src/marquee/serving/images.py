@@ -18,6 +18,10 @@ def decoded(content: bytes, spec: dict[str, Any], max_pixels: int) -> Image.Imag
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             width, height = image.size
+    except Image.DecompressionBombError:  # so large that Pillow itself does not go on
+        raise Refusal(
+            413, "too_large", f"The image has more pixels than the {max_pixels:,} that are decoded."
+        ) from None
     except DAMAGE as error:
         raise Refusal(400, "unreadable", f"The image is none of {', '.join(FORMATS)} ({_short(error)}).") from None
     if width * height > max_pixels:
