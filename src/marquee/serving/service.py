@@ -1,6 +1,7 @@
 """The state of a service: which run answers, whether it is ready, and how a newer one takes over."""
 
 import logging
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class Service:
         self.batcher.stop()
 
     def described(self) -> dict[str, Any]:
-        told = {**self.served.described(), "ready": self.ready}
+        told = {**self.served.described(), "ready": self.ready, "process": os.getpid()}
         return {**told, "shadow": self.shadow.described()} if self.shadow is not None else told
 
     # Newer runs ------------------------------------------------------------------------------------------------------
