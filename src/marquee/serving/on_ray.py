@@ -41,6 +41,8 @@ def serve(settings: Settings, replicas: int) -> None:
     try:
         ray.init(address=cluster, include_dashboard=None if cluster else False, log_to_driver=False,
                  logging_level="ERROR")  # fmt: skip
+        for number in (signal.SIGINT, signal.SIGTERM):  # now, because Ray has put handlers of its own in their place
+            signal.signal(number, lambda *_: ended.set())
         ray_serve.start(http_options={"host": settings.host, "port": settings.port,
                                       "request_timeout_s": 2 * settings.timeout},
                         logging_config={"log_level": "WARNING", "enable_access_log": False})  # fmt: skip
@@ -48,8 +50,6 @@ def serve(settings: Settings, replicas: int) -> None:
     except Exception as error:
         _end()
         raise JobError(f"Ray could not serve {served.folder.name}: {str(error)[:500]}") from error
-    for number in (signal.SIGINT, signal.SIGTERM):  # now, because Ray puts handlers of its own in their place
-        signal.signal(number, lambda *_: ended.set())
     address = f"http://{settings.host}:{settings.port}"
     print(f"  a page to try it: {address}/   endpoints: {address}/docs   stop: Ctrl-C", flush=True)
     try:
