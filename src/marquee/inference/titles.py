@@ -81,9 +81,10 @@ class TitleIndex:
         """
         keys = np.unique(_keys_of(_points(f" {text} ")))
         postings = [self._titles_with(key) for key in keys.tolist()]
-        rows, shared = np.unique(np.concatenate([*postings, np.zeros(0, np.int32)]), return_counts=True)
-        dice = 2 * shared / (self._sizes[rows] + len(keys))
-        rows = np.sort(rows[np.argsort(-dice, kind="stable")[:NEAR]])
+        shared = np.bincount(np.concatenate([*postings, np.zeros(0, np.int32)]), minlength=len(self.titles))
+        dice = shared / (self._sizes + len(keys))
+        rows = np.arange(len(dice)) if len(dice) <= NEAR else np.sort(np.argpartition(dice, -NEAR)[-NEAR:])
+        rows = rows[shared[rows] > 0]
         near = [self.titles[row] for row in rows.tolist()]
         counts, wanted = _letters(near), _letters([text])[0]
         bound = 2 * np.minimum(counts, wanted).sum(1) / np.maximum(counts.sum(1) + wanted.sum(), 1)

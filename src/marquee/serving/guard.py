@@ -18,6 +18,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPEN = ("/", "/page.css", "/page.js", "/docs", "/docs.js", "/openapi.json", "/icon.svg", "/live", "/ready")
 UNREADY = ("/v1/run", "/v1/reload")  # answered also where the golden requests do not come out
 BODIES = 16  # bodies of the largest size that are held at once
+LATE = "the request did not arrive in time"
 HEADERS = [
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
                                  b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -91,22 +92,30 @@ class Guard:
         if stated.isdigit() and int(stated[:20]) > most:
             raise self._too_large(most)
         parts, size = [], 0
-        until = time.monotonic() + self.service.settings.timeout
-        while True:
-            try:
-                message = await asyncio.wait_for(receive(), max(until - time.monotonic(), 0.001))
-            except asyncio.TimeoutError:
-                raise Refusal(408, "slow", "The request did not arrive in time.") from None
-            if message["type"] == "http.disconnect":
-                raise Refusal(400, "gone", "The request was broken off.")
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
-                raise self._too_large(most)
-            if self.service.body + size > BODIES * most:
-                raise Refusal(429, "busy", "Other requests fill the memory; come back later.", retry=1)
-            if not message.get("more_body"):
-                return b"".join(parts)
+        waiting = asyncio.current_task()
+        assert waiting is not None
+        # Not asyncio.wait_for, which begins a task for each part.
+        late = asyncio.get_running_loop().call_later(self.service.settings.timeout, waiting.cancel, LATE)
+        try:
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise Refusal(400, "gone", "The request was broken off.")
+                parts.append(message.get("body", b""))
+                size += len(parts[-1])
+                if size > most:
+                    raise self._too_large(most)
+                if self.service.body + size > BODIES * most:
+                    raise Refusal(429, "busy", "Other requests fill the memory; come back later.", retry=1)
+                if not message.get("more_body"):
+                    return b"".join(parts)
+        except asyncio.CancelledError as cancelled:
+            if LATE not in cancelled.args:
+                raise
+            getattr(waiting, "uncancel", int)()  # from Python 3.11 on
+            raise Refusal(408, "slow", "The request did not arrive in time.") from None
+        finally:
+            late.cancel()
 
     @staticmethod
     def _too_large(most: int) -> Refusal:

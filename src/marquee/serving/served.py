@@ -1,6 +1,7 @@
 """A run that is loaded to be served: verified, tried by its golden requests, and what it can be asked."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ class Served:
         """What every answer carries."""
         return {"X-Marquee-Run": self.manifest["id"], "X-Marquee-Fingerprint": self.fingerprint}
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
-        """The endpoints that answer."""
+        """The endpoints that answer; asked for when all that the run has is there."""
         found = [path for kind, own in PATHS.items() if isinstance(self.predictor, kind) for path in own]
         return [*found, "/v1/chat"] if self.guide is not None else found
 
@@ -109,8 +110,6 @@ def open_served(
     manifest = read_manifest(folder)
     verify(folder, manifest)
     served = Served(folder, manifest, load(folder))
-    if not served.paths:
-        raise ConfigError(f"{folder.name} {served.predictor.does}, and there is no endpoint for that.")
     if recommender is not None or catalogue is not None:
         from marquee.apply.guide import open_guide
         from marquee.inference.guide import Guide
@@ -123,6 +122,8 @@ def open_served(
             )
         first, _ = open_guide(folder, recommender, catalogue, None, output)
         served.guide = lambda: Guide(reader, first.catalogue, first.recommender)
+    if not served.paths:
+        raise ConfigError(f"{folder.name} {served.predictor.does}, and there is no endpoint for that.")
     return served
 
 

@@ -1,5 +1,6 @@
 """The process of a service: its socket, its signals, its end."""
 
+import gc
 import logging
 import signal
 import socket
@@ -60,6 +61,9 @@ def serve(settings: Settings) -> None:
             timeout_graceful_shutdown=int(settings.drain), limit_concurrency=4 * settings.queue + 64,
             h11_max_incomplete_event_size=65_536,
         )  # fmt: skip
+        # What is loaded stays: looking through it for what could be freed costs half of a small answer.
+        gc.collect()
+        gc.freeze()
         host, port = listening.getsockname()[:2]
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         served = service.served

@@ -1,5 +1,6 @@
 """The state of a service: which run answers, whether it is ready, and how a newer one takes over."""
 
+import gc
 import logging
 import os
 import threading
@@ -127,6 +128,10 @@ class Service:
                 return self._came("failed", folder, f"{folder.name} is not ready: {'; '.join(served.wrong)}")
             self.served = served
             self._ready = True
+            if gc.get_freeze_count():  # see server.py
+                gc.unfreeze()
+                gc.collect()
+                gc.freeze()
             self._tell()
             return self._came("taken", folder, f"{folder.name} answers now, in place of {current.name}.")
 
