@@ -19,7 +19,8 @@ class Client:
         if warm:
             self.service.warm()
         self._loop = asyncio.new_event_loop()
-        transport = httpx.ASGITransport(build(self.service))
+        self.app = build(self.service)
+        transport = httpx.ASGITransport(self.app)
         self._http = httpx.AsyncClient(transport=transport, base_url="http://test",
                                        headers={"authorization": "Bearer secret"}, timeout=60)  # fmt: skip
 

@@ -1,5 +1,6 @@
 """A finished run as a service: what it answers, refuses and survives, and how a newer run takes over."""
 
+import asyncio
 import base64
 import io
 import json
@@ -298,6 +299,42 @@ def test_a_small_service_says_what_it_takes(opened, trained):
     refused(client.post("/v1/predict", {"texts": ["a" * 11]}), 400, "too_many", "characters of a text")
     refused(client.post("/v1/predict", {"texts": ["a" * 300]}), 413, "too_large", "200 bytes")
     refused(client.post("/v1/predict", b"{}", headers={"content-type": "text/plain"}), 415, "type", "application/json")
+
+
+def test_a_request_that_never_arrives_is_given_up_and_one_that_is_broken_off_leaves_nothing(opened, trained):
+    client = opened(trained["ease"], timeout=0.1)
+
+    def status(*messages, then=None):
+        """Of a request whose body comes in these parts, and then waits, or what `then` says."""
+        sent, parts = [], list(messages)
+
+        async def receive():
+            if parts:
+                return parts.pop(0)
+            if then is None:
+                await asyncio.sleep(30)
+            return then
+
+        async def send(message):
+            sent.append(message)
+
+        scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+                 "path": RECOMMEND, "raw_path": RECOMMEND.encode(), "query_string": b"", "root_path": "",
+                 "headers": [(b"authorization", b"Bearer secret"), (b"content-type", b"application/json")],
+                 "client": ("here", 1), "server": ("test", 80)}  # fmt: skip
+        client._run(client.app(scope, receive, send))
+        assert client.service.working == client.service.body == 0
+        return sent[0]["status"]
+
+    part = {"type": "http.request", "body": b'{"user": ', "more_body": True}
+    assert status(part) == 408 and status() == 408
+    assert status(part, then={"type": "http.disconnect"}) == 400
+    assert status(part, {"type": "http.request", "body": b"1}", "more_body": False}) == 200
+    client.service.body = 16 * client.service.settings.max_body  # others fill the memory
+    try:
+        refused(client.post(RECOMMEND, {"user": 1}), 429, "busy", "fill the memory")
+    finally:
+        client.service.body = 0
 
 
 # Golden requests -----------------------------------------------------------------------------------------------------

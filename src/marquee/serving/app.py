@@ -111,8 +111,7 @@ def build(service: Service) -> FastAPI:
     @app.post("/v1/generate", tags=["answers"])
     async def generate(question: Generate) -> Response:
         """New texts, tunes or pictures, with how each came about."""
-        able("generate")
-        question.refuse_long(service.settings)
+        question.refuse_long(able("generate").predictor.takes, service.settings)
         return await asked("generate", question.model_dump(), service.settings.batch_rows, "made")
 
     @app.post("/v1/reply", tags=["answers"])

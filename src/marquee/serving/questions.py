@@ -1,5 +1,6 @@
 """What may be asked: the bodies of requests, by which they are checked and documented."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,9 +85,10 @@ class Generate(Question):
     format: str | None = Field(None, description="one of the run's; null: the first")
     settings: dict[str, str | int | float | bool | list[str]] = Field({}, description="prompt, temperature, ...")
 
-    def refuse_long(self, settings: Settings) -> None:
+    def refuse_long(self, takes: Mapping[str, Any], settings: Settings) -> None:
+        """Raise Refusal for more than a service writes at once; `takes` are the run's settings with their defaults."""
         for name in ("tokens", "frames"):
-            value = self.settings.get(name)
+            value = self.settings.get(name, takes.get(name, 0))
             if isinstance(value, (int, float)):
                 _at_most(f"{name} of all samples", value * self.n, settings.max_tokens)
         _at_most("characters of the prompt", len(str(self.settings.get("prompt", ""))), settings.max_text)
