@@ -74,7 +74,7 @@ class NextItemRecommender(Recommender):
 
     def prepare(self, data: InteractionData) -> None:
         if self.side is not None:
-            self.side.fill(data.features["item"].encode(data.items))
+            self.side.fill(data.encoded("item"))
 
     @abstractmethod
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:

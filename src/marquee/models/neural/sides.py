@@ -33,8 +33,7 @@ class Side(nn.Module):
         met = train.users if self.name == "user" else train.items
         self.known.copy_(torch.from_numpy(np.bincount(met, minlength=self.n) > 0))
         if self.columns is not None:
-            table = data.users if self.name == "user" else data.items
-            self.columns.fill(data.features[self.name].encode(table))
+            self.columns.fill(data.encoded(self.name))
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors [n, fields, dim] of rows (int64 [n]), or of all of them."""
