@@ -83,6 +83,15 @@ class Recommender(Model):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         """Scores [batch, n_items], higher is better, for `users` [batch] with `histories` of the same length."""
 
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor | None:
+        """Vectors [batch, dim] whose products with `item_vectors()` are what `score` says, biases included; None where
+        scores are no such products. What searches large catalogues needs them."""
+        return None
+
+    def item_vectors(self) -> Tensor | None:
+        """Vectors [n_items, dim], the same for every user; None where `user_vectors` has none."""
+        return None
+
 
 class RatingModel(Recommender):
     """Predicts the value (rating) that a user would give an item; it also ranks, by what it predicts.

@@ -118,3 +118,9 @@ class NextItemRecommender(Recommender):
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return self._with_bias(self.query(histories)) @ self.output().T
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return self._with_bias(self.query(histories))
+
+    def item_vectors(self) -> Tensor:
+        return self.output()

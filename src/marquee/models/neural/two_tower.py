@@ -93,6 +93,12 @@ class TwoTower(Recommender):
         user, item = self._tower(0, self.user(users)), self._tower(1, self.item())
         return (user @ item.T).float() if self.head is None else self.head.all_pairs(user, item)
 
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor | None:
+        return self._tower(0, self.user(users)) if self.head is None else None
+
+    def item_vectors(self) -> Tensor | None:
+        return self._tower(1, self.item()) if self.head is None else None
+
 
 def _tower(width: int, layers: list[int], dropout: float) -> nn.Sequential:
     parts: list[nn.Module] = []
