@@ -14,6 +14,7 @@ from marquee.data.cache import cached
 from marquee.data.dataset import Paths
 from marquee.data.holdout import ExampleSplit
 from marquee.data.images.dataset import ImageData, ImageSource
+from marquee.data.interactions.cold import NewItems
 from marquee.data.interactions.content import FeatureSources
 from marquee.data.interactions.dataset import InteractionData, Tables
 from marquee.data.interactions.filters import Duplicates
@@ -23,6 +24,7 @@ from marquee.data.interactions.splits import InteractionSplit, LeaveOneOut
 from marquee.data.text.dataset import Corpus, TextData, TextSource
 from marquee.data.text.tokenizer import Kind
 from marquee.data.world import catalogue, posters, reviews
+from marquee.data.world.new_films import NewFilmOracle
 
 
 class WorldRatings(InteractionData):
@@ -50,7 +52,7 @@ class WorldRatings(InteractionData):
             knock_out=knock_out,
         )
         self.seed = seed
-        self._next_film = False
+        self._next_film = self._new_films = False
 
     def sources(self, paths: Paths) -> dict[str, Path]:
         return {}
@@ -78,10 +80,18 @@ class WorldRatings(InteractionData):
         super().setup(split, paths)
         whole = self.min_rating is None and self.k_core == 0
         self._next_film = isinstance(split, LeaveOneOut) and whole
+        self._new_films = isinstance(split, NewItems) and whole
 
-    def oracle(self) -> "NextFilmOracle | None":
-        """Known for leave-one-out on the unfiltered world; other protocols do not ask for the next film."""
-        return NextFilmOracle(self) if self._next_film else None
+    def oracle(self) -> "NextFilmOracle | NewFilmOracle | None":
+        """Known on the unfiltered world for leave-one-out, which asks for the next film, and for new films."""
+        if self._next_film:
+            return NextFilmOracle(self)
+        if not self._new_films:
+            return None
+        known = np.isin(self.store.pairs(), self.history("test").pairs())
+        met = np.bincount(self.store.items[known], minlength=self.store.n_items) > 0
+        people, films = self.store.user_ids - 1, self.store.item_ids - 1
+        return NewFilmOracle(catalogue.before_watching(self.seed), self.store, known, ~met, people, films)
 
 
 class NextFilmOracle:
