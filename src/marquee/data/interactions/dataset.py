@@ -20,7 +20,7 @@ from marquee.data.interactions.content import Content, FeatureSources, Side
 from marquee.data.interactions.features import Features
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.ids import canonical
-from marquee.data.interactions.joined import Joined, KnockOut
+from marquee.data.interactions.joined import Host, Joined, KnockOut
 from marquee.data.interactions.known import Known
 from marquee.data.interactions.predefined import read_parts
 from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit
@@ -149,7 +149,12 @@ class InteractionData(DataSet):
         self.report = report | cut.report
         self.paths = paths
         self.validates = len(self.parts["validation"]) > 0
-        self._joined = {side: Joined.of(self, side, getattr(self, f"{side}_features")) for side in SIDES}
+        held = np.concatenate([self.parts[part].pairs() for part in ("validation", "test")])
+        host = Host(self.name, self.fingerprint, self.split_fingerprint, self.store, held, paths)
+        self._joined = {
+            side: Joined.of(host, side, table, getattr(self, f"{side}_features"), self.published(side, paths))
+            for side, table in (("user", self.users), ("item", self.items))
+        }
         self.features = {side: joined.features for side, joined in self._joined.items()}
         for joined in self._joined.values():
             self.report |= joined.report

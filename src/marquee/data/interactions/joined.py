@@ -4,23 +4,36 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from marquee.data.dataset import Paths
 from marquee.data.interactions.content import Content, FeatureSources, Side, Source, read_source
 from marquee.data.interactions.features import FeatureKind, Features
+from marquee.data.interactions.store import Interactions
 from marquee.errors import ConfigError, DataError
 from marquee.seeding import numpy_generator
-
-if TYPE_CHECKING:
-    from marquee.data.interactions.dataset import InteractionData
 
 log = logging.getLogger(__name__)
 
 KnockOut = Literal["shuffled", "constant"]
 OTHER: dict[Side, Side] = {"item": "user", "user": "item"}
+
+
+class Host(NamedTuple):
+    """The data that others' columns are joined to.
+
+    held  the pairs of user and item that validate or are tested, as `Interactions.pairs` has them
+    """
+
+    name: str
+    fingerprint: str
+    split_fingerprint: str
+    store: Interactions
+    held: np.ndarray
+    paths: Paths
 
 
 @dataclass(frozen=True)
@@ -39,8 +52,15 @@ class Joined:
     report: Mapping[str, Any]
 
     @classmethod
-    def of(cls, data: "InteractionData", side: Side, wanted: FeatureSources | None) -> "Joined":
-        """For data whose store and parts stand.
+    def of(
+        cls,
+        host: Host,
+        side: Side,
+        table: pd.DataFrame,
+        wanted: FeatureSources | None,
+        published: Mapping[str, Content],
+    ) -> "Joined":
+        """The columns `wanted` of `table`, which has a row an id of the store, and of the sources that are named.
 
         What others say of an item (reviews) counts on average. Where such a row belongs to a pair of user and item
         that validates or is tested it is left out: that it was written at all would tell.
@@ -49,7 +69,6 @@ class Joined:
         id is known here, and for vectors that were fitted on other parts of this data, which may hold its test.
         """
         key = f"data.{side}_features"
-        table = data.items if side == "item" else data.users
         entries = [wanted] if isinstance(wanted, dict) else list(wanted or [])
         kinds: dict[str, FeatureKind] = {}
         readers: dict[str, Path] = {}
@@ -60,9 +79,9 @@ class Joined:
                 found = entry
             else:
                 source = Source.parse(entry, key)
-                content = read_source(source, side, data.paths, data.published(side, data.paths))
-                _refuse_fitted_elsewhere(content, data, key, source)
-                columns, counts = _aligned(content, data, side, key, source)
+                content = read_source(source, side, host.paths, published)
+                _refuse_fitted_elsewhere(content, host, key, source)
+                columns, counts = _aligned(content, host, side, key, source)
                 found = content.kinds
                 added |= columns
                 report |= counts
@@ -93,34 +112,34 @@ class Joined:
         }
 
 
-def _refuse_fitted_elsewhere(content: Content, data: "InteractionData", key: str, source: Source) -> None:
+def _refuse_fitted_elsewhere(content: Content, host: Host, key: str, source: Source) -> None:
     facts = content.facts or {}
-    if facts.get("data_name") != data.name:  # not a run on these interactions
+    if facts.get("data_name") != host.name:  # not a run on these interactions
         return
-    if (facts["data"], facts["split"]) != (data.fingerprint, data.split_fingerprint):
+    if (facts["data"], facts["split"]) != (host.fingerprint, host.split_fingerprint):
         raise ConfigError(
-            f"{key}: {source} was trained on other parts of {data.name} than this run (split "
-            f"{facts['split'][:8]}, here {data.split_fingerprint[:8]}), so its vectors may have been fitted on what is "
+            f"{key}: {source} was trained on other parts of {host.name} than this run (split "
+            f"{facts['split'][:8]}, here {host.split_fingerprint[:8]}), so its vectors may have been fitted on what is "
             "tested here.\n  fix: train it with this run's data and split"
         )
 
 
 def _aligned(
-    content: Content, data: "InteractionData", side: Side, key: str, source: Source
+    content: Content, host: Host, side: Side, key: str, source: Source
 ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
     """The columns with a row for each id of the store, None where nothing is said, and what to report."""
-    store = data.store
+    store = host.store
     ids = (store.item_ids if side == "item" else store.user_ids).astype(str)
     rows = pd.Index(ids).get_indexer(content.ids)
     used = rows >= 0
     if not used.any():
         raise DataError(
-            f"{key}: none of the {len(content.ids):,} ids of {source} is an id of {data.name}. There they are such as "
+            f"{key}: none of the {len(content.ids):,} ids of {source} is an id of {host.name}. There they are such as "
             f"{', '.join(content.ids[:3])}, here {', '.join(ids[:3])}."
         )
     report = {f"{source.name}: rows of unknown {side}s": int((~used).sum())}
     if content.others is not None:
-        told = used & _held_out(content, rows, data, side)
+        told = used & _held_out(content, rows, host, side)
         report[f"{source.name}: rows of what is held out"] = int(told.sum())
         used &= ~told
     known = np.bincount(rows[used], minlength=len(ids))
@@ -140,13 +159,12 @@ def _aligned(
     return columns, report
 
 
-def _held_out(content: Content, rows: np.ndarray, data: "InteractionData", side: Side) -> np.ndarray:
+def _held_out(content: Content, rows: np.ndarray, host: Host, side: Side) -> np.ndarray:
     """Which rows are about a pair of user and item that validates or is tested, bool [n]."""
-    store = data.store
+    store = host.store
     other = pd.Index((store.user_ids if side == "item" else store.item_ids).astype(str)).get_indexer(content.others)
     users, items = (other, rows) if side == "item" else (rows, other)
-    held = np.concatenate([data.parts[part].pairs() for part in ("validation", "test")])
-    return (users >= 0) & (items >= 0) & np.isin(users.astype(np.int64) * store.n_items + items, held)
+    return (users >= 0) & (items >= 0) & np.isin(users.astype(np.int64) * store.n_items + items, host.held)
 
 
 def _frame(columns: Mapping[str, np.ndarray]) -> pd.DataFrame:

@@ -1,14 +1,10 @@
 """Which items each user has met: asked for every negative that is drawn, hence kept in the quickest form that fits."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from marquee.data.interactions.store import Interactions
 
 # A table of all (user, item) cells tells at one look whether an item was seen; above this size a search does.
 BITMAP_CELLS = 200_000_000
@@ -32,10 +28,10 @@ class Seen:
             self.keys = keys.unique()
 
     @classmethod
-    def among(cls, interactions: "Interactions", items: Tensor) -> "Seen":
-        """Of a catalogue that has only `items` (ascending), the 0-th of which is called 0, and so on."""
-        places = np.searchsorted(items.numpy(), interactions.items)
-        return cls(interactions.users.astype(np.int64) * len(items) + places, interactions.n_users, len(items))
+    def among(cls, users: np.ndarray, items: np.ndarray, n_users: int, met: Tensor) -> "Seen":
+        """Of a catalogue that has only the items `met` (ascending), the first of which is called 0, and so on."""
+        places = np.searchsorted(met.numpy(), items)
+        return cls(users.astype(np.int64) * len(met) + places, n_users, len(met))
 
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Bool, same shape as `items`."""

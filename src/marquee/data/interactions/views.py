@@ -91,7 +91,7 @@ class Pairs(View):
         users, items = _columns(train)
         # Where whole items are held out nobody knows of them yet: as negatives they would teach that all such are bad.
         met = torch.from_numpy(np.unique(train.items)) if "new_items_tested" in data.report else None
-        seen = train.seen if met is None else Seen.among(train, met)
+        seen = train.seen if met is None else Seen.among(train.users, train.items, train.n_users, met)
         order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
         generator = torch_generator(seed, "negatives", epoch)
         # Negatives are drawn for many batches at once: the checks cost a few large operations, not many small ones.

@@ -111,10 +111,8 @@ class FREEDOM(GraphRecommender):
         degree = torch.bincount(ends[0], minlength=len(self.ego)).float()
         return Rows.of(*ends, (degree[ends[0]] * degree[ends[1]]).rsqrt(), len(self.ego))
 
-    def propagate(self) -> Tensor:
-        graph = self._graph("graph")
-        if self.training and self.pruned:
-            self._sparse = graph = self._sparse or self._stay()
+    def propagate(self, graph: Rows | None = None) -> Tensor:
+        graph = graph or self._graph("graph")
         own = vectors = total = self.ego * self.met
         for _ in range(self.layers):
             vectors = product(graph, vectors, graph)
@@ -128,7 +126,9 @@ class FREEDOM(GraphRecommender):
     def loss(self, batch: PairBatch) -> Tensor:
         with torch.autocast(self.ego.device.type, enabled=False):
             nodes = self.nodes(batch)
-            vectors = self.propagate()
+            if self.pruned:
+                self._sparse = self._sparse or self._stay()
+            vectors = self.propagate(self._sparse)
             user, item, negative = (vectors.index_select(0, part) for part in nodes)
             loss = pair_loss(user, item, negative)
             if self.content:
