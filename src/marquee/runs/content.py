@@ -109,7 +109,7 @@ def _of_recommender(predictor: RecommendPredictor, source: Source, side: Side) -
     if vectors is None or source.scores:
         what = "classifies nothing" if source.scores else f"is a {name}, which has no vectors of {side}s"
         raise ConfigError(f"data.{side}_features: {source.where} {what}. Models with vectors: mf/bpr, mf/ials, ...")
-    return {"ids": ids.astype(np.str_), "vectors": vectors.float().numpy()}
+    return {"ids": ids.astype(np.str_), "vectors": vectors.detach().float().numpy()}
 
 
 def _of_examples(

@@ -8,14 +8,17 @@ from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.store import Interactions
 from marquee.data.world.catalogue import SAME_GENRE, SEQUEL, TASTE, World
 
+ROUNDS = 60  # of messages between steps and films; twenty suffice for three digits
+
 
 class NewFilmOracle:
     """Ranks films that training never saw by the probability that somebody has watched them.
 
     It knows the tastes, the films, what was watched at each step but the hidden ones, and that what is hidden is new.
     Of a run of hidden steps the films are a chain, in which each choice depends on the one before: forward and backward
-    sums (Rabiner 1989) give the probability of each film at each step. That no film is watched twice within a run is
-    left out, so what it returns is the ceiling up to that.
+    sums (Rabiner 1989) give the probability of each film at each step. That nobody watches a film twice couples all
+    hidden steps of a person, which is taken into account by belief propagation: exact where one step is hidden, close
+    where there are several.
 
     world   before watching, with tastes and films
     store   all that was watched, each person's oldest first
@@ -36,12 +39,8 @@ class NewFilmOracle:
         self.n_items = store.n_items
         self.new = np.flatnonzero(new)
         hidden = np.flatnonzero(~known)
-        owners = store.users[hidden].astype(np.int64)
         chances = _chances(world, store, known, hidden, self.new, people, films)
-        # Not to have watched it at any of the steps: the product over steps, for each person.
-        missed = np.zeros((store.n_users, len(self.new)))
-        np.add.at(missed, owners, np.log1p(-np.minimum(chances, 1 - 1e-12)))
-        self.watched = 1 - np.exp(missed)
+        self.watched = _matched(chances, store.users[hidden].astype(np.int64), store.n_users)
 
     def score(self, users: Tensor, histories: Histories) -> Tensor:
         """float64 [batch, n_items]; films that are not new were not hidden."""
@@ -62,6 +61,8 @@ def _chances(
     """P(film | all that is known) at each hidden row, [hidden, new]."""
     users, items, offsets = store.users.astype(np.int64), store.items.astype(np.int64), store.offsets
     step, length = np.arange(len(users)) - offsets[users], np.diff(offsets)[users]
+    watched = np.full((store.n_users, store.n_items), len(users))  # at which step, as far as it is known
+    watched[users[known], items[known]] = step[known]
     genres, follows = world.genres[films, 0], _places(world.follows[films], films)
 
     def pull(rows: np.ndarray) -> np.ndarray:
@@ -70,11 +71,7 @@ def _chances(
         tastes = world.tastes[people[users[rows]]]
         taste = (1 - share) * tastes[:, 0] + share * tastes[:, 1]
         found = np.exp(TASTE * (taste @ world.vectors[films].T) + world.appeal[films])
-        for row, place in enumerate(rows):
-            first = offsets[users[place]]
-            before = np.arange(first, place)
-            found[row, items[before[known[before]]]] = 0
-        return found
+        return np.where(watched[users[rows]] < step[rows][:, None], 0, found)
 
     def choices(rows: np.ndarray, previous: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """P(wanted | watched last): [rows, previous, wanted] for `previous` and `wanted` [rows, *], -1 for nobody."""
@@ -89,10 +86,11 @@ def _chances(
         next_part = np.where(some, sequel[previous], -1)
         boost = np.exp(SAME_GENRE) * (np.exp(SEQUEL) - 1)
         total += (next_part >= 0) * boost * np.take_along_axis(pulls, np.maximum(next_part, 0), 1)
+        total -= some * np.exp(SAME_GENRE) * np.take_along_axis(pulls, previous, 1)  # it was watched just now
         same = (genres[wanted][:, None] == genre[:, :, None]) & some[:, :, None]
         part = (follows[wanted][:, None] == previous[:, :, None]) & some[:, :, None]
         weight = np.take_along_axis(pulls, wanted, 1)[:, None] * np.exp(SAME_GENRE * same + SEQUEL * part)
-        return weight / total[:, :, None]
+        return weight * (wanted[:, None] != previous[:, :, None]) / total[:, :, None]
 
     n = len(new)
     all_new = np.broadcast_to(new, (len(hidden), n))
@@ -123,8 +121,43 @@ def _chances(
         here = np.flatnonzero(depth == level)
         backward[here - 1] = np.einsum("rpi,ri->rp", between[here], backward[here])
         backward[here - 1] /= backward[here - 1].sum(1, keepdims=True).clip(1e-300)
-    chances = forward * backward
+    # Who has watched a film does not choose it again: the better it would have suited all that came later, the more
+    # its absence there says that it had been watched.
+    last = np.where((step > 0) & known[np.arange(len(users)) - 1], items[np.arange(len(users)) - 1], -1)
+    rows = np.arange(len(users))
+    avoided = np.concatenate(
+        [
+            -np.log1p(-choices(part, last[part, None], np.broadcast_to(new, (len(part), n)))[:, 0].clip(max=0.99))
+            for part in np.array_split(rows, max(1, len(rows) // 2000))
+        ]
+    )
+    later = np.zeros((len(users) + 1, n))
+    later[:-1] = avoided[::-1].cumsum(0)[::-1]
+    end = offsets[users[hidden] + 1]
+    chances = forward * backward * np.exp(later[np.minimum(hidden + 2, end)] - later[end])
     return chances / chances.sum(1, keepdims=True).clip(1e-300)
+
+
+def _matched(weights: np.ndarray, owners: np.ndarray, n_users: int) -> np.ndarray:
+    """P(watched at one of the hidden steps) [n_users, films], where each step has one film and no film two steps.
+
+    weights  [steps, films], relative at each step; `owners` ascending
+
+    Belief propagation for the permanent (Vontobel 2013, "The Bethe permanent of a nonnegative matrix", section IV).
+    """
+    counts = np.bincount(owners, minlength=n_users)
+    place = np.arange(len(owners)) - (counts.cumsum() - counts)[owners]
+    w = np.zeros((n_users, int(counts.max(initial=1)), weights.shape[1]))
+    w[owners, place] = weights
+    free = np.ones_like(w)  # how far a film is free for a step, by what the other steps say
+    for _ in range(ROUNDS):
+        wanted = w * free
+        others = (wanted.sum(2, keepdims=True) - wanted).clip(1e-30)
+        claims = w / others
+        update = 1 / (1 + claims.sum(1, keepdims=True) - claims)
+        free = (free * update) ** 0.5
+    found = w * free
+    return (found / found.sum(2, keepdims=True).clip(1e-300)).sum(1).clip(max=1)
 
 
 def _places(numbers: np.ndarray, films: np.ndarray) -> np.ndarray:
