@@ -1,6 +1,6 @@
 """Users and items as fields: an id and the columns of side features, each of which has a vector."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import numpy as np
@@ -30,18 +30,17 @@ class Side(nn.Module):
         self.ids = nn.Parameter(nn.init.normal_(torch.empty(n, dim), std=std)) if ids else None
         self.columns = FeatureVectors(columns, n, dim, std) if columns else None
         self.register_buffer("known", torch.ones(n, dtype=torch.bool))
-        self._guests: dict[str, np.ndarray] | None = None
+        self._guests: Mapping[str, np.ndarray] | None = None
 
     def prepare(self, data: InteractionData) -> None:
         train = data.parts["train"]
         met = train.users if self.name == "user" else train.items
         self.known.copy_(torch.from_numpy(np.bincount(met, minlength=self.n) > 0))
         if self.columns is not None:
-            table = data.users if self.name == "user" else data.items
-            self.columns.fill(data.features[self.name].encode(table))
+            self.columns.fill(data.encoded(self.name))
 
     @contextmanager
-    def guests(self, encoded: dict[str, np.ndarray]) -> Iterator[None]:
+    def guests(self, encoded: Mapping[str, np.ndarray]) -> Iterator[None]:
         """While inside, the rows asked for are those encoded by `Features.encode`, whose ids nobody knows."""
         self._guests = encoded
         try:
@@ -52,8 +51,7 @@ class Side(nn.Module):
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors [n, fields, dim] of rows (int64 [n]), or of all of them."""
         if self._guests is not None:
-            columns = self.columns.of(self._guests)
-            return columns if self.ids is None else torch.cat([torch.zeros_like(columns[:, :1]), columns], 1)
+            return self.of(self._guests)
         parts = []
         if self.ids is not None:
             # Not `ids[rows]`: what index_select's gradient adds takes a quarter of the time.
@@ -62,6 +60,11 @@ class Side(nn.Module):
         if self.columns is not None:
             parts.append(self.columns.all() if rows is None else self.columns(rows))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def of(self, encoded: Mapping[str, np.ndarray]) -> Tensor:
+        """The vectors [n, fields, dim] of rows that nobody has met, by their features; 0 in the place of the id."""
+        columns = self.columns.of(encoded)
+        return columns if self.ids is None else torch.cat([torch.zeros_like(columns[:, :1]), columns], 1)
 
 
 def refuse_without_fields(side: Side) -> None:
