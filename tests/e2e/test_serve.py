@@ -256,6 +256,8 @@ WRONG = [
     ('{"user": ' + "9" * 5000 + "}", 400, ""),
     (json.dumps({"history": [1] * 10_001}), 400, "takes up to 10,000"),
     (json.dumps({"users": [1] * 257}), 400, "takes up to 256"),
+    (json.dumps({"users": [1] * 9, "explain": True}), 400, "explained: 9"),
+    (json.dumps({"users": [1] * 200, "k": 300}), 400, "items of all answers: 60000"),
     (b"x" * 10_000_000, 413, "8,000,000 bytes"),
 ]
 
@@ -497,6 +499,7 @@ def test_what_cannot_be_served_is_said_before_anything_listens(trained, tmp_path
     says(2, ease, "--token-env", "NO_TOKEN_HERE", parts=["no NO_TOKEN_HERE", "export"])
     monkeypatch.setenv("EMPTY", " ")
     says(2, ease, "--token-env", "EMPTY", parts=["no EMPTY"])
+    says(2, ease, "--host", "203.0.113.7", "--token-env", "PATH", parts=["no address of this machine"])
     says(2, ease, "--replicas", "2", parts=["--engine ray"])
     says(2, ease, "--port", "70000", parts=["no port"])
     says(2, ease, "--port", "0", "--shadow", trained["lstm"], parts=["--shadow", "classifies texts"])

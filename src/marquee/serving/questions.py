@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from marquee.serving.refusals import Refusal
 from marquee.serving.settings import Settings
 
+EXPLAINED = 8  # users or texts of a request: each costs the model as much as fifty without a reason
+MOST_ITEMS = 50_000  # in an answer
+
 Name = Annotated[int | str, Field(description="an id, or a title")]
 Value = str | int | float | bool | None | list[str | int | float]
 
@@ -49,6 +52,9 @@ class Recommend(Question):
             who = [{way.replace("users", "user").replace("histories", "history"): one} for one in many]
         _at_most("users or histories", len(who), settings.max_rows)
         _at_most("k", self.k, settings.max_k)
+        _at_most("items of all answers", self.k * len(who), MOST_ITEMS)
+        if self.explain:
+            _at_most("users or histories that are explained", len(who), EXPLAINED)
         lists = [*(self.histories or []), self.history or [], self.candidates or [], self.exclude]
         _at_most("items of a list", max(map(len, lists)), settings.max_list)
         return who
@@ -74,6 +80,8 @@ class Predict(Question):
         _at_most(f"{takes}s", len(wanted), settings.max_rows)
         if takes == "text":
             _at_most("characters of a text", max(map(len, wanted), default=0), settings.max_text)
+            if self.explain:
+                _at_most("texts that are explained", len(wanted), EXPLAINED)
         return wanted
 
 

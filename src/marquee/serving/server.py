@@ -1,5 +1,6 @@
 """The process of a service: its socket, its signals, its end."""
 
+import errno
 import gc
 import logging
 import signal
@@ -88,6 +89,8 @@ def bound(host: str, port: int) -> socket.socket:
         found.listen(2048)
     except OSError as error:
         found.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"--host {host}: that is no address of this machine.") from None
         raise JobError(
             f"--port {port} of {host} cannot be used: {error.strerror or error}.\n"
             f"  fix: marquee serve ... --port {port + 1 if port < 65535 else 8000}, or --port 0 for one that is free"
