@@ -301,6 +301,13 @@ def test_a_small_service_says_what_it_takes(opened, trained):
     refused(client.post("/v1/predict", {"texts": ["a" * 11]}), 400, "too_many", "characters of a text")
     refused(client.post("/v1/predict", {"texts": ["a" * 300]}), 413, "too_large", "200 bytes")
     refused(client.post("/v1/predict", b"{}", headers={"content-type": "text/plain"}), 415, "type", "application/json")
+    client = opened(trained["ease"], max_k=5, max_list=3)
+    refused(client.post(RECOMMEND, {"user": 1, "k": 6}), 400, "too_many", "k: 6", "up to 5")
+    refused(client.post(RECOMMEND, {"user": 1, "k": 5, "candidates": [1, 2, 3, 4]}), 400, "too_many", "items of a list")
+    client = opened(trained["cnn"], max_pixels=63)
+    kind = {"headers": {"content-type": "image/png"}}
+    refused(client.post("/v1/predict", png(np.zeros((8, 8, 3), np.uint8)), **kind), 413, "too_large", "8 x 8")
+    assert client.post("/v1/predict", png(np.zeros((9, 7, 3), np.uint8)), **kind).status_code == 200
 
 
 def test_a_request_that_never_arrives_is_given_up_and_one_that_is_broken_off_leaves_nothing(opened, trained):
@@ -570,6 +577,19 @@ def test_a_stopped_service_answers_what_is_under_way_and_leaves_nothing_behind(t
         thread.join(30)
     assert statuses == [200] * 6
     assert served.process.wait(30) == 0 and served.process.told().endswith("stopped\n")
+
+
+def test_a_stopped_service_does_not_wait_for_ever_for_a_request_that_never_arrives(trained, tmp_path):
+    served = Process(tmp_path, tmp_path, trained["ease"], "--drain", "0.5")
+    host, port = served.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as slow:
+        slow.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+        for _ in range(200):
+            if b"marquee_working 2.0" in served.get("/metrics")[1]:
+                break
+            time.sleep(0.05)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
 
 
 def test_a_killed_service_leaves_no_process_behind_and_its_port_is_free(trained, tmp_path):

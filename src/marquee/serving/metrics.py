@@ -13,7 +13,7 @@ class Metrics:
 
     content_type = CONTENT_TYPE_LATEST
 
-    def __init__(self, waiting: Callable[[], int]):
+    def __init__(self, waiting: Callable[[], int], working: Callable[[], int]):
         self.registry = CollectorRegistry()
         own = {"registry": self.registry}
         self.requests = Counter("marquee_requests", "Requests answered.", ["endpoint", "status"], **own)
@@ -23,6 +23,8 @@ class Metrics:
         self.rows = Histogram("marquee_batch_rows", "Rows that the model was given at once.", buckets=ROWS, **own)
         self.waiting = Gauge("marquee_queue", "Requests that wait for the model.", **own)
         self.waiting.set_function(waiting)
+        self.working = Gauge("marquee_working", "Requests that have arrived and are not answered.", **own)
+        self.working.set_function(working)
         self.ready = Gauge("marquee_ready", "1 where the golden requests came out as at training.", **own)
         self.run = Gauge("marquee_run", "1 for the run that is served.", ["run", "fingerprint", "model"], **own)
         self.reloads = Counter("marquee_reloads", "Newer runs that were taken over, refused or failed.",

@@ -13,8 +13,10 @@ from marquee.errors import ConfigError
 from marquee.metrics.direction import direction
 from marquee.runs.finding import find_run, run_folders
 from marquee.runs.liveness import status_of
-from marquee.runs.record import Run, read_manifest
+from marquee.runs.record import MANIFEST, Run, read_manifest
 from marquee.seeding import numpy_generator
+
+LOOKED = 50  # manifests that are read: those that were written last
 
 
 def newest(run: str, output: Path) -> Path:
@@ -22,11 +24,9 @@ def newest(run: str, output: Path) -> Path:
 
     Raises ConfigError for a name that fits no run.
     """
-    if run == "latest":
-        found = run_folders(output)
-    else:
-        labelled = [folder for folder in run_folders(output) if _label(folder.name) == run]
-        found = labelled or [find_run(run, output)]
+    folders = run_folders(output)
+    found = folders if run == "latest" else [folder for folder in folders if _label(folder.name) == run]
+    found = sorted(found or [find_run(run, output)], key=_changed, reverse=True)[:LOOKED]
     finished = []
     for folder in found:
         try:
@@ -38,6 +38,14 @@ def newest(run: str, output: Path) -> Path:
     if not finished:
         return find_run(run, output)  # which says what there is
     return max(finished)[2].resolve()
+
+
+def _changed(folder: Path) -> float:
+    """When its manifest was written last, which the end of a run does."""
+    try:
+        return (folder / MANIFEST).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _label(name: str) -> str:

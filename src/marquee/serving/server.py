@@ -3,6 +3,7 @@
 import errno
 import gc
 import logging
+import math
 import signal
 import socket
 import threading
@@ -59,7 +60,7 @@ def serve(settings: Settings) -> None:
         service = Service(settings)
         config = uvicorn.Config(
             build(service), log_level="warning", access_log=False, server_header=False, lifespan="on",
-            timeout_graceful_shutdown=int(settings.drain), limit_concurrency=4 * settings.queue + 64,
+            timeout_graceful_shutdown=math.ceil(settings.drain), limit_concurrency=4 * settings.queue + 64,
             h11_max_incomplete_event_size=65_536,
         )  # fmt: skip
         # What is loaded stays: looking through it for what could be freed costs half of a small answer.

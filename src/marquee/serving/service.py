@@ -47,7 +47,7 @@ class Service:
             self._answer, lambda: self.working, settings.batch_rows, settings.batch_wait / 1000,
             settings.queue, settings.timeout, lambda rows: self.metrics.rows.observe(rows),
         )  # fmt: skip
-        self.metrics = Metrics(lambda: len(self.batcher))
+        self.metrics = Metrics(lambda: len(self.batcher), lambda: self.working)
         self.shadow = Shadow(shadow, self.metrics) if shadow is not None else None
         self._tell()
 
