@@ -257,6 +257,15 @@ def test_a_board_without_numbered_states_is_told_which_learner_to_take():
         QLearning(spec, view=None)
 
 
+def test_every_game_has_golden_requests_that_come_out_again(runs):
+    from marquee.serving.served import open_served, try_golden
+
+    for folder in runs.values():
+        served = open_served(folder)
+        try_golden(served)
+        assert (served.wrong, served.remarks) == ([], []) and (folder / "inference" / "golden.json").is_file()
+
+
 def test_a_service_advises_as_the_command_line_does(runs, tmp_path):
     file = tmp_path / "moves.json"
     assert answer("advise", str(runs["cloned"]), "--position", "1", "--output", str(file)).code == 0

@@ -89,8 +89,7 @@ def difference(then: Mapping[str, Sequence[Any]], now: Mapping[str, Sequence[Any
             return f"{name} has {len(now[name])} values, and {len(column)} then"
         limit = tolerance * max([1e-6, *(abs(value) for value in column if isinstance(value, float))])
         for value, other in zip(column, now[name], strict=True):
-            same = abs(value - other) <= limit if _numbers(value, other) else value == other
-            if not same:
+            if value != other and not (_numbers(value, other) and abs(value - other) <= limit):
                 return f"{name} is {other!r}, and {value!r} then"
     return None
 

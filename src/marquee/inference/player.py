@@ -60,7 +60,8 @@ class GamePlayer(Predictor):
         return [{"position": self.example.partition(" ")[2]}]
 
     def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
-        return {"logits": self.logits(self.read(question["position"]))[0].double().tolist()}
+        logits = self.logits(self.read(question["position"]))[0]
+        return {"probability": logits.double().softmax(dim=0).tolist()}
 
     @torch.inference_mode()
     def logits(self, states: States) -> Tensor:
