@@ -304,7 +304,7 @@ function setUpChat() {
   onSubmit(byId("chat").querySelector("form"), async () => {
     const message = byId("message").value.trim();
     if (!message) return;
-    const told = await ask("v1/chat", { messages: [...messages, message] });
+    const told = await ask("v1/chat", { messages: [...messages, message].slice(-50) });
     messages.push(message);
     byId("message").value = "";
     place("chat").append(make("p", message, "soft"), make("p", told.turn.reply));
