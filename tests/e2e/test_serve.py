@@ -454,6 +454,14 @@ def test_a_run_of_another_protocol_or_a_worse_one_takes_over_by_force_only(label
     assert client.get("/v1/run").json()["run"] == worse.name
 
 
+def test_a_service_with_force_takes_whatever_is_newer(label, opened):
+    output, newer = label
+    client = opened("films", runs=output, reload=True, force=True)
+    worse = newer(1, loss=0.3)
+    client.service.look_for_newer()
+    assert client.get("/v1/run").json()["run"] == worse.name
+
+
 def test_a_damaged_newer_run_does_not_take_over_and_is_not_looked_at_twice(label, opened, monkeypatch):
     output, newer = label
     client = opened("films", runs=output, reload=True)
@@ -481,6 +489,7 @@ def test_the_shadow_is_asked_too_and_its_overlap_is_reported(trained, opened):
             break
         time.sleep(0.02)
     assert told["overlap@5"] == pytest.approx(expected) and told["run"] == trained["bpr"].name
+    assert told["wrong"] == []
     assert 'marquee_shadow_overlap_count{k="5"} 8.0' in client.get("/metrics").text
     client.post(RECOMMEND, {"history": [1]})  # a model of ids cannot
     for _ in range(100):
@@ -507,6 +516,7 @@ def test_what_cannot_be_served_is_said_before_anything_listens(trained, tmp_path
     monkeypatch.setenv("EMPTY", " ")
     says(2, ease, "--token-env", "EMPTY", parts=["no EMPTY"])
     says(2, ease, "--host", "203.0.113.7", "--token-env", "PATH", parts=["no address of this machine"])
+    says(2, ease, "--force", parts=["add --reload"])
     says(2, ease, "--replicas", "2", parts=["--engine ray"])
     says(2, ease, "--port", "70000", parts=["no port"])
     says(2, ease, "--port", "0", "--shadow", trained["lstm"], parts=["--shadow", "classifies texts"])

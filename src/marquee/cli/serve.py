@@ -25,6 +25,8 @@ def add_verbs(verb: Verb) -> None:
     parser.add_argument("--token-env", metavar="NAME", help="environment variable with the token that is asked for")
     parser.add_argument("--reload", action="store_true",
                         help="let newer finished runs that RUN names take over, if they are no worse")  # fmt: skip
+    parser.add_argument("--force", action="store_true",
+                        help="with --reload: also with another protocol, or significantly worse")  # fmt: skip
     parser.add_argument("--shadow", metavar="RUN", help="ask this run the same, and count how much the lists overlap")
     parser.add_argument("--recommender", metavar="RUN", help="for a run of data=world_requests: what it talks about")
     parser.add_argument("--catalogue", type=Path, metavar="FILE", help="likewise, a file of items")
@@ -55,6 +57,8 @@ def _serve(parsed: argparse.Namespace) -> None:
         raise ConfigError(f"serve needs {missing[0]}, which is not installed: pip install 'marquee[serve]'")
     if parsed.engine == "local" and parsed.replicas is not None:
         raise ConfigError("--replicas is for --engine ray: one process owns the model here.")
+    if parsed.force and not parsed.reload:
+        raise ConfigError("--force is for --reload, by which newer runs take over.\n  fix: add --reload")
     from marquee.runs.threads import set_threads
     from marquee.serving.settings import Settings
 
@@ -62,7 +66,7 @@ def _serve(parsed: argparse.Namespace) -> None:
               "max_k", "max_list", "max_text", "max_pixels", "max_tokens")  # fmt: skip
     settings = Settings(
         parsed.run, parsed.runs, parsed.shadow, parsed.recommender, parsed.catalogue, _token(parsed.token_env),
-        parsed.host, parsed.port, parsed.reload, **{name: getattr(parsed, name) for name in limits},
+        parsed.host, parsed.port, parsed.reload, parsed.force, **{name: getattr(parsed, name) for name in limits},
     )  # fmt: skip
     set_threads({})
     if parsed.engine == "ray":

@@ -57,15 +57,18 @@ class Service:
 
     def warm(self) -> None:
         """Try the golden requests; the service is ready when they come out as at training."""
-        served = self.served
-        try:
-            try_golden(served)
-        except Exception as error:
-            served.wrong = [str(error)]
-        for line in served.wrong:
-            log.error("%s: %s", served.folder.name, line)
-        self._ready = not served.wrong
-        self._tell()
+        if self.shadow is not None:
+            self.shadow.warm()
+        with self._turn:  # a newer run waits until this one is known to be well
+            served = self.served
+            try:
+                try_golden(served)
+            except Exception as error:
+                served.wrong = [str(error)]
+            for line in served.wrong:
+                log.error("%s: %s", served.folder.name, line)
+            self._ready = not served.wrong
+            self._tell()
 
     def refuse_unready(self) -> None:
         """Raise Refusal while nothing can be answered."""
@@ -114,13 +117,13 @@ class Service:
             current = self.served.folder
             if folder == current:
                 return {"outcome": "same", "run": current.name, "message": f"{current.name} is the newest."}
-            if not force and (why := self._why_not(current, folder)):
+            if not (force or self.settings.force) and (why := self._why_not(current, folder)):
                 self._refused.add(folder)
                 return self._came("refused", folder, f"{folder.name} does not take over: {why}.")
             try:
                 served = self._opened(folder)
                 try_golden(served)
-            except MarqueeError as error:
+            except Exception as error:  # whatever is wrong with it, the other goes on
                 self._refused.add(folder)
                 return self._came("failed", folder, str(error))
             if served.wrong:

@@ -19,6 +19,7 @@ class Settings:
     token        what `Authorization: Bearer` must say; None: nobody is asked
     host, port   where it listens
     reload       look for a newer run every `reload_seconds`
+    force        which takes over also with another protocol, or where it is significantly worse
     batch_rows   rows (users, texts, images) that the model is given at once, at most
     batch_wait   milliseconds that a request waits for others that are on their way, at most
     queue        requests that wait at most; further ones are told to come back (429)
@@ -42,6 +43,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     reload: bool = False
+    force: bool = False
     reload_seconds: float = 5.0
     batch_rows: int = 64
     batch_wait: float = 2.0

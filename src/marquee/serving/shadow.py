@@ -6,9 +6,10 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+from marquee.errors import MarqueeError
 from marquee.serving.answering import recommend
 from marquee.serving.metrics import Metrics
-from marquee.serving.served import Served
+from marquee.serving.served import Served, try_golden
 
 CUTOFFS = (1, 5, 10, 20, 50, 100)
 WAITING = 64  # batches; what comes on top is not compared
@@ -26,6 +27,13 @@ class Shadow:
         self._waiting: queue.Queue[tuple[Sequence[Any], Sequence[Any]]] = queue.Queue(WAITING)
         threading.Thread(target=self._work, name="shadow", daemon=True).start()
 
+    def warm(self) -> None:
+        """Try its golden requests; it is asked all the same, but what is wrong is told."""
+        try:
+            try_golden(self.served)
+        except MarqueeError as error:
+            self.served.wrong = [str(error)]
+
     def look(self, questions: Sequence[dict[str, Any]], answers: Sequence[Any]) -> None:
         """Take note of a batch; returns at once."""
         try:
@@ -35,7 +43,8 @@ class Shadow:
 
     def described(self) -> dict[str, Any]:
         means = {f"overlap@{k}": total / n for k, (total, n) in sorted(self._sums.items())}
-        return {"run": self.served.manifest["id"], "fingerprint": self.served.fingerprint, **self._counts, **means}
+        return {"run": self.served.manifest["id"], "fingerprint": self.served.fingerprint, **self._counts, **means,
+                "wrong": self.served.wrong}  # fmt: skip
 
     def _work(self) -> None:
         while True:
