@@ -151,7 +151,5 @@ def test_new_items_alone_are_ranked_where_some_are_held_out(tmp_path):
     assert set(data.parts["test"].items.tolist()) <= new
     assert "ndcg_new@10" in task.metrics_of({"ks": [10], "candidates": "new"})
     data, _ = prepared(tmp_path)
-    with pytest.raises(
-        DataError, match=r"candidates=new: every item has training interactions\. .*split=new_items"
-    ):
+    with pytest.raises(DataError, match=r"candidates=new: every item has training interactions\. .*split=new_items"):
         candidates_of(data, "new", 0, 0, "test")

@@ -18,7 +18,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 OPEN = ("/", "/page.css", "/page.js", "/docs", "/docs.js", "/openapi.json", "/icon.svg", "/live", "/ready")
 UNREADY = ("/v1/run", "/v1/reload")  # answered also where the golden requests do not come out
 BODIES = 16  # bodies of the largest size that are held at once
-LATE = "the request did not arrive in time"
 HEADERS = [
     (b"content-security-policy", b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
                                  b"connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"),
@@ -94,8 +93,14 @@ class Guard:
         parts, size = [], 0
         waiting = asyncio.current_task()
         assert waiting is not None
+        given_up: list[bool] = []
+
+        def give_up() -> None:
+            given_up.append(True)
+            waiting.cancel()
+
         # Not asyncio.wait_for, which begins a task for each part.
-        late = asyncio.get_running_loop().call_later(self.service.settings.timeout, waiting.cancel, LATE)
+        late = asyncio.get_running_loop().call_later(self.service.settings.timeout, give_up)
         try:
             while True:
                 message = await receive()
@@ -109,8 +114,8 @@ class Guard:
                     raise Refusal(429, "busy", "Other requests fill the memory; come back later.", retry=1)
                 if not message.get("more_body"):
                     return b"".join(parts)
-        except asyncio.CancelledError as cancelled:
-            if LATE not in cancelled.args:
+        except asyncio.CancelledError:
+            if not given_up:
                 raise
             getattr(waiting, "uncancel", int)()  # from Python 3.11 on
             raise Refusal(408, "slow", "The request did not arrive in time.") from None
