@@ -119,6 +119,8 @@ def _train(
                 draw(run, task, checkpoint)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run, task.suggestions())
+        for line in task.told():
+            print(line)
     return run.manifest
 
 
@@ -154,6 +156,7 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     )
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
+    task.make_model = partial(build, config["model"])
     refuse_untrainable(config, task)
     return task
 
@@ -173,9 +176,13 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         callbacks.append(Progress(task.monitor))
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
+    if task.passes > 1:
+        task.epochs_each = settings["max_epochs"]
+        settings.update(max_epochs=task.epochs_each * task.passes)
     if task.model.learns_in_fit:
         settings.update(devices=1, strategy="auto", precision=32, gradient_clip_val=None, accumulate_grad_batches=1)
-    if task.model.view.wants_policy:  # what each process collects would be its own, and a checkpoint holds one
+    # What each process collects would be its own, and a checkpoint holds one; nor is a window tested in parts.
+    if task.model.view.wants_policy or task.prequential:
         settings.update(devices=1, strategy="auto")
     if task.learners and settings.get("strategy") == "ddp":  # whoever has no turn is without a gradient
         settings["strategy"] = "ddp_find_unused_parameters_true"
@@ -226,7 +233,11 @@ def cuda_devices(trainer: pl.Trainer) -> tuple[int, ...]:
 
 
 def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
-    """Test metrics, from the best checkpoint."""
+    """Test metrics, from the best checkpoint; of a task that has tested itself, those that it has."""
+    if task.prequential:
+        task.eval()
+        task.gather()
+        return
     if checkpoint.best_path.exists():
         load_weights(task, checkpoint.best_path)
     task.eval()
@@ -238,6 +249,8 @@ def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
 def evaluate_references(task: Task) -> dict[str, Any]:
     """The baselines and, where the truth is known, the oracle, by the same evaluator on the same split."""
     task.eval()
+    if task.prequential:
+        return task.references()
     baselines = {name: task.evaluate(scorer, "test")[0] for name, scorer in task.baselines().items()}
     oracle = task.oracle()
     return {"baselines": baselines, "oracle": task.evaluate(oracle, "test")[0] if oracle is not None else None}

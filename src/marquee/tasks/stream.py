@@ -1,0 +1,326 @@
+"""Test, then train: a model meets the windows of a stream one after the other, each of which it has to foresee."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from annotated_types import Ge, MinLen
+from torch import Tensor
+
+from marquee.data.dataset import Part
+from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.histories import EVALUATION_CELLS, Histories
+from marquee.data.interactions.stream import Stream as Windows
+from marquee.data.interactions.views import RankingBatch
+from marquee.errors import ConfigError
+from marquee.files import replacing, write_text
+from marquee.metrics.ranking import Ranking
+from marquee.models.base import READ_HISTORIES, Recommender
+from marquee.models.tables import Tables
+from marquee.seeding import numpy_generator
+from marquee.tasks.loop import MakeOptimizer, Schedule
+from marquee.tasks.recommendation import Recommendation
+
+OLD = 2000  # events that forgetting is measured on after each window
+LEFT = ("new_items", "first")  # why an event of a window is no target
+
+
+class Stream(Recommendation):
+    """Each item that a user meets in a window is to be foreseen from what that user had met before.
+
+    Dawid 1984, "Statistical theory: the prequential approach": first a window tests the model, then it trains it.
+    Ranked are the items that training has had so far; what a window brings anew is left out of targets and histories,
+    and counted (as in Mi et al. 2020, ADER). An event without any known item before it is no target.
+
+    `trainer.max_epochs` are the epochs of each window. Weights, and the optimiser's state, go on from window to window.
+    Vectors of items that no window has had yet are put back to where they began before each window: as negatives of
+    others they would be pushed away before anyone has met them.
+
+    method     what trains when window t has been tested: fine_tune, its rows; replay, its rows and `exemplars` users of
+               earlier windows drawn at random; joint, all rows so far; refit, all rows so far, from scratch; static,
+               nothing but window 0
+    exemplars  users (sessions) that `replay` draws from the windows before, anew for each
+    ks         cut-offs of the metrics
+    monitor    the metric that the tables tell
+    mask_seen  leave the items of the history out of the ranking, and out of the targets
+
+    `test/...` are means over all events, `test/..._of_windows` means over the windows, which is what papers state. The
+    folder of a run has `windows.csv`: of each window the metric; on those before, by users who are held out (`old`);
+    that of popularity so far; what the oracle reaches and the regret, where the truth is known; what was trained.
+
+    Raises ConfigError where the split is no stream, and for a model that knows users by id only.
+    """
+
+    unit = "event"
+    measured = ("ks", "mask_seen")
+    measures_more = ()
+    prequential = True
+
+    def __init__(
+        self,
+        model: Recommender,
+        data: InteractionData,
+        optimizer: MakeOptimizer | None = None,
+        scheduler: Callable[[torch.optim.Optimizer], Schedule] | None = None,
+        seed: int = 0,
+        *,
+        method: Literal["fine_tune", "replay", "joint", "refit", "static"] = "fine_tune",
+        exemplars: Annotated[int, Ge(1)] = 30_000,
+        ks: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [10, 20],  # noqa: B006  (never mutated)
+        monitor: str = "recall@20",
+        mask_seen: bool = False,
+    ):
+        if not isinstance(data.split, Windows):
+            raise ConfigError("task=stream goes through the windows of split=stream.\n  fix: split=stream")
+        if not model.scores_unseen_users:
+            raise ConfigError(
+                f"model: {type(model).__name__} knows users by id only, and a window has users whom training never "
+                f"saw.\n  fix: a model that reads histories: {READ_HISTORIES}"
+            )
+        super().__init__(model, data, optimizer, scheduler, seed, ks=ks, monitor=monitor, mask_seen=mask_seen)
+        self.method, self.exemplars = method, exemplars
+        self.windows = data.split.numbered(data.store)
+        self.apart = data.split.apart(data.store)
+        self.fingerprints = data.split.fingerprints(data.store, data.fingerprint)
+        self.passes = 1 if method == "static" else len(self.fingerprints) - 1
+        self.rows: list[dict[str, Any]] = []
+        self.units: list[dict[str, np.ndarray]] = []
+        self._began = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        self._window = data
+        self._known = torch.zeros(data.spec.n_items, dtype=torch.bool)
+        self._spent = time.process_time()
+
+    def _judge_unseen_users(self, part: Part) -> None:
+        """Nothing to say: that a window has new users is what a stream is."""
+
+    # Training: what each epoch sees ------------------------------------------------------------------------------
+
+    def training_data(self, epoch: int) -> InteractionData:
+        """The data whose train part is what the epoch's window trains on."""
+        window = epoch // self.epochs_each
+        if epoch % self.epochs_each == 0:
+            self._begin(window)
+        self._window = self._trains_on(window)
+        return self._window
+
+    def _trains_on(self, window: int) -> InteractionData:
+        own, free = self.windows == window, ~self.apart
+        if self.method in ("joint", "refit"):
+            rows = free & (self.windows <= window)
+        elif self.method == "replay" and window:
+            before = free & (self.windows < window)
+            users = np.unique(self.data.store.users[before])
+            generator = numpy_generator(self.seed, "replay", window)
+            drawn = generator.choice(users, min(self.exemplars, len(users)), replace=False)
+            chosen = np.zeros(self.data.store.n_users, dtype=bool)
+            chosen[drawn] = True
+            rows = (own & free) | (before & chosen[self.data.store.users])
+        else:
+            rows = own & free
+        data = copy(self.data)
+        data.parts = {**self.data.parts, "train": self.data.store.take(rows)}
+        return data
+
+    @torch.no_grad()
+    def _begin(self, window: int) -> None:
+        """What changes between two windows: all weights (refit), or the vectors of items that nobody has met yet."""
+        self._spent = time.process_time()
+        state = self.model.state_dict()
+        if self.method == "refit":
+            for name, tensor in state.items():
+                tensor.copy_(self._began[name])
+            for optimizer in self.trainer.optimizers:
+                optimizer.state.clear()
+            return
+        if window == 0 or self.model.learns_in_fit or self.make_model is None:
+            return
+        unmet = (~self.met(window)).nonzero()[:, 0]
+        for name, dimensions in Tables(self.make_model, self.data.spec).dimensions.items():
+            for dimension, kind in dimensions:
+                if kind != "users" and len(unmet):
+                    places = (unmet + self.data.spec.n_users * (kind == "both")).to(state[name].device)
+                    state[name].index_copy_(
+                        dimension, places, self._began[name].to(state[name]).index_select(dimension, places)
+                    )
+
+    def met(self, window: int) -> Tensor:
+        """Which items training has had before a window, bool [n_items]."""
+        last = 1 if self.method == "static" else window
+        items = self.data.store.items[(self.windows < last) & ~self.apart]
+        found = torch.zeros(self.data.spec.n_items, dtype=torch.bool)
+        found[torch.from_numpy(items).long()] = True
+        return found
+
+    def on_train_epoch_end(self) -> None:
+        super().on_train_epoch_end()
+        if (self.current_epoch + 1) % self.epochs_each:
+            return
+        spent, window = time.process_time() - self._spent, self.current_epoch // self.epochs_each
+        self.model.eval()
+        for tested in range(window + 1, len(self.fingerprints) if self.method == "static" else window + 2):
+            self._meet(tested, spent if tested == window + 1 else 0.0)
+        self.model.train()
+
+    # Testing: a window before it trains ---------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _meet(self, window: int, spent: float) -> None:
+        """Judge the model on a window that it has not seen, and note all that the table has of it."""
+        known = self.met(window)
+        events, left = self._events(self.windows <= window, known, self.windows == window)
+        metrics, units = self.judge(self.model, events, known)
+        row: dict[str, Any] = {
+            "window": window, "fingerprint": self.fingerprints[window], "events": len(units),
+            **{f"left_out_{why}": int(left[why]) for why in LEFT},
+            "trained_rows": len(self._window.parts["train"]), "items_met": int(known.sum()), **metrics,
+        }  # fmt: skip
+        old, _ = self._events(self.windows < window, known, (self.windows < window - 1) & self.apart)
+        if len(old[0]):
+            few = numpy_generator(self.seed, "old", window).permutation(len(old[0]))[:OLD]
+            row["old"] = self.judge(self.model, tuple(part[few] for part in old[:2]) + old[2:], known)[0][self.monitor]
+        counts = np.bincount(self.data.store.items[(self.windows < window) & ~self.apart], minlength=len(known))
+        row["popular"] = self.judge(_Constant(torch.from_numpy(counts).float()), events, known)[0][self.monitor]
+        if (oracle := self.data.oracle()) is not None:
+            row["oracle"] = self.judge(oracle, events, known)[0][self.monitor]
+            row["regret"] = row["oracle"] - row[self.monitor]
+        row["cpu_s"] = round(spent, 2)
+        self.rows.append(row)
+        columns = {name: units[name].to_numpy(np.float32, copy=True) for name in row if name in units and "@" in name}
+        places = {"event": units["event"].to_numpy(copy=True), "window": np.full(len(units), window)}
+        self.units.append(places | columns)
+
+    def _events(self, seen: np.ndarray, known: Tensor, wanted: np.ndarray) -> tuple[tuple, dict[str, int]]:
+        """Targets among the rows `wanted`, with what is known before them among the rows `seen`.
+
+        (places of the targets in the kept rows, where their users' rows begin, the kept rows, their items), and how
+        many of the wanted rows are no targets, by why.
+        """
+        store = self.data.store
+        there = known.numpy()[store.items]
+        kept = np.flatnonzero(seen & there)
+        users = store.users[kept]
+        starts = np.searchsorted(users, users, side="left")
+        places = np.arange(len(kept))
+        hit = wanted[kept] & (places > starts)
+        left = {"new_items": int((wanted & ~there).sum()), "first": int((wanted[kept] & (places == starts)).sum())}
+        return (places[hit], starts[hit], kept, torch.from_numpy(store.items[kept]).long()), left
+
+    def judge(self, scorer: Any, events: tuple, known: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
+        """Metrics and a row an event of a scorer: the model, the counts so far, or the oracle."""
+        ranking = Ranking(self.ks, self.popularity.cpu() * 0, self.mask_seen)
+        device = next((tensor.device for tensor in self.model.state_dict().values()), torch.device("cpu"))
+        places, starts, kept, items = events
+        times = self.data.store.timestamps
+        hidden = (~known).nonzero()[:, 0].to(device)
+        size = max(1, EVALUATION_CELLS // self.data.spec.n_items)
+        for begin in range(0, len(places), size):
+            chunk, first = places[begin : begin + size], starts[begin : begin + size]
+            ends = np.cumsum(chunk - first)
+            index = np.arange(ends[-1]) + np.repeat(first - (ends - (chunk - first)), chunk - first)
+            offsets = torch.from_numpy(np.concatenate([[0], ends]))
+            when = None if times is None else torch.from_numpy(times[kept[index]])
+            histories = Histories(items[torch.from_numpy(index)], offsets, when)
+            targets = Histories(items[torch.from_numpy(chunk)], torch.arange(len(chunk) + 1))
+            batch = RankingBatch(torch.from_numpy(kept[chunk]), _moved(histories, device), _moved(targets, device))
+            if isinstance(scorer, Recommender):
+                with torch.autocast(device.type, enabled=False):
+                    scores = scorer.score(None, batch.histories).float().clone()
+            else:
+                scores = scorer.score_events(kept[chunk]).float().clone().to(device)
+            scores[:, hidden] = -torch.inf
+            ranking.update(scores, batch)
+        metrics, units = ranking.compute([ranking.state()])
+        kinds = tuple(f"{name}@{k}" for k in self.ks for name in ("recall", "mrr", "ndcg"))
+        return {name: metrics[name] for name in kinds if name in metrics}, units.rename(columns={"user": "event"})
+
+    # What is left of it ------------------------------------------------------------------------------------------
+
+    def gather(self) -> None:
+        """Make the test's results of those of all windows."""
+        table = {name: np.concatenate([units[name] for units in self.units]) for name in self.units[0]}
+        units = pd.DataFrame(table).sort_values("event", ignore_index=True)
+        names = [name for name in units if "@" in name]
+        metrics = {name: float(units[name].astype("float64").mean()) for name in names}
+        metrics |= {f"{name}_of_windows": float(np.mean([row[name] for row in self.rows])) for name in names}
+        self.results["test"] = metrics, units[["event", "window", *names]]
+
+    def references(self) -> dict[str, Any]:
+        """Popularity so far and the oracle, as means over the windows."""
+
+        def mean(name: str) -> dict[str, float]:
+            return {f"{self.monitor}_of_windows": float(np.mean([row[name] for row in self.rows]))}
+
+        oracle = mean("oracle") if "oracle" in self.rows[0] else None
+        return {"baselines": {"baseline/popular": mean("popular")}, "oracle": oracle}
+
+    def write_tables(self, folder: Path) -> None:
+        """`windows.csv` and `windows.json`: a row a window."""
+        table = pd.DataFrame(self.rows)
+        with replacing(folder / "windows.csv") as file:
+            table.to_csv(file, index=False)
+        write_text(folder / "windows.json", table.to_json(orient="records", indent=1))
+
+    def told(self) -> list[str]:
+        """The windows as lines for a terminal."""
+        columns = ["window", "events", self.monitor, *(c for c in ("old", "popular", "oracle", "regret")
+                                                       if any(c in row for row in self.rows)), "trained_rows", "cpu_s"]  # fmt: skip
+        rows = [[_cell(row.get(column)) for column in columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
+        lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+                 for line in [columns, *rows]]  # fmt: skip
+        return ["", "windows, each tested before it trained; old: users held out of the windows before", *lines]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        units = [{name: torch.from_numpy(values) for name, values in units.items()} for units in self.units]
+        checkpoint["stream"] = {"rows": self.rows, "units": units}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
+        if "stream" in checkpoint:
+            self.rows = checkpoint["stream"]["rows"]
+            self.units = [{name: values.numpy() for name, values in units.items()}
+                          for units in checkpoint["stream"]["units"]]  # fmt: skip
+
+    def evaluation_batches(self, part: Part, rank: int = 0, world: int = 1) -> Iterator[RankingBatch]:
+        return iter(())  # a window is judged when its turn has come
+
+    @classmethod
+    def metrics_of(cls, settings: Any) -> list[str]:
+        names = [f"{name}@{k}" for k in settings.get("ks") or () for name in ("recall", "mrr", "ndcg")]
+        return names + [f"{name}_of_windows" for name in names]
+
+    def shown(self) -> list[str]:
+        return [f"{self.monitor}_of_windows", f"mrr@{self.monitor.rpartition('@')[2]}_of_windows"]
+
+    def protocol(self) -> str:
+        seen = "masked" if self.mask_seen else "not masked"
+        return f"{len(self.fingerprints) - 1} windows each tested before it trains, ranking the items met so far, seen items {seen}"
+
+    def requests(self, predictor: Any, n: int) -> Sequence[Callable[[], Any]]:
+        return [lambda user=user: predictor.recommend(users=[user], k=10) for user in predictor.users[:n]]
+
+
+class _Constant:
+    """The same scores [n_items] for every event."""
+
+    def __init__(self, scores: Tensor):
+        self.scores = scores
+
+    def score_events(self, rows: np.ndarray) -> Tensor:
+        return self.scores.expand(len(rows), -1)
+
+
+def _moved(histories: Histories, device: torch.device) -> Histories:
+    return Histories(*(None if tensor is None else tensor.to(device) for tensor in histories))
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
