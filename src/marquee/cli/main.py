@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, generate, keywords, listing, play, train, use
+from marquee.cli import chat, compare, generate, keywords, listing, play, train, update, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -24,6 +24,8 @@ VERBS = {
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
+    "update": "make a child of a finished run that knows what has happened since",
+    "forget": "make a child of a finished run that never knew some users",
     "generate": "make new texts, tunes or pictures with a finished run, and verify what was made",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
     "chat": "be guided through a catalogue: a run reads what you want, another recommends, each fact has its row",
@@ -101,7 +103,7 @@ def _parser() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, generate, keywords, chat, play):
+    for family in (train, listing, compare, use, update, generate, keywords, chat, play):
         family.add_verbs(verb)
     return parser
 

@@ -18,6 +18,7 @@ from marquee.config.targets import resolve, signature
 from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
+from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.cost import EnergyMeter, cost
@@ -131,16 +132,19 @@ def prepare_data(config: Config) -> DataSet:
     return data
 
 
-def prepare_task(config: Config, data: DataSet) -> Task:
-    """The model, initialised from the seed and shown the data, inside its task."""
-    torch.manual_seed(derive(config["seed"], "init"))
-    try:
-        model = build(config["model"], data.spec)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+def prepare_task(config: Config, data: DataSet, model: Model | None = None) -> Task:
+    """The model, initialised from the seed and shown the data, inside its task; one that is given is taken as it is."""
+    fresh = model is None
+    if fresh:
+        torch.manual_seed(derive(config["seed"], "init"))
+        try:
+            model = build(config["model"], data.spec)
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from error
     refuse_unfit_gradients(config, model)
     refuse_unfit_precision(config["trainer"])
-    model.prepare(data)
+    if fresh:
+        model.prepare(data)
 
     def scheduler(optimizer: torch.optim.Optimizer) -> Schedule:
         node = dict(config["scheduler"])
@@ -176,7 +180,7 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         callbacks.append(Progress(task.monitor))
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
-    if task.passes > 1:
+    if task.prequential:
         task.epochs_each = settings["max_epochs"]
         settings.update(max_epochs=task.epochs_each * task.passes)
     if task.model.learns_in_fit:
@@ -238,12 +242,17 @@ def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
         task.eval()
         task.gather()
         return
-    if checkpoint.best_path.exists():
-        load_weights(task, checkpoint.best_path)
+    load_best(task, checkpoint)
     task.eval()
     task.settle()
     loader = EvaluationLoader(task, "test", trainer.global_rank, trainer.world_size)
     trainer.test(task, loader, verbose=False)
+
+
+def load_best(task: Task, checkpoint: Checkpoint) -> None:
+    """Put the weights that were best on validation into the task."""
+    if checkpoint.best_path.exists():
+        load_weights(task, checkpoint.best_path)
 
 
 def evaluate_references(task: Task) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Task(Loop):
     remarks     what a user is told before training, a line each
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
     passes      how often the Trainer goes through its epochs: once, or once for each window of a stream
-    prequential tests itself while it trains: `gather` then makes the results, `references` those of baselines and oracle
+    prequential tests itself while it trains; `gather` makes the results, `references` those of baselines and oracle
     directions  `max` or `min`, what is better of metrics that Marquee does not know: {"nats": "min"}
     """
 

@@ -267,8 +267,8 @@ class Stream(Recommendation):
 
     def told(self) -> list[str]:
         """The windows as lines for a terminal."""
-        columns = ["window", "events", self.monitor, *(c for c in ("old", "popular", "oracle", "regret")
-                                                       if any(c in row for row in self.rows)), "trained_rows", "cpu_s"]  # fmt: skip
+        there = [name for name in ("old", "popular", "oracle", "regret") if any(name in row for row in self.rows)]
+        columns = ["window", "events", self.monitor, *there, "trained_rows", "cpu_s"]
         rows = [[_cell(row.get(column)) for column in columns] for row in self.rows]
         widths = [max(map(len, column)) for column in zip(columns, *rows, strict=True)]
         lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
@@ -300,7 +300,8 @@ class Stream(Recommendation):
 
     def protocol(self) -> str:
         seen = "masked" if self.mask_seen else "not masked"
-        return f"{len(self.fingerprints) - 1} windows each tested before it trains, ranking the items met so far, seen items {seen}"
+        windows = f"{len(self.fingerprints) - 1} windows each tested before it trains"
+        return f"{windows}, ranking the items met so far, seen items {seen}"
 
     def requests(self, predictor: Any, n: int) -> Sequence[Callable[[], Any]]:
         return [lambda user=user: predictor.recommend(users=[user], k=10) for user in predictor.users[:n]]
