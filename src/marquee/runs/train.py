@@ -180,9 +180,8 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         callbacks.append(Progress(task.monitor))
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
-    if task.prequential:
-        task.epochs_each = settings["max_epochs"]
-        settings.update(max_epochs=task.epochs_each * task.passes)
+    if settings.get("max_epochs") is not None:
+        settings.update(max_epochs=task.total_epochs(settings["max_epochs"]))
     if task.model.learns_in_fit:
         settings.update(devices=1, strategy="auto", precision=32, gradient_clip_val=None, accumulate_grad_batches=1)
     # What each process collects would be its own, and a checkpoint holds one; nor is a window tested in parts.

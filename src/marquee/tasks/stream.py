@@ -45,6 +45,7 @@ class Stream(Recommendation):
                earlier windows drawn at random; joint, all rows so far; refit, all rows so far, from scratch; static,
                nothing but window 0
     exemplars  users (sessions) that `replay` draws from the windows before, anew for each
+    warm_up    epochs of window 0, from which everything begins; None: as many as of the others
     ks         cut-offs of the metrics
     monitor    the metric that the tables tell
     mask_seen  leave the items of the history out of the ranking, and out of the targets
@@ -71,6 +72,7 @@ class Stream(Recommendation):
         *,
         method: Literal["fine_tune", "replay", "joint", "refit", "static"] = "fine_tune",
         exemplars: Annotated[int, Ge(1)] = 30_000,
+        warm_up: Annotated[int, Ge(1)] | None = None,
         ks: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)] = [10, 20],  # noqa: B006  (never mutated)
         monitor: str = "recall@20",
         mask_seen: bool = False,
@@ -84,6 +86,7 @@ class Stream(Recommendation):
             )
         super().__init__(model, data, optimizer, scheduler, seed, ks=ks, monitor=monitor, mask_seen=mask_seen)
         self.method, self.exemplars = method, exemplars
+        self.warm_up = None if model.learns_in_fit and model.max_epochs is not None else warm_up
         self.windows = data.split.numbered(data.store)
         self.apart = data.split.apart(data.store)
         self.fingerprints = data.split.fingerprints(data.store, data.fingerprint)
@@ -102,11 +105,23 @@ class Stream(Recommendation):
 
     def training_data(self, epoch: int) -> InteractionData:
         """The data whose train part is what the epoch's window trains on."""
-        window = epoch // self.epochs_each
-        if epoch % self.epochs_each == 0:
+        window, place, _ = self.place(epoch)
+        if place == 0:
             self._begin(window)
         self._window = self._trains_on(window)
         return self._window
+
+    def total_epochs(self, each: int) -> int:
+        self.epochs_each = each
+        return (self.warm_up or each) + each * (self.passes - 1)
+
+    def place(self, epoch: int) -> tuple[int, int, int]:
+        """The window that an epoch trains on, the epoch's place among those of the window, and how many these are."""
+        first = self.warm_up or self.epochs_each
+        if epoch < first:
+            return 0, epoch, first
+        window, place = divmod(epoch - first, self.epochs_each)
+        return window + 1, place, self.epochs_each
 
     def _trains_on(self, window: int) -> InteractionData:
         own, free = self.windows == window, ~self.apart
@@ -158,9 +173,10 @@ class Stream(Recommendation):
 
     def on_train_epoch_end(self) -> None:
         super().on_train_epoch_end()
-        if (self.current_epoch + 1) % self.epochs_each:
+        window, place, epochs = self.place(self.current_epoch)
+        if place + 1 < epochs:
             return
-        spent, window = time.process_time() - self._spent, self.current_epoch // self.epochs_each
+        spent = time.process_time() - self._spent
         self.model.eval()
         for tested in range(window + 1, len(self.fingerprints) if self.method == "static" else window + 2):
             self._meet(tested, spent if tested == window + 1 else 0.0)

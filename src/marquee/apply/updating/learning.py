@@ -130,7 +130,9 @@ def changed(before: InteractionData, after: InteractionData, model: Model, seed:
     users, items = places["user_ids"], places["item_ids"]
     of_item = pd.Index(after.store.item_ids).get_indexer(before.store.item_ids)
     shape = before.store.n_users, after.store.n_items
-    old = _binary(before.parts["train"].users, of_item[before.parts["train"].items], shape)
+    train = before.parts["train"]
+    stays = of_item[train.items] >= 0  # an item that only those who are forgotten have brought goes with them
+    old = _binary(train.users[stays], of_item[train.items][stays], shape)
     new = _binary(after.parts["train"].users, after.parts["train"].items, (after.store.n_users, shape[1]))
     there = users >= 0
     # The former row of each user of now, in the order of now; who is new had none.

@@ -110,8 +110,8 @@ class EASE(Recommender):
             or not bool((former.inverse_diagonal > 0).all())
         ):
             return False
-        if 4 * len(signs) > self.n_items:
-            return False
+        if 4 * len(signs) > self.n_items or int((change.items >= 0).sum()) < change.former_items:
+            return False  # too many rows to be worth it; or an item has gone, and its row of P with it
         inverse, diagonal = self.weight, former.inverse_diagonal
         known = change.items >= 0
         source = change.items[known]
