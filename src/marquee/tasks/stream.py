@@ -34,7 +34,7 @@ class Stream(Recommendation):
     """Each item that a user meets in a window is to be foreseen from what that user had met before.
 
     Dawid 1984, "Statistical theory: the prequential approach": first a window tests the model, then it trains it.
-    Ranked are the items that training has had so far; what a window brings anew is left out of targets and histories,
+    Ranked are the items that the stream has had so far; what a window brings anew is left out of targets and histories,
     and counted (as in Mi et al. 2020, ADER). An event without any known item before it is no target.
 
     `trainer.max_epochs` are the epochs of each window. Weights, and the optimiser's state, go on from window to window.
@@ -164,9 +164,8 @@ class Stream(Recommendation):
                     )
 
     def met(self, window: int) -> Tensor:
-        """Which items training has had before a window, bool [n_items]."""
-        last = 1 if self.method == "static" else window
-        items = self.data.store.items[(self.windows < last) & ~self.apart]
+        """Which items the stream has had before a window, bool [n_items]: the same whatever the method trains on."""
+        items = self.data.store.items[(self.windows < window) & ~self.apart]
         found = torch.zeros(self.data.spec.n_items, dtype=torch.bool)
         found[torch.from_numpy(items).long()] = True
         return found
