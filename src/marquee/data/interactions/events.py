@@ -131,9 +131,11 @@ def _refuse_odd(path: Path, rows: pd.DataFrame, data: InteractionData) -> None:
     if "value" in rows:
         values, own = rows["value"].to_numpy(float), data.store.values
         scale = np.unique(own)
-        low, high = (
-            (float(scale[0]), float(scale[-1])) if len(scale) <= RATINGS else (min(float(scale[0]), 0.0), np.inf)
-        )
+        low, high = float(scale[0]), float(scale[-1])
+        if len(scale) > RATINGS:  # counts have no largest
+            low, high = min(low, 0.0), np.inf
+        if data.min_rating is not None:  # the lower ones are not there to be seen
+            low = -np.inf
         wrong = ~((values >= low) & (values <= high) & np.isfinite(values))
         if wrong.any():
             row = int(wrong.argmax())
