@@ -6,25 +6,18 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from PIL import Image
 from safetensors.numpy import load_file
 
 import marquee
-from marquee.runs.lock import hold, release
+from marquee.runs.lock import LOCK
 
-from ..forked import run
 from .conftest import manifest_of
 from .test_use import refused
 
 COLUMNS = "data.columns={user: user, item: item, value: value, timestamp: timestamp}"
-DATA = [
-    "data=interactions",
-    "split=leave_one_out",
-    "data.path=plays.csv",
-    COLUMNS,
-    "tracker=none",
-    "trainer.enable_progress_bar=false",
-]
+DATA = ["data=interactions", "split=leave_one_out", "data.path=plays.csv", COLUMNS, "tracker=none"]
 GONE = "zebra-4711"  # an id that nothing else looks like
 
 
@@ -183,37 +176,10 @@ def test_events_of_the_test_part_and_nonsense_leave_no_run_behind(shell, home):
 
 def test_one_process_at_a_time_makes_children_of_a_run(shell, home):
     parent = trained(shell, home, "popular", "model=baseline/popular").resolve()
-    found = run(_hold_and_update, str(parent), str(since(home)), env=dict(**_environment()))
-    assert found.returncode == 2, found.stderr
-    assert "is being updated by" in found.stderr and "then the same" in found.stderr
-
-
-def _environment():
-    import os
-
-    return os.environ
-
-
-def _hold_and_update(parent, file):
-    """Held by a process of its own, from which another is started."""
-    import os
-    import sys
-    from pathlib import Path
-
-    assert hold(Path(parent))
-    other = os.fork()
-    if not other:
-        from marquee.cli.main import main
-        from marquee.runs import lock
-
-        lock._held.clear()  # a fork does not hold what its parent holds
-        code = main(["update", parent, "--events", file])
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(other, 0)[1])
-    release(Path(parent))
-    return code
+    with FileLock(parent / LOCK):  # as another process holds it
+        refused(shell("update", parent, "--events", since(home)), 2, "is being updated by", "then the same command")
+        refused(shell("forget", parent, "--user", "user00"), 2, "is being updated by")
+    assert shell("update", parent, "--events", since(home)).code == 0
 
 
 # Classifiers ---------------------------------------------------------------------------------------------------------

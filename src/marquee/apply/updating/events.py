@@ -39,7 +39,7 @@ def arrived(path: Path, former: Lineage) -> Arrived:
     """Read, check and add the events. Raises DataError for what cannot be added."""
     root, now = former.root, former.now()
     if isinstance(root, InteractionData):
-        events = read_events(path, root)
+        events = read_events(path, former.judged()[0])
         _, found = joined(now, events.rows)
         rows = events.rows if former.events is None else pd.concat([former.events, events.rows], ignore_index=True)
         new = len(events.rows) - found["known_before"]
