@@ -57,11 +57,15 @@ class ClassPredictor(Predictor):
         raise NotImplementedError
 
     @torch.inference_mode()
+    def probabilities(self, batch: Any) -> np.ndarray:
+        """Of each label, float32 [n, labels]; the labels of one input add up to 1 unless it may have several."""
+        logits = self.model(batch).float()
+        return (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
+
     def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
         parts = []
         for start in range(0, len(inputs), AT_ONCE):
-            logits = self.model(self.batch(inputs[start : start + AT_ONCE])).float()
-            parts.append((logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy())
+            parts.append(self.probabilities(self.batch(inputs[start : start + AT_ONCE])))
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
         predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
         columns: dict[str, Any] = {

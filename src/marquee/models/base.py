@@ -1,10 +1,11 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,6 +111,20 @@ class Recommender(Model):
     @abstractmethod
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         """Scores [batch, n_items], higher is better, for `users` [batch] with `histories` of the same length."""
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor | None:
+        """Vectors [batch, dim] whose products with `item_vectors()` are what `score` says, biases included; None where
+        scores are no such products. What searches large catalogues needs them."""
+        return None
+
+    def item_vectors(self) -> Tensor | None:
+        """Vectors [n_items, dim], the same for every user; None where `user_vectors` has none."""
+        return None
+
+    def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor | None:
+        """Vectors [n, dim], as those of `item_vectors()`, of items that training never saw, by their features as
+        `Features.encode` gives them; None where the model knows no item so."""
+        return None
 
 
 class RatingModel(Recommender):

@@ -87,6 +87,10 @@ def _with(data: InteractionData, store: Interactions, assigned: np.ndarray) -> I
     grown.items = _rows(data.items, "item_id", store.item_ids)
     grown.items["title"] = grown.items["title"].where(grown.items["title"].notna(), grown.items["item_id"].astype(str))
     grown.users = _rows(data.users, "user_id", store.user_ids)
+    ids = {"user": store.user_ids, "item": store.item_ids}
+    grown._joined = {
+        side: replace(known, table=_rows(known.table, f"{side}_id", ids[side])) for side, known in data._joined.items()
+    }
     grown.spec = replace(data.spec, n_users=store.n_users, n_items=store.n_items)
     grown.validates = len(grown.parts["validation"]) > 0
     return grown

@@ -70,6 +70,12 @@ class GraphRecommender(Recommender):
         vectors = self.propagate() if self.training and self._connected else self.vectors
         return vectors[users] @ vectors[self.n_users :].T
 
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return self.vectors[users]
+
+    def item_vectors(self) -> Tensor:
+        return self.vectors[self.n_users :]
+
 
 def pair_loss(user: Tensor, item: Tensor, negative: Tensor) -> Tensor:
     """BPR: the mean of -log sigmoid(<u, i> - <u, j>) over n pairs with k negatives each, given as [n * k, dim]."""

@@ -61,3 +61,11 @@ class BiasedMF(RatingModel):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         known = self.mean + self.user_bias[users][:, None] + self.item_bias
         return known + self.users(users) @ self.items.weight.T
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        known = (self.mean + self.user_bias[users])[:, None]
+        return torch.cat([self.users(users), known, torch.ones_like(known)], 1)
+
+    def item_vectors(self) -> Tensor:
+        bias = self.item_bias[:, None]
+        return torch.cat([self.items.weight, torch.ones_like(bias), bias], 1)

@@ -119,3 +119,10 @@ class BPR(Recommender):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         scores = self.users(users) @ self.items.weight.T
         return scores if self.item_bias is None else scores + self.item_bias
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return self.users(users) if self.item_bias is None else F.pad(self.users(users), (0, 1), value=1.0)
+
+    def item_vectors(self) -> Tensor:
+        items = self.items.weight
+        return items if self.item_bias is None else torch.cat([items, self.item_bias[:, None]], 1)

@@ -181,6 +181,12 @@ class IALS(Recommender):
         with torch.autocast(self.items.device.type, enabled=False):
             return self.query(users, histories) @ self.items.T
 
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return self.query(users, histories)
+
+    def item_vectors(self) -> Tensor:
+        return self.items
+
 
 def _same(one: Tensor | None, other: Tensor | None) -> bool:
     return one is other is None or (one is not None and other is not None and torch.equal(one, other))

@@ -83,3 +83,9 @@ class LogisticMF(Recommender):
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return self.users[users] @ self.items.T + self.items_bias
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return nn.functional.pad(self.users[users], (0, 1), value=1.0)
+
+    def item_vectors(self) -> Tensor:
+        return torch.cat([self.items, self.items_bias[:, None]], 1)

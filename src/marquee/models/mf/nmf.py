@@ -75,3 +75,9 @@ class NMF(RatingModel):
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return self.users[users] @ self.items.T
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return self.users[users]
+
+    def item_vectors(self) -> Tensor:
+        return self.items

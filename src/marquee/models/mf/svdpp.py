@@ -141,3 +141,12 @@ class SVDpp(RatingModel):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         vectors, bias = self._users(users, histories)
         return self.mean + bias[:, None] + self.item_bias + vectors @ self.items.weight.T
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        vectors, bias = self._users(users, histories)
+        known = (self.mean + bias)[:, None]
+        return torch.cat([vectors, known, torch.ones_like(known)], 1)
+
+    def item_vectors(self) -> Tensor:
+        bias = self.item_bias[:, None]
+        return torch.cat([self.items.weight, torch.ones_like(bias), bias], 1)

@@ -49,4 +49,10 @@ class TruncatedSVD(Recommender):
         self.vectors.copy_(torch.from_numpy((vectors * signs[:, None]).T.copy()))
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        return histories.matrix(len(self.vectors)) @ self.vectors @ self.vectors.T
+        return self.user_vectors(users, histories) @ self.vectors.T
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor:
+        return histories.matrix(len(self.vectors)) @ self.vectors
+
+    def item_vectors(self) -> Tensor:
+        return self.vectors

@@ -56,3 +56,9 @@ class DeepFM(FactorizationMachine):
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         deep = self.perceptron.all_pairs(self._joined(self.user(users)), self._joined(self.item()))
         return super().score(users, histories) + deep
+
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> None:
+        """What the perceptron says of a pair is no product."""
+
+    def item_vectors(self) -> None:
+        """None, as for users."""

@@ -91,5 +91,14 @@ class FactorizationMachine(RatingModel):
         (p, of_user), (q, of_item) = self._reduced(self.user(users)), self._reduced(self.item())
         return p @ q.T + of_user[:, None] + of_item + self.bias + self.mean
 
+    def user_vectors(self, users: Tensor | None, histories: Histories) -> Tensor | None:
+        p, of_user = self._reduced(self.user(users))
+        known = (of_user + self.bias + self.mean)[:, None]
+        return torch.cat([p, known, torch.ones_like(known)], 1)
+
+    def item_vectors(self) -> Tensor | None:
+        q, of_item = self._reduced(self.item())
+        return torch.cat([q, torch.ones_like(of_item)[:, None], of_item[:, None]], 1)
+
     def predict(self, users: Tensor, items: Tensor, histories: Histories) -> Tensor:
         return self._pairs(self.user(users), self.item(items))
