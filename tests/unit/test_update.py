@@ -99,6 +99,18 @@ def test_who_is_forgotten_has_no_row_no_id_and_no_place(data):
     assert not len(positions_of(data, hashed(["Bob"], "other"), "salt"))
 
 
+def test_how_features_are_encoded_no_longer_knows_the_forgotten_either(tmp_path):
+    """Bob's city is nobody else's, and the mean age is that of the others: (20 + 30) / 2."""
+    (tmp_path / "users.csv").write_text("user_id,city,age\nAnn,Ulm,20\nBob,Atlantis,60\nCid,Ulm,30\n")
+    kinds = {"city": "categorical", "age": "dense"}
+    data = small(tmp_path, users_path=str(tmp_path / "users.csv"), user_features=kinds)
+    left = without(data, np.array([1]))
+    assert "Atlantis" in str(data.features["user"].to_json()) and "Atlantis" not in str(left.features["user"].to_json())
+    assert left.features["user"].encoding["age"][0] == 25
+    assert left.spec.user_features == left.features["user"].columns != data.spec.user_features
+    assert left.encoded("user")["city"].tolist() == [1, 1]
+
+
 # Events that are refused ---------------------------------------------------------------------------------------------
 
 

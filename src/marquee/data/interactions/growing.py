@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.features import Features
 from marquee.data.interactions.filters import without_duplicates
 from marquee.data.interactions.splits import HISTORY, TEST, TRAIN, VALIDATION
 from marquee.data.interactions.store import Interactions
@@ -54,13 +55,21 @@ def joined(data: InteractionData, events: pd.DataFrame) -> tuple[InteractionData
 
 
 def without(data: InteractionData, users: np.ndarray) -> InteractionData:
-    """The data without some users (positions): their rows, ids and what the user table had of them. Items all stay."""
+    """The data without some users (positions): their rows, ids, and what the user table had of them, also in how
+    features of users are encoded. Items all stay."""
     stay = np.ones(data.store.n_users, dtype=bool)
     stay[users] = False
     rows = stay[data.store.users]
     store = data.store.take(rows)
     store = replace(store, users=(np.cumsum(stay) - 1)[store.users].astype(np.int32), user_ids=store.user_ids[stay])
-    return _with(data, store, data._assigned[rows])
+    left = _with(data, store, data._assigned[rows])
+    known = left._joined["user"]
+    if known.features.kinds:
+        learnt = Features.learn(known.table, known.features.kinds, "data.user_features")
+        left._joined["user"] = replace(known, features=learnt)
+        left.features = {**data.features, "user": learnt}
+        left.spec = replace(left.spec, user_features=learnt.columns)
+    return left
 
 
 def hashed(ids: Iterable[Any], salt: str) -> list[str]:
