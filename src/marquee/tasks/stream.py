@@ -321,6 +321,9 @@ class Stream(Recommendation):
     def requests(self, predictor: Any, n: int) -> Sequence[Callable[[], Any]]:
         return [lambda user=user: predictor.recommend(users=[user], k=10) for user in predictor.users[:n]]
 
+    def suggestions(self) -> tuple[str, str]:
+        return super().suggestions()[0], "task.method=fine_tune,replay,joint"
+
 
 class _Constant:
     """The same scores [n_items] for every event."""

@@ -1,5 +1,6 @@
 """A child is judged as its first ancestor was, so that both stand in one table; the certificate holds it to a refit."""
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,12 @@ def certificate(
     child, refit, p     the monitored metric of both on the test part, and the paired test of their units
     """
     began = time.process_time()
-    (folder / "certify").mkdir(exist_ok=True)
-    other = trained(config, now, folder / "certify")
+    place = folder / "certify"
+    place.mkdir()
+    try:
+        other = trained(config, now, place)
+    finally:
+        shutil.rmtree(place)
     spent = time.process_time() - began
     mine, theirs = model.state_dict(), other.state_dict()
     same_shapes = all(mine[name].shape == theirs[name].shape for name in theirs)
