@@ -6,12 +6,15 @@ import pytest
 import torch
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.store import Interactions
 from marquee.data.interactions.stream import Stream as Windows
 from marquee.data.interactions.table import InteractionTable
-from marquee.data.interactions.views import Matrix, Pairs
+from marquee.data.interactions.views import Matrix, Pairs, RankingBatch
 from marquee.data.world.drifting import WorldDrift, generate
 from marquee.errors import ConfigError, DataError
+from marquee.metrics import one_target
+from marquee.metrics.ranking import Ranking
 from marquee.models.baseline.popular import Popular
 from marquee.models.mf.bpr import BPR
 from marquee.tasks.stream import Stream
@@ -144,6 +147,34 @@ class _Scorer:
 
     def score_events(self, rows):
         return self.scores.expand(len(rows), -1)
+
+
+def test_metrics_of_one_target_are_those_of_the_ranking_metrics():
+    """Second implementation: `metrics.ranking`, with ties at the border of the list, among left-out items and seen."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(6, (200, 15), generator=generator).float()
+    scores[:, 12:] = -torch.inf
+    targets = torch.randint(12, (200,), generator=generator)
+    above, tied = one_target.places(scores, targets)
+    found = one_target.of_one_target(above.numpy(), tied.numpy(), [1, 3, 10])
+    ranking = Ranking([1, 3, 10], torch.zeros(15), mask_seen=False)
+    none = Histories(torch.zeros(0, dtype=torch.int64), torch.zeros(201, dtype=torch.int64))
+    ranking.update(scores, RankingBatch(torch.arange(200), none, Histories(targets, torch.arange(201))))
+    _, units = ranking.compute([ranking.state()])
+    for name, column in found.items():
+        np.testing.assert_allclose(column, units[name].to_numpy(), rtol=1e-12, err_msg=name)
+
+
+def test_where_seen_items_are_masked_a_repeated_one_is_no_target(tmp_path):
+    """Ann's second a is left out; her b is found among a (masked), b and c: Bob's c is not of window 1."""
+    rows = [("Ann", "a", 1), ("Bob", "b", 2), ("Bob", "c", 3), ("Ann", "a", 11), ("Ann", "b", 12), ("Bob", "b", 13)]
+    data = table(tmp_path, rows, Windows(windows=2, held_out=0))
+    task = stream(data, mask_seen=True)
+    known = task.met(1)
+    events, _ = task._events(task.windows <= 1, known, task.windows == 1)
+    metrics, units = task.judge(_Scorer(np.array([3.0, 1.0, 2.0])), events, known)
+    assert named(data, units["event"]) == [("Ann", "b")]
+    assert metrics["recall@1"] == 0 and metrics["recall@2"] == 1 and metrics["mrr@2"] == 0.5
 
 
 def test_models_of_ids_and_other_splits_are_refused(tmp_path):

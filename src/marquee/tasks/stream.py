@@ -14,20 +14,18 @@ from torch import Tensor
 
 from marquee.data.dataset import Part
 from marquee.data.interactions.dataset import InteractionData
-from marquee.data.interactions.histories import EVALUATION_CELLS, Histories
 from marquee.data.interactions.stream import Stream as Windows
 from marquee.data.interactions.views import RankingBatch
 from marquee.errors import ConfigError
 from marquee.files import replacing, write_text
-from marquee.metrics.ranking import Ranking
 from marquee.models.base import READ_HISTORIES, Recommender
 from marquee.models.tables import Tables
 from marquee.seeding import numpy_generator
+from marquee.tasks.foreseeing import LEFT, Constant, Events, events_of, judge
 from marquee.tasks.loop import MakeOptimizer, Schedule
 from marquee.tasks.recommendation import Recommendation
 
 OLD = 2000  # events that forgetting is measured on after each window
-LEFT = ("new_items", "first")  # why an event of a window is no target
 
 
 class Stream(Recommendation):
@@ -195,11 +193,13 @@ class Stream(Recommendation):
             "trained_rows": len(self._window.parts["train"]), "items_met": int(known.sum()), **metrics,
         }  # fmt: skip
         old, _ = self._events(self.windows < window, known, (self.windows < window - 1) & self.apart)
-        if len(old[0]):
-            few = numpy_generator(self.seed, "old", window).permutation(len(old[0]))[:OLD]
-            row["old"] = self.judge(self.model, tuple(part[few] for part in old[:2]) + old[2:], known)[0][self.monitor]
+        if len(old.places):
+            few = numpy_generator(self.seed, "old", window).permutation(len(old.places))[:OLD]
+            row["old"] = self.judge(self.model, Events(old.places[few], old.starts[few], old.rows, old.items), known)[
+                0
+            ][self.monitor]
         counts = np.bincount(self.data.store.items[(self.windows < window) & ~self.apart], minlength=len(known))
-        row["popular"] = self.judge(_Constant(torch.from_numpy(counts).float()), events, known)[0][self.monitor]
+        row["popular"] = self.judge(Constant(torch.from_numpy(counts).float()), events, known)[0][self.monitor]
         if (oracle := self.data.oracle()) is not None:
             row["oracle"] = self.judge(oracle, events, known)[0][self.monitor]
             row["regret"] = row["oracle"] - row[self.monitor]
@@ -209,49 +209,13 @@ class Stream(Recommendation):
         places = {"event": units["event"].to_numpy(copy=True), "window": np.full(len(units), window)}
         self.units.append(places | columns)
 
-    def _events(self, seen: np.ndarray, known: Tensor, wanted: np.ndarray) -> tuple[tuple, dict[str, int]]:
-        """Targets among the rows `wanted`, with what is known before them among the rows `seen`.
+    def _events(self, seen: np.ndarray, known: Tensor, wanted: np.ndarray) -> tuple[Events, dict[str, int]]:
+        return events_of(self.data.store, seen, known, wanted)
 
-        (places of the targets in the kept rows, where their users' rows begin, the kept rows, their items), and how
-        many of the wanted rows are no targets, by why.
-        """
-        store = self.data.store
-        there = known.numpy()[store.items]
-        kept = np.flatnonzero(seen & there)
-        users = store.users[kept]
-        starts = np.searchsorted(users, users, side="left")
-        places = np.arange(len(kept))
-        hit = wanted[kept] & (places > starts)
-        left = {"new_items": int((wanted & ~there).sum()), "first": int((wanted[kept] & (places == starts)).sum())}
-        return (places[hit], starts[hit], kept, torch.from_numpy(store.items[kept]).long()), left
-
-    def judge(self, scorer: Any, events: tuple, known: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
+    def judge(self, scorer: Any, events: Events, known: Tensor) -> tuple[dict[str, float], pd.DataFrame]:
         """Metrics and a row an event of a scorer: the model, the counts so far, or the oracle."""
-        ranking = Ranking(self.ks, self.popularity.cpu() * 0, self.mask_seen)
         device = next((tensor.device for tensor in self.model.state_dict().values()), torch.device("cpu"))
-        places, starts, kept, items = events
-        times = self.data.store.timestamps
-        hidden = (~known).nonzero()[:, 0].to(device)
-        size = max(1, EVALUATION_CELLS // self.data.spec.n_items)
-        for begin in range(0, len(places), size):
-            chunk, first = places[begin : begin + size], starts[begin : begin + size]
-            ends = np.cumsum(chunk - first)
-            index = np.arange(ends[-1]) + np.repeat(first - (ends - (chunk - first)), chunk - first)
-            offsets = torch.from_numpy(np.concatenate([[0], ends]))
-            when = None if times is None else torch.from_numpy(times[kept[index]])
-            histories = Histories(items[torch.from_numpy(index)], offsets, when)
-            targets = Histories(items[torch.from_numpy(chunk)], torch.arange(len(chunk) + 1))
-            batch = RankingBatch(torch.from_numpy(kept[chunk]), _moved(histories, device), _moved(targets, device))
-            if isinstance(scorer, Recommender):
-                with torch.autocast(device.type, enabled=False):
-                    scores = scorer.score(None, batch.histories).float().clone()
-            else:
-                scores = scorer.score_events(kept[chunk]).float().clone().to(device)
-            scores[:, hidden] = -torch.inf
-            ranking.update(scores, batch)
-        metrics, units = ranking.compute([ranking.state()])
-        kinds = tuple(f"{name}@{k}" for k in self.ks for name in ("recall", "mrr", "ndcg"))
-        return {name: metrics[name] for name in kinds if name in metrics}, units.rename(columns={"user": "event"})
+        return judge(scorer, events, self.data.store, known, self.ks, self.mask_seen, device)
 
     # What is left of it ------------------------------------------------------------------------------------------
 
@@ -323,20 +287,6 @@ class Stream(Recommendation):
 
     def suggestions(self) -> tuple[str, str]:
         return super().suggestions()[0], "task.method=fine_tune,replay,joint"
-
-
-class _Constant:
-    """The same scores [n_items] for every event."""
-
-    def __init__(self, scores: Tensor):
-        self.scores = scores
-
-    def score_events(self, rows: np.ndarray) -> Tensor:
-        return self.scores.expand(len(rows), -1)
-
-
-def _moved(histories: Histories, device: torch.device) -> Histories:
-    return Histories(*(None if tensor is None else tensor.to(device) for tensor in histories))
 
 
 def _cell(value: Any) -> str:
