@@ -42,6 +42,7 @@ def main() -> int:
         sweeping,
         text_loops,
         training,
+        updating,
     )
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
@@ -60,6 +61,7 @@ def main() -> int:
         records,
         language,
         games,
+        updating,
     )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])

@@ -53,7 +53,7 @@ def test_every_benchmark_runs_and_names_itself_as_what_it_is(measured):
         growth_prepare_memory growth_rank_memory growth_prepare_linear growth_bpr_linear growth_ials_linear
         growth_rank_linear plan_1000_jobs sweep_job_overhead ls_10000_runs ledger_rebuild_10000 compare_500_runs
         compare_500_runs_memory report_500_runs gpt_epoch lstm_lm_epoch gpt_write gpt_write_cached
-        game_moves ppo_epoch dqn_epoch
+        game_moves ppo_epoch dqn_epoch ease_update_100_users
     """.split()
     assert [row["name"] for row in rows] == [f"{name} (once, synthetic)" for name in names]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, generate, keywords, listing, play, serve, train, use
+from marquee.cli import chat, compare, generate, keywords, listing, play, serve, train, update, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -24,6 +24,8 @@ VERBS = {
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
     "predict": "classify texts or images with a finished run",
+    "update": "make a child of a finished run that knows what has happened since",
+    "forget": "make a child of a finished run that never knew some users",
     "generate": "make new texts, tunes or pictures with a finished run, and verify what was made",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
     "chat": "be guided through a catalogue: a run reads what you want, another recommends, each fact has its row",
@@ -102,7 +104,7 @@ def frame() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, generate, keywords, chat, play, serve):
+    for family in (train, listing, compare, use, update, generate, keywords, chat, play, serve):
         family.add_verbs(verb)
     return parser
 
