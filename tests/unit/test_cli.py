@@ -263,8 +263,10 @@ def test_recommend_and_predict_parse_their_arguments(output, monkeypatch):
     assert (seen[-1].user, seen[-1].like, seen[-1].folder.name) == (["7"], None, "11111111-world")
     assert main(["predict", "latest", "--input", "a.csv", "--output", "b.parquet", *runs]) == 0
     assert (str(seen[-1].input), str(seen[-1].output), seen[-1].text) == ("a.csv", "b.parquet", None)
+    for words in (["recommend", "latest"], ["recommend", "latest", "--user", "1", "--like-text", "a"]):
+        assert main(words) == 2
     for words in (
-        ["recommend", "latest"],
+        ["recommend", "latest", "--user", "1", "--like", "a.txt"],
         ["predict", "latest", "--text", "a", "--image", "b"],
         ["recommend", "latest", "--user", "1", "-k", "0"],
     ):

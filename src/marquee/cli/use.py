@@ -62,6 +62,11 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _recommend(parsed: argparse.Namespace) -> None:
+    alike = parsed.like_text is not None or parsed.like_image is not None
+    if alike == bool(parsed.user or parsed.history or parsed.like or parsed.all_users):
+        raise ConfigError(
+            "Give one of --user, --history, --like FILE and --all-users, or --like-text and --like-image (or both)."
+        )
     locate(parsed)
     recommend(parsed)
 
@@ -94,16 +99,10 @@ def recommend(parsed: argparse.Namespace) -> None:
     from marquee.inference.recommender import RecommendPredictor
 
     check_output(parsed.output)
-    alike = parsed.like_text is not None or parsed.like_image is not None
-    somebody = bool(parsed.user or parsed.history or parsed.like or parsed.all_users)
-    if alike == somebody:
-        raise ConfigError(
-            "Give one of --user, --history, --like FILE and --all-users, or --like-text and --like-image (or both)."
-        )
     predictor = load(parsed.folder)
     if not isinstance(predictor, RecommendPredictor):
         predictor.recommend()  # which says what it does instead
-    if alike:
+    if parsed.like_text is not None or parsed.like_image is not None:
         table = predictor.recommend_like(text=parsed.like_text, image=parsed.like_image, k=parsed.k)
     elif parsed.user:
         table = predictor.recommend(users=parsed.user, k=parsed.k)
