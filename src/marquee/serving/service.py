@@ -139,7 +139,7 @@ class Service:
             return self._came("taken", folder, f"{folder.name} answers now, in place of {current.name}.")
 
     def look_for_newer(self) -> None:
-        """What happens every `reload_seconds`; a run that was refused is looked at again when its manifest has changed."""
+        """What happens every `reload_seconds`. A run that was refused is looked at again when its manifest changes."""
         try:
             folder = self._folder()
         except MarqueeError as error:
