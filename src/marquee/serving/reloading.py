@@ -26,7 +26,7 @@ def newest(run: str, output: Path) -> Path:
     """
     folders = run_folders(output)
     found = folders if run == "latest" else [folder for folder in folders if _label(folder.name) == run]
-    found = sorted(found or [find_run(run, output)], key=_changed, reverse=True)[:LOOKED]
+    found = sorted(found or [find_run(run, output)], key=changed, reverse=True)[:LOOKED]
     finished = []
     for folder in found:
         try:
@@ -40,7 +40,7 @@ def newest(run: str, output: Path) -> Path:
     return max(finished)[2].resolve()
 
 
-def _changed(folder: Path) -> float:
+def changed(folder: Path) -> float:
     """When its manifest was written last, which the end of a run does."""
     try:
         return (folder / MANIFEST).stat().st_mtime

@@ -15,7 +15,7 @@ from marquee.serving import answering
 from marquee.serving.batcher import Batcher
 from marquee.serving.metrics import Metrics
 from marquee.serving.refusals import Refusal
-from marquee.serving.reloading import newest, refusal
+from marquee.serving.reloading import changed, newest, refusal
 from marquee.serving.served import Served, open_served, try_golden
 from marquee.serving.settings import Settings
 from marquee.serving.shadow import Shadow
@@ -40,7 +40,7 @@ class Service:
         self.stopping = False
         self._ready = False
         self._turn = threading.Lock()
-        self._refused: set[Path] = set()
+        self._refused: dict[Path, float] = {}  # and when its manifest was written
         self.served = self._opened(self._folder())
         shadow = self._shadow_run() if settings.shadow is not None else None
         self.batcher = Batcher(
@@ -118,16 +118,16 @@ class Service:
             if folder == current:
                 return {"outcome": "same", "run": current.name, "message": f"{current.name} is the newest."}
             if not (force or self.settings.force) and (why := self._why_not(current, folder)):
-                self._refused.add(folder)
+                self._refused[folder] = changed(folder)
                 return self._came("refused", folder, f"{folder.name} does not take over: {why}.")
             try:
                 served = self._opened(folder)
                 try_golden(served)
             except Exception as error:  # whatever is wrong with it, the other goes on
-                self._refused.add(folder)
+                self._refused[folder] = changed(folder)
                 return self._came("failed", folder, str(error))
             if served.wrong:
-                self._refused.add(folder)
+                self._refused[folder] = changed(folder)
                 return self._came("failed", folder, f"{folder.name} is not ready: {'; '.join(served.wrong)}")
             self.served = served
             self._ready = True
@@ -139,13 +139,13 @@ class Service:
             return self._came("taken", folder, f"{folder.name} answers now, in place of {current.name}.")
 
     def look_for_newer(self) -> None:
-        """What happens every `reload_seconds`: a run that was refused is not looked at twice."""
+        """What happens every `reload_seconds`. A run that was refused is looked at again when its manifest changes."""
         try:
             folder = self._folder()
         except MarqueeError as error:
             log.warning("no newer run: %s", error)
             return
-        if folder != self.served.folder and folder not in self._refused:
+        if folder != self.served.folder and self._refused.get(folder) != changed(folder):
             self.reload()
 
     def _why_not(self, current: Path, folder: Path) -> str | None:
