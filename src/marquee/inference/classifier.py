@@ -3,23 +3,23 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
 
 from marquee.data.images.decoding import decode_image
-from marquee.data.images.views import ImageBatch
-from marquee.data.text.letters import Letters
-from marquee.data.text.ngrams import NGramBatch
 from marquee.data.text.tokenizer import Tokenizer, encode, word_numbers
-from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import read_model
 from marquee.inference.predictor import Predictor
 from marquee.metrics.decisions import Decision
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from marquee.data.images.views import ImageBatch
+    from marquee.data.text.ngrams import NGramBatch
+    from marquee.data.text.views import TextBatch
 
 AT_ONCE = 256
 
@@ -36,13 +36,19 @@ class ClassPredictor(Predictor):
     facts: ClassVar[str]  # the file that the data set wrote
 
     def __init__(self, folder: Path):
-        super().__init__(folder)
-        self.content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
-        self.labels: list[str] = list(self.content["labels"])
-        self.multilabel: bool = self.spec.multilabel
-        self.decision = decision_of(read_model(folder), self.labels, self.multilabel)
+        from marquee.inference.artefacts import read_model
 
-    def predict(self, inputs: Sequence[Any]) -> pd.DataFrame:
+        super().__init__(folder)
+        content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
+        self._know(content, self.spec.multilabel, read_model(folder))
+
+    def _know(self, content: dict[str, Any], multilabel: bool, served: Mapping[str, Any]) -> None:
+        """Take what the data set wrote, and how the run decides (of the content of `model.json`)."""
+        self.content, self.multilabel = content, multilabel
+        self.labels: list[str] = list(content["labels"])
+        self.decision = decision_of(served, self.labels, multilabel)
+
+    def predict(self, inputs: Sequence[Any]) -> "pd.DataFrame":
         """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|".
 
         Labels are decided as the run's test was (thresholds, costs). Where that left the least certain to a person,
@@ -56,12 +62,18 @@ class ClassPredictor(Predictor):
         """The inputs as the model reads them."""
         raise NotImplementedError
 
-    @torch.inference_mode()
-    def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
-        parts = []
-        for start in range(0, len(inputs), AT_ONCE):
-            logits = self.model(self.batch(inputs[start : start + AT_ONCE])).float()
-            parts.append((logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy())
+    def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
+        """Float32 [inputs, classes] of a few inputs."""
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(self.batch(inputs)).float()
+            return (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
+
+    def _table(self, inputs: Sequence[Any]) -> "pd.DataFrame":
+        import pandas as pd
+
+        parts = [self.probabilities(inputs[start : start + AT_ONCE]) for start in range(0, len(inputs), AT_ONCE)]
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
         predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
         columns: dict[str, Any] = {
@@ -83,7 +95,10 @@ class TextPredictor(ClassPredictor):
         super().__init__(folder)
         self.encoding = word_numbers(self.content)
 
-    def batch(self, inputs: Sequence[str]) -> TextBatch | NGramBatch:
+    def batch(self, inputs: Sequence[str]) -> "TextBatch | NGramBatch":
+        from marquee.data.text.letters import Letters
+        from marquee.data.text.views import TextBatch
+
         view = self.model.view
         if isinstance(view, Letters):
             return view.of_texts(inputs, Tokenizer(**self.content["tokenizer"]), *_nothing(len(inputs)))
@@ -99,7 +114,11 @@ class ImagePredictor(ClassPredictor):
     does, takes, facts = "classifies images", "image", "image.json"
     example = "--image FILE"
 
-    def batch(self, inputs: Sequence[Any]) -> ImageBatch:
+    def batch(self, inputs: Sequence[Any]) -> "ImageBatch":
+        import torch
+
+        from marquee.data.images.views import ImageBatch
+
         pixels = np.stack([decode_image(image, self.content) for image in inputs])
         return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
 
@@ -110,6 +129,8 @@ def decision_of(content: Mapping[str, Any], labels: Sequence[str], multilabel: b
     return Decision.from_json(served) if served else Decision.plain(len(labels), multilabel)
 
 
-def _nothing(n: int) -> tuple[Tensor, Tensor]:
+def _nothing(n: int) -> "tuple[Tensor, Tensor]":
     """Labels and row numbers of examples that have neither."""
+    import torch
+
     return torch.zeros(n, dtype=torch.int64), torch.arange(n)

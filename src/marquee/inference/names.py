@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee.data.interactions.ids import INTEGER
+from marquee.data.interactions.known import INTEGER
 
 NEAR = 200  # titles that are compared with an unknown name letter by letter
 
