@@ -30,7 +30,7 @@ def add_verbs(verb: Verb) -> None:
     parser.add_argument("--force", action="store_true", help="write it although it is worse than the run")
     parser.add_argument("--index", action="store_true", help="also an approximate index of the items (onnx)")
     parser.add_argument("--index-from", type=positive, default=200_000, metavar="N",
-                        help="items from which on there is one (default 200000: below, exact search is as fast)")  # fmt: skip
+                        help="with so many items or more (default 200000: exact search is as fast below)")  # fmt: skip
 
     parser = runs_option(
         verb("import", _import, "marquee import packed/3fa9c1d2-ease.zip", "marquee import run.zip --runs here")

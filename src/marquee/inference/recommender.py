@@ -68,6 +68,31 @@ class RecommendPredictor(Predictor):
         """
         import pandas as pd
 
+        names, items, scores = self.best(users, histories, k=k, candidates=candidates, filter_seen=filter_seen)
+        keep = np.isfinite(scores).ravel()
+        width = items.shape[1]
+        flat = items.ravel()[keep]
+        return pd.DataFrame(
+            {
+                "user": np.repeat(names, width)[keep],
+                "rank": np.tile(np.arange(1, width + 1), len(names))[keep],
+                "item_id": self.known.item_ids[flat],
+                "title": self._titles[flat],
+                "score": scores.ravel()[keep],
+            }
+        )
+
+    def best(
+        self,
+        users: Sequence[int | str] | None = None,
+        histories: Sequence[Sequence[int | str]] | None = None,
+        *,
+        k: int = 10,
+        candidates: Sequence[int | str] | None = None,
+        filter_seen: bool | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `recommend`, in arrays: who they are for [n], positions of items [n, k] and scores [n, k], the best first;
+        places that nothing is left for have the score -inf."""
         if k < 1:
             raise ConfigError(f"k={k}: at least one item must be asked for.")
         if users is not None and histories is not None:
@@ -89,19 +114,7 @@ class RecommendPredictor(Predictor):
             allowed = np.ones(len(self.known.item_ids), dtype=bool)
             allowed[self.find_items(candidates)] = False
         masked = self.filter_seen if filter_seen is None else filter_seen
-        items, scores = self._top(known, rows, histories is None, k, allowed, masked)
-        keep = np.isfinite(scores).ravel()
-        width = items.shape[1]
-        flat = items.ravel()[keep]
-        return pd.DataFrame(
-            {
-                "user": np.repeat(np.asarray(names), width)[keep],
-                "rank": np.tile(np.arange(1, width + 1), len(rows))[keep],
-                "item_id": self.known.item_ids[flat],
-                "title": self._titles[flat],
-                "score": scores.ravel()[keep],
-            }
-        )
+        return np.asarray(names), *self._top(known, rows, histories is None, k, allowed, masked)
 
     def find_items(self, names: Iterable[int | str]) -> np.ndarray:
         """Positions of items given by id or title. Raises ConfigError that names the closest titles."""

@@ -14,7 +14,6 @@ from marquee.data.tokens.forms import FORMS
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
 from marquee.inference.sampling import SETTINGS, Steps, TorchSteps, in_double, refuse_out_of_range, write
-from marquee.inference.scores import as_midi, in_turn, sound
 
 TEMPO = 120.0  # quarter notes a minute of a tune that does not say its own
 
@@ -83,6 +82,8 @@ class Writer(Generator):
     def render(self, made: Sequence[Made], format: str) -> bytes:
         texts = [one.content for one in made]
         if format in ("midi", "wav"):  # tunes, of which is played what can be read
+            from marquee.inference.scores import as_midi, in_turn, sound
+
             tunes = [read_tune(text) for text in texts]
             tempo = next((tune.tempo for tune in tunes if tune.tempo), TEMPO)
             notes = in_turn([(tune.notes, max((end for *_, end in tune.notes), default=0)) for tune in tunes])

@@ -110,7 +110,7 @@ def _onnx(run: Run, predictor: Predictor, made: Path, wish: Wish) -> dict[str, A
     if wish.index:
         from marquee.apply.exporting.indexing import add_index
 
-        record["index"] = add_index(run, predictor, artefact, made, wish.index_from)
+        record["index"] = add_index(graph, predictor, artefact, made, run.manifest, wish.index_from)
     return record
 
 

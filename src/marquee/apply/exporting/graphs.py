@@ -39,6 +39,9 @@ class Graph:
                vary; None where the graph is products of `tables` alone
     tables     by name: of users, `users` [n_users, dim] and `items` [n_items, dim]; of histories, `matrices`
     outputs    names of the outputs of `network`
+    query      of models whose scores are products with item vectors: what puts out the user's vector, with the inputs
+               of `network`; for `users` there is none to trace
+    items      those item vectors, [n_items, dim], where there is a `query`
     """
 
     kind: str
@@ -49,6 +52,8 @@ class Graph:
     outputs: tuple[str, ...] = ("scores",)
     users: tuple[Tensor, Tensor] | None = None
     matrices: tuple[Tensor, ...] = ()
+    query: nn.Module | None = None
+    items: Tensor | None = None
 
 
 def graph_of(model: Model, spec: Any, run: str) -> Graph:
@@ -99,10 +104,12 @@ def _recommender(model: Recommender, spec: Any, run: str) -> Graph:
         examples, dynamic = {"items": items, "lengths": lengths}, {"items": (0, 1), "lengths": (0,)}
         settings["max_length"] = model.reads
         network: nn.Module = Sequence(model)
+        query, vectors = Query(model), model.item_vectors()
         if isinstance(model, HSTU) and model.blocks[0].time_bias is not None:
             network = TimedSequence(model)
             examples["times"], dynamic["times"] = torch.tensor([[1, 50, 90], [1, 0, 0]]), (0, 1)
-        return Graph("recommender", settings, network, examples, dynamic)
+            query = vectors = None
+        return Graph("recommender", settings, network, examples, dynamic, query=query, items=vectors)
     seen = torch.zeros(2, n_items)
     seen[:, 0] = seen[1, -1] = 1
     if isinstance(model, IALS):
@@ -122,7 +129,7 @@ def _recommender(model: Recommender, spec: Any, run: str) -> Graph:
         with torch.no_grad():
             vectors = model.user_vectors(users, Histories(users[:0], nobody)), model.item_vectors()
         if vectors[0] is not None:
-            return Graph("recommender", settings, users=vectors)
+            return Graph("recommender", settings, users=vectors, items=vectors[1])
         if any(isinstance(part, PairPerceptron) for part in model.modules()):
             return Graph("recommender", settings, Pairs(model), {"users": torch.tensor([0, 1])}, {"users": (0,)})
     if any(isinstance(part, Cells) for part in model.modules()):
@@ -153,6 +160,13 @@ class Sequence(nn.Module):
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self.model._with_bias(self.model.newest(items, lengths)) @ self.model.output().T
+
+
+class Query(Sequence):
+    """The vectors whose products with the items' are those scores."""
+
+    def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
+        return self.model._with_bias(self.model.newest(items, lengths))
 
 
 class TimedSequence(Sequence):

@@ -9,6 +9,7 @@ import logging
 import shutil
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import torch
 
 from marquee.apply.exporting.graphs import Graph
 from marquee.errors import ConfigError
-from marquee.inference.portable.artefact import FORMAT, LARGE, MODEL, TOLD
+from marquee.files import umask
+from marquee.inference.portable.artefact import FORMAT, LARGE, MODEL, TOLD, WEIGHTS
 
 OPSET = 18
+LARGE_GRAPH = 16_000_000  # bytes from which on the weights lie in a file beside the graph
 # Of a run's `inference/` folder: what the graph stands for, and what only a torch model reads.
 LEFT_OUT = ("model.json", "model.safetensors", "features.json")
 
@@ -51,8 +54,23 @@ def write_onnx(graph: Graph, inference: Path, folder: Path, told: Mapping[str, A
     for key, value in pairs.items():
         model.metadata_props.add(key=key, value=value)
     model.doc_string = f"Marquee run {told['run']}, fingerprint {told['fingerprint']}"
-    onnx.save(model, file)
+    if file.stat().st_size < LARGE_GRAPH:
+        onnx.save(model, file)
+        return file
+    # Weights in a file of their own are mapped into memory, not read and copied: 56 MB in place of 217 for 85 MB.
+    onnx.save(model, file, save_as_external_data=True, location=file.name + WEIGHTS, size_threshold=1024)
+    (folder / (file.name + WEIGHTS)).chmod(0o666 & ~umask())
     return file
+
+
+def write_query(graph: Graph, file: Path) -> None:
+    """Write the graph that puts out users' vectors: of a traced model `graph.query`, else a look-up."""
+    onnx = _package()
+    if graph.query is None:
+        users, _ = graph.users
+        onnx.save(_products(onnx, replace(graph, users=(users, torch.eye(users.shape[1])))), file)
+        return
+    onnx.save(_traced(replace(graph, network=graph.query)), file)
 
 
 def _package() -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from marquee.errors import ConfigError, DataError
 
 FORMAT = 1
-MODEL, SUMS = "model.onnx", "SHA256SUMS"
+MODEL, WEIGHTS, SUMS = "model.onnx", ".data", "SHA256SUMS"  # WEIGHTS is appended to the name of a large model
 TOLD = "marquee"  # the key of the file's metadata that says what the artefact is; `file:NAME` holds a file
 LARGE = 4_000_000  # bytes from which on a file lies beside the model
 
@@ -29,11 +29,14 @@ class Artefact:
     def __init__(self, path: Path):
         runtime = runtime_of()
         self.path = path
-        verify(path.parent, [path.name])
+        weights = path.name + WEIGHTS
+        verify(path.parent, [path.name, weights])
         options = runtime.SessionOptions()
         # OMP_NUM_THREADS, as torch has it; unset: as many as there are cores.
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
         options.log_severity_level = 3
+        if (path.parent / weights).is_file():  # mapped into memory; prepacking would copy them
+            options.add_session_config_entry("session.disable_prepacking", "1")
         try:
             self.session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has an exception of its own for each status, and no base of them

@@ -8,6 +8,7 @@ import numpy as np
 
 from marquee.data.interactions.known import EVALUATION_CELLS, known_of
 from marquee.inference.portable.artefact import Artefact
+from marquee.inference.portable.index import ItemIndex
 from marquee.inference.recommender import RecommendPredictor, item_table
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class PortableRecommender(RecommendPredictor):
         self.max_length: int = settings.get("max_length", 0)
         self.filter_seen = settings["filter_seen"]
         self.features = {}
+        self.index = ItemIndex.beside(artefact)
         known = known_of(artefact.tensors("histories.safetensors"), artefact.json("ids.json"))
         self._know(known, "users" not in artefact.inputs, artefact.told["model"].rpartition(".")[2])
 
@@ -68,7 +70,33 @@ class PortableRecommender(RecommendPredictor):
         return feeds
 
     def _top(self, known, rows, by_id: bool, k: int, excluded, filter_seen: bool) -> tuple[np.ndarray, np.ndarray]:
-        return best_of(self._chunks(known, rows, by_id), self.scores, len(rows), k, self.n_items, excluded, filter_seen)
+        chunks = self._chunks(known, rows, by_id)
+        if self.index is not None and excluded is None:  # few candidates are few: all of them are scored
+            return self._searched(chunks, len(rows), k, filter_seen)
+        return best_of(chunks, self.scores, len(rows), k, self.n_items, excluded, filter_seen)
+
+    def _searched(self, chunks, n: int, k: int, mask: bool) -> tuple[np.ndarray, np.ndarray]:
+        """By the index; rows of which it leaves fewer than `k` items are scored exactly."""
+        width, done = min(k, self.n_items), 0
+        items, scores = np.zeros((n, width), dtype=np.int64), np.full((n, width), -np.inf)
+        for users, seen, offsets, times in chunks:
+            part = slice(done, done + len(offsets) - 1)
+            feeds = self.feeds(users, seen, offsets, times)
+            items[part], scores[part], short = self.index.best(feeds, width, seen if mask else seen[:0], offsets)
+            if short.any():
+                rows = np.flatnonzero(short)
+                index, ends = flat_index(offsets, rows)
+                again = (
+                    None if users is None else users[rows],
+                    seen[index],
+                    ends,
+                    None if times is None else times[index],
+                )
+                items[done + rows], scores[done + rows] = best_of(
+                    [again], self.scores, len(rows), width, self.n_items, None, mask
+                )
+            done = part.stop
+        return items, scores
 
     def _chunks(self, known, rows: np.ndarray, by_id: bool):
         """Users (None where they are not known by id) with their histories, as many as EVALUATION_CELLS allows."""
