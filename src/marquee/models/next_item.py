@@ -123,7 +123,7 @@ class NextItemRecommender(Recommender):
         """The state [batch, dim] behind items [batch, length], right-padded, with lengths [batch]: tensors alone, so
         that it can be exported as a graph."""
         states = self._read(items, lengths, times)
-        return states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
+        return states[torch.arange(items.shape[0], device=items.device), (lengths - 1).clamp(min=0)]
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return self._with_bias(self.query(histories)) @ self.output().T

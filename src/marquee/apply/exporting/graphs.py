@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from marquee.apply.exporting.recurrent import with_nodes
+from marquee.apply.exporting.steps import GptStep, LstmStep
 from marquee.data.images.views import ImageBatch
 from marquee.data.interactions.histories import Histories
 from marquee.data.text.views import TextBatch, TextBatches
@@ -63,18 +65,21 @@ def graph_of(model: Model, spec: Any, run: str) -> Graph:
     if isinstance(model, Tagger):
         raise _refused(model, run, "its answers are tags and slots, which the exported predictors do not read yet")
     if isinstance(model, Classifier) and isinstance(model.view, TextBatches):
-        tokens, lengths = (
-            torch.tensor([[2, 3, 2, 3], [3, 2, 0, 0]]).clamp(max=spec.vocab_size - 1),
-            torch.tensor([4, 2]),
-        )
+        lengths = torch.tensor([7, 5, 3])
+        tokens = torch.where(torch.arange(7) < lengths[:, None], min(2, spec.vocab_size - 1), 0)
         settings = {"max_length": model.view.max_length, "truncate": model.view.truncate, "multilabel": spec.multilabel}
         examples = {"tokens": tokens, "lengths": lengths}
-        return Graph("text", settings, Texts(model), examples, {"tokens": (0, 1), "lengths": (0,)}, ("logits",))
+        return Graph(
+            "text", settings, Texts(with_nodes(model)), examples, {"tokens": (0, 1), "lengths": (0,)}, ("logits",)
+        )
     if isinstance(model, ImageClassifier):
         images = torch.zeros(2, spec.channels, spec.height, spec.width, dtype=torch.uint8)
         settings = {"multilabel": spec.multilabel}
         return Graph("image", settings, Images(model), {"images": images}, {"images": (0,)}, ("logits",))
     if isinstance(model, Gpt):
+        if model.places is not None:
+            reason = "ONNX Runtime has no GELU in float64, in which is written (model.block=modern has another)"
+            raise _refused(model, run, reason)
         return _gpt(model)
     if isinstance(model, LstmLanguageModel):
         return _lstm(model)
@@ -156,7 +161,7 @@ class Sequence(nn.Module):
 
     def __init__(self, model: NextItemRecommender):
         super().__init__()
-        self.model = model
+        self.model = with_nodes(model)
 
     def forward(self, items: Tensor, lengths: Tensor) -> Tensor:
         return self.model._with_bias(self.model.newest(items, lengths)) @ self.model.output().T
@@ -173,7 +178,7 @@ class TimedSequence(Sequence):
     """Likewise with times, int64 [batch, length]; where the first of a row is -1, nobody knows them."""
 
     def __init__(self, model: HSTU):
-        super().__init__(copy.deepcopy(model))
+        super().__init__(model)
         for block in self.model.blocks:  # one bucket more, of intervals that are not known, which weighs nothing
             block.time_bias = nn.Parameter(F.pad(block.time_bias.detach(), (0, 1)))
 
@@ -183,7 +188,7 @@ class TimedSequence(Sequence):
         x = self.model.embed(items) * self.model.items.embedding_dim**0.5
         for block in self.model.blocks:
             x = block(x, places[:, None] - places, buckets)
-        newest = self.model.norm(x)[torch.arange(len(items)), (lengths - 1).clamp(min=0)]
+        newest = self.model.norm(x)[torch.arange(items.shape[0]), (lengths - 1).clamp(min=0)]
         return self.model._with_bias(newest) @ self.model.output().T
 
 
@@ -284,56 +289,3 @@ def _lstm(model: LstmLanguageModel) -> Graph:
     settings = {"context": None, "one_at_a_time": True}
     network = LstmStep(copy.deepcopy(model).double())
     return Graph("writer", settings, network, examples, dynamic, ("logits", "after_state", "after_cell"))
-
-
-class GptStep(nn.Module):
-    """Logits behind each of some tokens that follow others, whose keys and values are given and grow.
-
-    Keys and values are float64 [layers, batch, heads, read so far, width].
-    """
-
-    def __init__(self, model: Gpt):
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor, before_keys: Tensor, before_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        model, past = self.model, before_keys.shape[3]
-        place = torch.arange(tokens.shape[1]) + past
-        states = model.embedding(tokens)
-        if model.places is not None:
-            states = states + model.places.weight[place]
-        turns = model.turns[:, place] if model.places is None else model.turns
-        seen = torch.arange(tokens.shape[1] + past) <= place[:, None]
-        grown: tuple[list[Tensor], list[Tensor]] = ([], [])
-        for number, block in enumerate(model.blocks):
-            queries, keys, values = block._split(states, turns)
-            keys = torch.cat([before_keys[number], keys], dim=2)
-            values = torch.cat([before_values[number], values], dim=2)
-            read = F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen)
-            states = block._onwards(states, read)
-            grown[0].append(keys)
-            grown[1].append(values)
-        return model._logits(states), torch.stack(grown[0]), torch.stack(grown[1])
-
-
-class LstmStep(nn.Module):
-    """Logits behind one token of each text, and the states [layers, batch, hidden] after it.
-
-    ONNX Runtime's own LSTM has no float64, in which is written (see inference/sampling.py); so the gates stand here.
-    """
-
-    def __init__(self, model: LstmLanguageModel):
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor, before_state: Tensor, before_cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, states, cells = self.model.embedding(tokens[:, 0]), [], []
-        for number, layer in enumerate(self.model.layers):
-            gates = F.linear(x, layer.weight_ih_l0, layer.bias_ih_l0)
-            gates = gates + F.linear(before_state[number], layer.weight_hh_l0, layer.bias_hh_l0)
-            take, keep, new, show = gates.chunk(4, dim=1)
-            cell = keep.sigmoid() * before_cell[number] + take.sigmoid() * new.tanh()
-            x = show.sigmoid() * cell.tanh()
-            states.append(x)
-            cells.append(cell)
-        return self.model._logits(x[:, None]), torch.stack(states), torch.stack(cells)

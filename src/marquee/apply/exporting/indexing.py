@@ -71,8 +71,8 @@ def add_index(
                             "users_measured": len(queries)}  # fmt: skip
     if recall < RECALL or (searcher.nprobe >= lists > 1):
         (made / QUERY).unlink()
-        return {**told, "used": False, "told": f"not used: recall@{k} {recall:.4f} with {searcher.nprobe} of {lists} lists; "
-                                              "all items are scored"}  # fmt: skip
+        probed = f"{searcher.nprobe} of {lists} lists"
+        return {**told, "used": False, "told": f"not used: recall@{k} {recall:.4f} with {probed}; all items are scored"}
     with torch.no_grad():
         before = task.evaluate(_Exact(artefact), "test")[0][task.monitor]
         after = task.evaluate(_Indexed(artefact, index, max(task.ks)), "test")[0][task.monitor]

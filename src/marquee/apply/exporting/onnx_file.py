@@ -97,6 +97,13 @@ def _traced(graph: Graph) -> Any:
                 graph.network.eval(), tuple(graph.examples.values()), dynamo=True, verbose=False, opset_version=OPSET,
                 dynamic_shapes=shapes, input_names=list(graph.examples), output_names=list(graph.outputs),
             )  # fmt: skip
+    except torch.onnx.OnnxExporterError as error:
+        why = [line.strip(" -") for line in str(error.__cause__ or error).splitlines() if line.strip()]
+        raise ConfigError(
+            f"--format onnx: torch.export finds no graph of this model that holds for all sizes: {' '.join(why)[:300]}"
+            "\n"
+            "  formats that work: torch, run"
+        ) from None
     finally:
         logging.disable(former)
     return program.model_proto

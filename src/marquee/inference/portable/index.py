@@ -75,5 +75,7 @@ def faiss_of() -> Any:
     try:
         import faiss
     except ModuleNotFoundError:
-        raise ConfigError("An index of items needs faiss, which comes with pip install 'marquee[index]'") from None
+        raise ConfigError(
+            "An index of items needs faiss, which comes with pip install 'marquee[export,index]'"
+        ) from None
     return faiss

@@ -89,4 +89,4 @@ class BERT4Rec(NextItemRecommender):
     def newest(self, items: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
         items = F.pad(items, (0, 1), value=self.n_items)
         items = items.scatter(1, lengths[:, None], self.n_items + 1)
-        return self._encode(items, lengths + 1)[torch.arange(len(items), device=items.device), lengths]
+        return self._encode(items, lengths + 1)[torch.arange(items.shape[0], device=items.device), lengths]
