@@ -29,6 +29,7 @@ def main() -> int:
 
     set_threads({})
     from benchmarks import (
+        exporting,
         games,
         growth,
         language,
@@ -53,6 +54,7 @@ def main() -> int:
         linear_text,
         preparation,
         serving,
+        exporting,
         growth,
         sweeping,
         records,
