@@ -1,12 +1,13 @@
 # make run    from nothing to the result table of the embedded experiment
 # make test   from nothing to the verdict of the quick test suite (test-all: the minutes-long ones, too)
+# make docs   the documentation as a site, into site/: open site/index.html, no network needed
 # The virtual environment is built once, from exact versions; `make clean` forgets it.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: run test test-all lint benchmark clean
+.PHONY: run test test-all lint docs benchmark clean
 
 run: $(VENV)/.run
 	$(BIN)/marquee train
@@ -23,6 +24,9 @@ test-all: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 benchmark: $(VENV)/.dev
 	$(BIN)/python scripts/benchmark.py

@@ -2,7 +2,6 @@
 
 import copy
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,8 +33,7 @@ TABLE = {"group": GROUPS, "genres": np.eye(3)[GROUPS][:, 1:].astype("f4"), "year
 
 def data_with_features():
     data = SmallData(TRAIN, [[]] * 7, [[]] * 7, n_items=7)
-    encoding = SimpleNamespace(encode=lambda table: TABLE)
-    data.spec, data.users, data.items, data.features = SPEC, None, None, {"user": encoding, "item": encoding}
+    data.spec, data.encoded = SPEC, lambda side: TABLE
     return data
 
 

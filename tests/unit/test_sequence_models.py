@@ -103,7 +103,7 @@ def test_every_model_learns_with_every_loss_when_there_are_two_items(name, kind)
 @pytest.mark.parametrize("name", ALL)
 def test_the_state_alone_gives_the_same_scores_in_a_model_that_never_saw_the_data(name):
     data = SmallData([[0, 1, 2]] * 3, [[]] * 3, [[]] * 3, n_items=10)
-    data.features = {"item": SimpleNamespace(encode=lambda table: {"genres": np.eye(10, 3, dtype=np.float32)})}
+    data.encoded = lambda side: {"genres": np.eye(10, 3, dtype=np.float32)}
     data.items = None
     model = made(name, features=True)
     model.prepare(data)
@@ -148,7 +148,7 @@ def test_a_cycle_of_items_is_learnt(name):
 def test_features_are_added_to_the_vectors_that_are_read_and_scored_with(name):
     model = made(name, features=True)
     table = torch.randn(10, 3).gt(0).float()
-    data = SimpleNamespace(features={"item": SimpleNamespace(encode=lambda _: {"genres": table.numpy()})}, items=None)
+    data = SimpleNamespace(encoded=lambda side: {"genres": table.numpy()})
     model.prepare(data)
     # By hand: the mean of the vectors of an item's genres, none where it has none.
     side = table @ model.side.spaces[0] / table.sum(1, keepdim=True).clamp(min=1)

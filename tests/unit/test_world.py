@@ -8,6 +8,7 @@ import torch
 
 from marquee.data.dataset import Paths
 from marquee.data.holdout import Holdout
+from marquee.data.interactions.cold import NewItems
 from marquee.data.interactions.splits import LeaveOneOut, Ratio
 from marquee.data.world import catalogue, posters, reviews
 from marquee.data.world.datasets import WorldPosters, WorldRatings, WorldReviews
@@ -86,12 +87,14 @@ def test_the_three_data_sets_share_their_ids(tmp_path, world_cache):
         assert genres[images.items[row]].startswith(images.spec.labels[images.labels[row]])
 
 
-def test_only_leave_one_out_has_a_ceiling_for_ratings(tmp_path, world_cache):
+def test_only_leave_one_out_and_new_items_have_a_ceiling_for_ratings(tmp_path, world_cache):
     data = WorldRatings()
     data.setup(LeaveOneOut(), Paths(tmp_path, world_cache))
     assert data.oracle() is not None
     data.setup(Ratio(), Paths(tmp_path, world_cache))
     assert data.oracle() is None
+    data.setup(NewItems(), Paths(tmp_path, world_cache))
+    assert data.oracle() is not None
 
 
 @pytest.mark.parametrize("data, split", [
@@ -113,3 +116,52 @@ def test_a_job_that_finds_its_data_prepared_makes_no_world_anew(data, split, wor
     again = data()
     again.setup(split, paths)
     assert again.oracle() is not None
+
+
+def new_films(world_cache, tmp_path):
+    data = WorldRatings()
+    data.setup(NewItems(), Paths(tmp_path, world_cache))
+    return data, data.oracle()
+
+
+def test_the_oracle_of_new_films_is_bayes_rule_where_one_step_is_hidden(world_cache, tmp_path):
+    """Second implementation: the likelihood of a whole life by `World.utilities`, for each film that is new."""
+    data, oracle = new_films(world_cache, tmp_path)
+    store, world = data.store, catalogue.before_watching(1)
+    known = np.isin(store.pairs(), data.history("test").pairs())
+    hidden = np.bincount(store.users[~known], minlength=store.n_users)
+    alone = [row for row in np.flatnonzero(~known) if hidden[store.users[row]] == 1]
+    alone = [row for row in alone if store.offsets[store.users[row]] < row < store.offsets[store.users[row] + 1] - 1]
+    assert len(alone) >= 5
+    for row in alone[:5]:
+        user = store.users[row]
+        timeline = store.items[store.offsets[user] : store.offsets[user + 1]]
+        person, place = np.array([store.user_ids[user] - 1]), row - store.offsets[user]
+
+        def likelihood(film, timeline=timeline, person=person, place=place):
+            """Of all that this person watched, had the hidden film been this one."""
+            films = np.where(np.arange(len(timeline)) == place, film, timeline)
+            total = 0.0
+            for step in range(place, len(films)):
+                previous = np.array([films[step - 1]])
+                chances = world.utilities(person, np.array([step / len(films)]), previous)[0]
+                chances[films[:step]] = -np.inf
+                total += chances[films[step]] - np.log(np.exp(chances).sum())
+            return total
+
+        found = np.exp([likelihood(film) for film in oracle.new])
+        np.testing.assert_allclose(oracle.watched[user], found / found.sum(), rtol=1e-3, atol=1e-9)
+
+
+def test_the_oracle_of_new_films_is_calibrated(world_cache, tmp_path):
+    """What it holds for likely happens that often: in ten bins of its probability, within three standard errors."""
+    data, oracle = new_films(world_cache, tmp_path)
+    test = data.parts["test"]
+    watched = np.zeros((data.store.n_users, data.store.n_items))
+    watched[test.users, test.items] = 1
+    users = np.unique(test.users)
+    predicted, happened = oracle.watched[users].ravel(), watched[np.ix_(users, oracle.new)].ravel()
+    for low, high in zip(np.linspace(0, 0.9, 10), np.linspace(0.1, 1, 10)):
+        inside = (predicted > low) & (predicted <= high)
+        spread = (predicted[inside] * (1 - predicted[inside])).sum() ** 0.5
+        assert abs(predicted[inside].sum() - happened[inside].sum()) < 3 * spread + 1

@@ -64,7 +64,7 @@ def _dispatch(words: list[str]) -> int:
         from marquee.cli.completion import complete
 
         return complete(words, VERBS)
-    parser = _parser()
+    parser = frame()
     if words and not words[0].startswith("-") and words[0] not in VERBS:
         from marquee.config.targets import closest
 
@@ -80,7 +80,7 @@ def _dispatch(words: list[str]) -> int:
     return parsed.act(parsed) or 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def frame() -> argparse.ArgumentParser:
     """The frame; each family of verbs fills in the arguments and the acts of its own."""
     parser = argparse.ArgumentParser(prog="marquee", formatter_class=argparse.RawDescriptionHelpFormatter)
     _describe(

@@ -23,14 +23,18 @@ def add_verbs(verb: Verb) -> None:
         "recommend", _recommend, "marquee recommend latest --user 1",
         'marquee recommend latest --history "Heat (1995)" "Toy Story (1995)" -k 5',
         "marquee recommend 3fa9c1d2 --like favourites.txt --output recommended.csv",
+        'marquee recommend 3fa9c1d2 --like-text "a quiet film about two sisters" --like-image poster.jpg',
         note="Items that the user has seen are left out, unless the run was judged with them (task.mask_seen=false).",
     ))  # fmt: skip
     parser.add_argument("run", metavar="RUN")
-    who = parser.add_mutually_exclusive_group(required=True)
+    who = parser.add_mutually_exclusive_group()
     who.add_argument("--user", nargs="+", metavar="ID", help="one or more users of the training data")
     who.add_argument("--history", nargs="+", metavar="ITEM", help="titles or ids that somebody liked, oldest first")
     who.add_argument("--like", type=Path, metavar="FILE", help="a text file with one title or id a line, oldest first")
     who.add_argument("--all-users", action="store_true", help="every user of the training data")
+    parser.add_argument("--like-text", metavar="TEXT", help="what an item nobody knows would read like, and/or ...")
+    parser.add_argument("--like-image", type=Path, metavar="FILE", help="... look like; for runs whose features of "
+                        "items come from runs that read such (data.item_features=[NAME:RUN])")  # fmt: skip
     parser.add_argument("-k", type=positive, default=10, help="how many items for each (default 10)")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write .csv, .parquet or .json, print nothing")
 
@@ -86,15 +90,24 @@ def locate(parsed: argparse.Namespace) -> None:
 
 
 def recommend(parsed: argparse.Namespace) -> None:
-    """Serve `--user`, `--history`, `--like` or `--all-users` with the run in `parsed.folder`."""
+    """Serve `--user`, `--history`, `--like`, `--all-users`, `--like-text` or `--like-image` with the run in
+    `parsed.folder`."""
     from marquee.apply.predictor import load
     from marquee.inference.recommender import RecommendPredictor
 
     check_output(parsed.output)
+    alike = parsed.like_text is not None or parsed.like_image is not None
+    somebody = bool(parsed.user or parsed.history or parsed.like or parsed.all_users)
+    if alike == somebody:
+        raise ConfigError(
+            "Give one of --user, --history, --like FILE and --all-users, or --like-text and --like-image (or both)."
+        )
     predictor = load(parsed.folder)
     if not isinstance(predictor, RecommendPredictor):
         predictor.recommend()  # which says what it does instead
-    if parsed.user:
+    if alike:
+        table = predictor.recommend_like(text=parsed.like_text, image=parsed.like_image, k=parsed.k)
+    elif parsed.user:
         table = predictor.recommend(users=parsed.user, k=parsed.k)
     elif parsed.all_users:
         table = predictor.recommend(k=parsed.k)

@@ -1,7 +1,7 @@
 """The contract of a data set: locate and prepare it once, split it, describe it. It knows nothing of Lightning."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -63,6 +63,13 @@ class DataSet(ABC):
     @abstractmethod
     def setup(self, split: Split, paths: Paths) -> None:
         """Locate, verify, prepare (from cache where it stands) and split. Raises DataError. Safe to call twice."""
+
+    def about(self) -> "dict[Literal['item', 'user'], Sequence[str]]":
+        """Of labelled examples, the id of the item, and of the user, that each is about; "" where nobody knows.
+
+        So what a finished run makes of them (posters, reviews) can be a feature of these: `data.item_features`.
+        """
+        return {}
 
     def oracle(self) -> Any:
         """The Bayes-optimal scorer where the truth is known (the embedded worlds), else None."""

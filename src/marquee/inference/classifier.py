@@ -62,18 +62,22 @@ class ClassPredictor(Predictor):
         """The inputs as the model reads them."""
         raise NotImplementedError
 
-    def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
-        """Float32 [inputs, classes] of a few inputs."""
+    def probabilities(self, batch: Any) -> np.ndarray:
+        """Of each label, float32 [n, labels]; the labels of one input add up to 1 unless it may have several."""
         import torch
 
         with torch.inference_mode():
-            logits = self.model(self.batch(inputs)).float()
+            logits = self.model(batch).float()
             return (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
+
+    def chances(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The same of a few inputs as they are given."""
+        return self.probabilities(self.batch(inputs))
 
     def _table(self, inputs: Sequence[Any]) -> "pd.DataFrame":
         import pandas as pd
 
-        parts = [self.probabilities(inputs[start : start + AT_ONCE]) for start in range(0, len(inputs), AT_ONCE)]
+        parts = [self.chances(inputs[start : start + AT_ONCE]) for start in range(0, len(inputs), AT_ONCE)]
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
         predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
         columns: dict[str, Any] = {

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from marquee.data.images.dataset import ImageData
 from marquee.data.images.views import ImageBatch
 from marquee.errors import ConfigError
 from marquee.inference.classifier import ImagePredictor
+from marquee.inference.embedding import last_layer, what_it_sees
 from marquee.inference.predictor import predictor_of
 
 COMPONENTS = 64
@@ -54,8 +55,7 @@ class RunFeatures(Extractor):
 
     def __init__(self, folder: Path, run: str, channels: int):
         predictor = predictor_of(folder)
-        linear = [module for module in predictor.model.modules() if isinstance(module, nn.Linear)]
-        if not isinstance(predictor, ImagePredictor) or not linear:
+        if not isinstance(predictor, ImagePredictor) or (layer := last_layer(predictor.model)) is None:
             raise ConfigError(
                 f"task.extractor={run} {predictor.does}, and pictures are looked at by a run that classifies images "
                 "and ends in a linear layer."
@@ -67,9 +67,8 @@ class RunFeatures(Extractor):
             )
         self.model, self.size = predictor.model, (predictor.spec.height, predictor.spec.width)
         self.n_classes = 0 if predictor.multilabel else len(predictor.labels)
-        self._seen: list[Tensor] = []
-        linear[-1].register_forward_pre_hook(lambda layer, given: self._seen.append(given[0].float().flatten(1)))
-        self.name = f"{type(self.model).__name__} of run {run}, {linear[-1].in_features} values before its last layer"
+        self._seen = what_it_sees(layer)
+        self.name = f"{type(self.model).__name__} of run {run}, {layer.in_features} values before its last layer"
 
     def look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         if images.shape[2:] != self.size:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from marquee.inference.predictor import Predictor
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from marquee.inference.embedding import Reader
 
 
 class RecommendPredictor(Predictor):
@@ -33,6 +35,7 @@ class RecommendPredictor(Predictor):
         from marquee.inference.artefacts import read_model
 
         super().__init__(folder)
+        self._folder, self._readers = folder, None
         self._know(from_inference(folder), self.model.scores_unseen_users, type(self.model).__name__)
         facts = folder / "items.json"  # folders of earlier versions have none
         self.items = item_table(self.known, facts.read_text(encoding="utf-8") if facts.is_file() else None)
@@ -115,6 +118,74 @@ class RecommendPredictor(Predictor):
             allowed[self.find_items(candidates)] = False
         masked = self.filter_seen if filter_seen is None else filter_seen
         return np.asarray(names), *self._top(known, rows, histories is None, k, allowed, masked)
+
+    def recommend_like(
+        self,
+        *,
+        text: str | None = None,
+        image: Any = None,
+        k: int = 10,
+        candidates: Sequence[int | str] | None = None,
+    ) -> "pd.DataFrame":
+        """The `k` items that are most like something nobody has met: a text, an image (path, bytes, Pillow), or both.
+
+        It is read by the runs that made the features of the items, mapped as a new item would be, and compared by the
+        cosine of the vectors. Columns: rank, item_id, title, score. Raises ConfigError where no feature comes from such
+        a run, and for models that know no item by features.
+        """
+        import pandas as pd
+        import torch
+
+        if k < 1:
+            raise ConfigError(f"k={k}: at least one item must be asked for.")
+        given = {name: value for name, value in (("text", text), ("image", image)) if value is not None}
+        if not given:
+            raise ConfigError("Give a text or an image to be liked.")
+        readers = self.readers()
+        row: dict[str, Any] = {}
+        for takes, value in given.items():
+            names = [name for name, reader in readers.items() if reader.takes == takes]
+            if not names:
+                known = ", ".join(f"{name} ({reader.takes})" for name, reader in readers.items())
+                raise ConfigError(
+                    f"This run reads no {takes}s; features that runs made: {known or 'none'}. "
+                    f"Train one with data.item_features=[NAME:RUN] of a run that classifies {takes}s."
+                )
+            row |= {name: pd.Series([readers[name].read([value])[0]], dtype=object) for name in names}
+        vectors = self.model.item_vectors()
+        new = None if vectors is None else self.model.content_vectors(self.features["item"].encode(pd.DataFrame(row)))
+        if new is None:
+            raise ConfigError(
+                f"{type(self.model).__name__} does not know items by their features. Models that do: neural/two_tower, "
+                "mf/vbpr, mf/mapped_ials, graph/freedom, and sequence models with model.features=true."
+            )
+        with torch.inference_mode():
+            scores = torch.nn.functional.cosine_similarity(vectors.float(), new.float(), dim=1)
+        if candidates is not None:
+            allowed = torch.from_numpy(self.find_items(candidates))
+            scores = torch.full_like(scores, -torch.inf).index_copy(0, allowed, scores[allowed])
+        best, places = scores.topk(min(k, len(scores)))
+        places = places[best > -torch.inf].numpy()
+        return pd.DataFrame(
+            {
+                "rank": np.arange(1, len(places) + 1),
+                "item_id": self.known.item_ids[places],
+                "title": self._titles[places],
+                "score": best[: len(places)].numpy(),
+            }
+        )
+
+    def readers(self) -> "dict[str, Reader]":
+        """The finished runs that made features of items of texts or images, by the name of the feature; loaded once."""
+        from marquee.data.interactions.dataset import READERS
+        from marquee.inference.embedding import Reader
+
+        if self._readers is None:
+            self._readers = {}
+            for folder in sorted((self._folder / READERS / "item").glob("*")):
+                scores = json.loads((folder / "reader.json").read_text(encoding="utf-8"))["scores"]
+                self._readers[folder.name] = Reader(folder, f"The feature {folder.name}", scores)
+        return self._readers
 
     def find_items(self, names: Iterable[int | str]) -> np.ndarray:
         """Positions of items given by id or title. Raises ConfigError that names the closest titles."""

@@ -1,10 +1,11 @@
 """What every model promises to its task: recommenders score histories, classifiers turn a batch into logits."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -92,6 +93,11 @@ class Recommender(Model):
 
     def item_vectors(self) -> Tensor | None:
         """Vectors [n_items, dim], the same for every user; None where `user_vectors` has none."""
+        return None
+
+    def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor | None:
+        """Vectors [n, dim], as those of `item_vectors()`, of items that training never saw, by their features as
+        `Features.encode` gives them; None where the model knows no item so."""
         return None
 
 

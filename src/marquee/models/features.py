@@ -1,9 +1,10 @@
 """Side features of users or items as vectors: one for each column of the table, for models that read them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from marquee.data.spec import Feature
@@ -33,22 +34,42 @@ class FeatureVectors(nn.Module):
     def __len__(self) -> int:
         return len(self.columns)
 
-    def fill(self, encoded: dict[str, np.ndarray]) -> None:
+    def fill(self, encoded: Mapping[str, np.ndarray]) -> None:
         """Take the table, as `Features.encode` gives it. Called in a model's `prepare`."""
-        for place, column in enumerate(self.columns):
-            values = torch.from_numpy(encoded[column.name])
-            if column.kind == "multi_hot":
-                values = values / values.sum(1, keepdim=True).clamp(min=1)
+        for place, values in enumerate(self._values(encoded)):
             getattr(self, f"column{place}").copy_(values)
+
+    def _values(self, encoded: Mapping[str, np.ndarray]) -> Iterator[Tensor]:
+        for column in self.columns:
+            values = torch.from_numpy(encoded[column.name])
+            yield values / values.sum(1, keepdim=True).clamp(min=1) if column.kind == "multi_hot" else values
+
+    def of(self, encoded: Mapping[str, np.ndarray]) -> Tensor:
+        """Vectors [n, columns, dim] of rows that are not in the table, as `Features.encode` gives them."""
+        return self._spanned(list(self._values(encoded)))
+
+    def columns_as_numbers(self, encoded: Mapping[str, np.ndarray] | None = None) -> list[Tensor]:
+        """Each column as float32 [n, numbers], of the table or of other rows; a category has one place of its own."""
+        columns = self._all() if encoded is None else list(self._values(encoded))
+        return [
+            F.one_hot(values, column.size)[:, 1:].float() if column.kind == "categorical" else values
+            for column, values in zip(self.columns, columns, strict=True)
+        ]
+
+    def _all(self) -> list[Tensor]:
+        return [getattr(self, f"column{place}") for place in range(len(self))]
 
     def forward(self, rows: Tensor) -> Tensor:
         """Vectors [*rows.shape, columns, dim] of the rows (int64, any shape)."""
-        found = []
-        for place, (column, space) in enumerate(zip(self.columns, self.spaces, strict=True)):
-            values = getattr(self, f"column{place}")[rows]
-            found.append(space[values] if column.kind == "categorical" else values @ space)
+        return self._spanned([values[rows] for values in self._all()])
+
+    def _spanned(self, values: Sequence[Tensor]) -> Tensor:
+        found = [
+            space[value] if column.kind == "categorical" else value @ space
+            for column, space, value in zip(self.columns, self.spaces, values, strict=True)
+        ]
         return torch.stack(found, dim=-2)
 
     def all(self) -> Tensor:
         """Vectors [n, columns, dim] of the whole table."""
-        return self.forward(torch.arange(len(self.column0), device=self.column0.device))
+        return self._spanned(self._all())

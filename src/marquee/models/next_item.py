@@ -1,8 +1,10 @@
 """What models that predict the next item share: train on every position of a row, score from the newest state."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -74,7 +76,7 @@ class NextItemRecommender(Recommender):
 
     def prepare(self, data: InteractionData) -> None:
         if self.side is not None:
-            self.side.fill(data.features["item"].encode(data.items))
+            self.side.fill(data.encoded("item"))
 
     @abstractmethod
     def _encode(self, items: Tensor, lengths: Tensor) -> Tensor:
@@ -133,3 +135,9 @@ class NextItemRecommender(Recommender):
 
     def item_vectors(self) -> Tensor:
         return self.output()
+
+    def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor | None:
+        if self.side is None or self.outputs is not None:
+            return None
+        vectors = self.side.of(encoded).sum(1)
+        return vectors if self.bias is None else F.pad(vectors, (0, 1))

@@ -20,6 +20,7 @@ from marquee.errors import ConfigError
 from marquee.files import replacing, sync
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
+from marquee.runs.content import with_content
 from marquee.runs.cost import EnergyMeter, cost
 from marquee.runs.loaders import EvaluationLoader, TrainLoader, nothing_between_steps
 from marquee.runs.lock import release
@@ -87,6 +88,7 @@ def _train(
     once: bool,
 ) -> dict[str, Any]:
     started = time.monotonic()
+    config = with_content(config)
     data = prepare_data(config)
     config = with_members(config, data.fingerprint, data.split_fingerprint)
     task = prepare_task(config, data)

@@ -54,13 +54,14 @@ def plan(jobs: Sequence[Sequence[str]], sweep: str) -> list[Frozen]:
     from marquee.config.fingerprint import canonical, fingerprint
     from marquee.config.folders import choice_of
     from marquee.runs.code import code_identity, package_identity
+    from marquee.runs.content import with_content
     from marquee.runs.members import with_members
 
     package = package_identity()
     prepared: dict[str, tuple[str, str]] = {}
     frozen = []
     for words, (job, folder) in zip(jobs, composed, strict=True):
-        config = job.config
+        config = with_content(job.config)
         key = canonical([config["data"], config["split"], config["paths"]])
         if key not in prepared:
             prepared[key] = _prepared(config)

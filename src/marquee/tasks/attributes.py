@@ -36,7 +36,7 @@ def feature_table(data: InteractionData, name: str | None, beyond: Sequence[str]
             f"task.item_feature={name} is dense, and miscalibration compares shares of values such as genres. Name a "
             "multi_hot or categorical column, or leave miscalibration out of task.beyond."
         )
-    table = torch.from_numpy(learnt.encode(data.items)[name])
+    table = torch.from_numpy(data.encoded("item", whole=True)[name])
     if column.kind == "categorical":  # 0 is unknown, and so no value
         table = torch.nn.functional.one_hot(table, column.size)[:, 1:]
     return table.float()

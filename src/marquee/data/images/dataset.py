@@ -137,6 +137,10 @@ class ImageData(DataSet):
             **cut.report,
         }
 
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        """By the attributes item_id and user_id, where the source has them."""
+        return {side: self.attributes[f"{side}_id"] for side in ("item", "user") if f"{side}_id" in self.attributes}
+
     def example(self, row: int) -> bytes:
         """The prepared pixels of a row as a JPEG file, which is to be decoded."""
         from PIL import Image

@@ -1,6 +1,7 @@
 """Bring your own images: a folder a class, or a folder with a table of labels."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,10 @@ class Images(ImageData):
             attributes=dict(zip(self.attribute_columns, values, strict=True)),
             report=report,
         )
+
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        """By the attributes item_id and user_id; without item_id, an image is named as its item: 1193.jpg."""
+        return {"item": [Path(name).stem for name in self.names], **super().about()}
 
     def _table(self, root: Path) -> list[list[str]]:
         """Names, labels and attributes of the labels file, each name once and below `root`."""

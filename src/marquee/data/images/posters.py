@@ -6,6 +6,7 @@ Classification based on Poster Images with Deep Neural Networks".
 
 import re
 import zipfile
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
@@ -50,7 +51,9 @@ class Posters(ImageData):
         archive = find(RawFile(("posters/posters.zip", "posters.zip")), paths, "posters")
         table = find(RawFile(("posters/labels.csv", "labels.csv")), paths, "posters")
         column = "label" if self.label_set == "binary" else "ml_genres"
-        files, labels, titles = read_records(table, {"file": "file", "label": column, "title": "ml_title"})
+        columns = {"file": "file", "label": column, "title": "ml_title", "movie": "ml_movie_id"}
+        files, labels, titles, movies = read_records(table, columns)
+        self._movies = dict(zip(files, movies, strict=True))
         try:
             content = zipfile.ZipFile(archive)
         except zipfile.BadZipFile as error:
@@ -77,6 +80,10 @@ class Posters(ImageData):
             min_count=self.min_count,
             attributes={"decade": [decade(title) for title in titles]},
         )
+
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        """Items are the movies of MovieLens, which 4,069 of the posters show."""
+        return {"item": [self._movies[name] for name in self.names]}
 
 
 def decade(title: str) -> str:

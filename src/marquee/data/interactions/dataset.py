@@ -3,11 +3,12 @@
 import hashlib
 import json
 import logging
+import shutil
 from abc import abstractmethod
 from collections.abc import Mapping
 from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,9 +16,11 @@ from annotated_types import Ge
 
 from marquee.data.cache import cached, file_sha256
 from marquee.data.dataset import DataSet, Part, Paths
-from marquee.data.interactions.features import FeatureKind, Features
+from marquee.data.interactions.content import Content, FeatureSources, Side
+from marquee.data.interactions.features import Features
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.ids import canonical
+from marquee.data.interactions.joined import Host, Joined, KnockOut
 from marquee.data.interactions.known import Known
 from marquee.data.interactions.predefined import read_parts
 from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit
@@ -27,6 +30,8 @@ from marquee.errors import DataError
 
 log = logging.getLogger(__name__)
 
+SIDES: tuple[Side, ...] = ("user", "item")
+READERS = "readers"  # in a run's `inference/`: the runs that made its features, to read new content with
 PREPARATION = 1  # raised whenever the code below prepares the same raw bytes differently
 
 
@@ -48,8 +53,10 @@ class InteractionData(DataSet):
     duplicates      which of several interactions of one user with one item stay
     min_rating      interactions with a lower value are dropped; None keeps all
     k_core          users and items with fewer interactions are dropped, again and again until none is left
-    item_features   columns of the item table that models may read, with their kinds; None: none
-    user_features   likewise of the user table
+    item_features   what models may read of items: columns of the item table with their kinds, or a list of sources, see
+                    `content.Source`; None: nothing
+    user_features   likewise of users
+    knock_out       spoils what is read, to see what it was worth: rows are shuffled, or all made alike (constant)
 
     Parameters of sub-classes are attributes of the same name. Those that end in `path` do not count for the
     fingerprint, because the files' content does; nor do features, which are read from the tables as prepared.
@@ -68,8 +75,9 @@ class InteractionData(DataSet):
     parts: dict[Part, Interactions]
     items: pd.DataFrame
     users: pd.DataFrame
-    features: dict[Literal["user", "item"], Features]
+    features: dict[Side, Features]
     paths: Paths
+    _joined: dict[Side, Joined]
 
     def __init__(
         self,
@@ -77,14 +85,16 @@ class InteractionData(DataSet):
         duplicates: Duplicates = "keep_last",
         min_rating: float | None = None,
         k_core: Annotated[int, Ge(0)] = 0,
-        item_features: dict[str, FeatureKind] | None = None,
-        user_features: dict[str, FeatureKind] | None = None,
+        item_features: FeatureSources | None = None,
+        user_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
     ):
         self.duplicates = duplicates
         self.min_rating = min_rating
         self.k_core = k_core
         self.item_features = item_features
         self.user_features = user_features
+        self.knock_out = knock_out
 
     # What a data set defines ---------------------------------------------------------------------------------------
 
@@ -116,6 +126,10 @@ class InteractionData(DataSet):
             self.read_users(sources["users"]) if "users" in sources else None,
         )
 
+    def published(self, side: Side, paths: Paths) -> Mapping[str, Content]:
+        """Vectors that the data set was published with, by name."""
+        return {}
+
     # What it gives -------------------------------------------------------------------------------------------------
 
     def setup(self, split: InteractionSplit, paths: Paths) -> None:
@@ -135,10 +149,15 @@ class InteractionData(DataSet):
         self.report = report | cut.report
         self.paths = paths
         self.validates = len(self.parts["validation"]) > 0
-        self.features = {
-            "user": Features.learn(self.users, self.user_features or {}, "data.user_features"),
-            "item": Features.learn(self.items, self.item_features or {}, "data.item_features"),
+        held = np.concatenate([self.parts[part].pairs() for part in ("validation", "test")])
+        host = Host(self.name, self.fingerprint, self.split_fingerprint, self.store, held, paths)
+        self._joined = {
+            side: Joined.of(host, side, table, getattr(self, f"{side}_features"), self.published(side, paths))
+            for side, table in (("user", self.users), ("item", self.items))
         }
+        self.features = {side: joined.features for side, joined in self._joined.items()}
+        for joined in self._joined.values():
+            self.report |= joined.report
         self.spec = InteractionSpec(
             n_users=self.store.n_users,
             n_items=self.store.n_items,
@@ -163,6 +182,11 @@ class InteractionData(DataSet):
             self._histories[part] = self.store.take(np.isin(self._assigned, codes))
         return self._histories[part]
 
+    def encoded(self, side: Side, whole: bool = False) -> dict[str, np.ndarray]:
+        """The columns that models may read of all items or users, each as its `Feature` says; knocked out unless
+        `whole`."""
+        return self._joined[side].encoded(None if whole else self.knock_out)
+
     def known(self) -> Known:
         """Every user's history with ids and titles: all that a predictor needs of the data."""
         store = self.store
@@ -179,6 +203,9 @@ class InteractionData(DataSet):
             content = {name: features.to_json() for name, features in self.features.items()}
             text = json.dumps(content, ensure_ascii=False)
             (folder / "features.json").write_text(text, encoding="utf-8")
+        for side, joined in self._joined.items():
+            for name, reader in joined.readers.items():
+                shutil.copytree(reader, folder / READERS / side / name)
 
     # How it is prepared --------------------------------------------------------------------------------------------
 
@@ -189,7 +216,7 @@ class InteractionData(DataSet):
             for kind in type(self).__mro__
             if "__init__" in vars(kind) and issubclass(kind, InteractionData)
             for name, parameter in signature(kind.__init__).parameters.items()
-            if parameter.kind is Parameter.KEYWORD_ONLY and not name.endswith(("path", "features"))
+            if parameter.kind is Parameter.KEYWORD_ONLY and not name.endswith(("path", "features", "knock_out"))
         }
         return {name: getattr(self, name) for name in sorted(names)}
 

@@ -13,7 +13,7 @@ from marquee.data.interactions.columns import SEPARATOR, as_text
 from marquee.data.spec import Feature
 from marquee.errors import ConfigError
 
-FeatureKind = Literal["categorical", "multi_hot", "dense", "words"]
+FeatureKind = Literal["categorical", "multi_hot", "dense", "words", "vector"]
 
 WORD = re.compile(r"\w+")
 MOST_WORDS = 2000  # of a column of words, the most frequent
@@ -24,7 +24,8 @@ class Features:
     """How columns of a table become numbers, learnt once and then the same for every other row.
 
     A dense column has a number a row, or as many in each (`0.1|0.7`, a list in Parquet), such as an embedding of the
-    item's poster or text. A column of words (titles) is multi-hot in its lower-case words that two rows have, the 2,000
+    item's poster or text. A column of vectors is a dense one whose rows have the length 1 on average, however many
+    numbers they have. A column of words (titles) is multi-hot in its lower-case words that two rows have, the 2,000
     most frequent.
 
     columns   what a model is told (see `Feature`), in the order in which they were asked for
@@ -46,15 +47,17 @@ class Features:
         for name, kind in kinds.items():
             if name not in table:
                 raise ConfigError(f"{key}.{name}: there is no such column. Columns seen: {', '.join(table.columns)}.")
-            if kind == "dense":
+            if kind in ("dense", "vector"):
                 values = _numbers(table[name], f"{key}.{name}")
                 if np.isinf(values).any():
                     raise ConfigError(
                         f"{key}.{name}: a dense feature holds finite numbers, and there is an infinite one."
                     )
                 stated = [_mean_and_scale(column) for column in values.T]
+                if kind == "vector":
+                    stated = [[mean, scale * len(stated) ** 0.5] for mean, scale in stated]
                 encoding[name] = stated[0] if len(stated) == 1 else list(map(list, zip(*stated, strict=True)))
-                columns.append(Feature(name, kind, len(stated)))
+                columns.append(Feature(name, "dense", len(stated)))
                 continue
             words = _words(table[name], kind)
             if kind == "words":
@@ -101,8 +104,9 @@ class Features:
         columns = []
         for name, entry in content.items():
             kind, values = entry["kind"], entry["encoding"]
-            size = np.size(values[0]) if kind == "dense" else len(values) + (kind == "categorical")
-            columns.append(Feature(name, "multi_hot" if kind == "words" else kind, size))
+            dense = kind in ("dense", "vector")
+            size = np.size(values[0]) if dense else len(values) + (kind == "categorical")
+            columns.append(Feature(name, "dense" if dense else "multi_hot" if kind == "words" else kind, size))
         encoding = {name: entry["encoding"] for name, entry in content.items()}
         return cls(tuple(columns), encoding, {name: entry["kind"] for name, entry in content.items()})
 
@@ -128,6 +132,9 @@ def _mean_and_scale(values: np.ndarray) -> list[float]:
 def _numbers(column: pd.Series, key: str, size: int | None = None) -> np.ndarray:
     """float64 [n, size], NaN where a field is empty. Raises ConfigError for text, and for rows of unequal length."""
     text = not pd.api.types.is_numeric_dtype(column)
+    if text and (arrays := [row for row in column if isinstance(row, np.ndarray)]):
+        nothing = np.full(len(arrays[0]), np.nan)
+        return np.stack([row if isinstance(row, np.ndarray) else nothing for row in column]).astype(np.float64)
     if text:
         fields = ["" if missing else as_text(value) for value, missing in zip(column, column.isna(), strict=True)]
         if any(SEPARATOR in field for field in fields):

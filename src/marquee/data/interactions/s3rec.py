@@ -9,9 +9,10 @@ from annotated_types import Ge
 
 from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import SEPARATOR, read_bytes
+from marquee.data.interactions.content import FeatureSources
 from marquee.data.interactions.dataset import InteractionData
-from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.joined import KnockOut
 from marquee.data.interactions.sequences import read_sequences
 from marquee.data.sources import Archive, RawFile, find
 from marquee.errors import DataError
@@ -38,9 +39,10 @@ class S3Rec(InteractionData):
         subset: Literal["beauty", "sports", "toys", "yelp", "lastfm"],
         duplicates: Duplicates = "keep_all",
         k_core: Annotated[int, Ge(0)] = 0,
-        item_features: dict[str, FeatureKind] | None = None,
+        item_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
     ):
-        super().__init__(duplicates=duplicates, k_core=k_core, item_features=item_features)
+        super().__init__(duplicates=duplicates, k_core=k_core, item_features=item_features, knock_out=knock_out)
         self.subset = subset
 
     @property

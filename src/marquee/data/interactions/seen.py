@@ -27,6 +27,12 @@ class Seen:
         else:
             self.keys = keys.unique()
 
+    @classmethod
+    def among(cls, users: np.ndarray, items: np.ndarray, n_users: int, met: Tensor) -> "Seen":
+        """Of a catalogue that has only the items `met` (ascending), the first of which is called 0, and so on."""
+        places = np.searchsorted(met.numpy(), items)
+        return cls(users.astype(np.int64) * len(met) + places, n_users, len(met))
+
     def contains(self, users: Tensor, items: Tensor) -> Tensor:
         """Bool, same shape as `items`."""
         keys = users * self.n_items + items

@@ -11,10 +11,11 @@ from annotated_types import Ge
 
 from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import locate, read_bytes
+from marquee.data.interactions.content import FeatureSources
 from marquee.data.interactions.dataset import InteractionData
-from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.ids import categorical
+from marquee.data.interactions.joined import KnockOut
 from marquee.data.interactions.table import read_titles
 from marquee.errors import DataError
 
@@ -39,9 +40,10 @@ class SequenceFile(InteractionData):
         items_path: str | None = None,
         duplicates: Duplicates = "keep_all",
         k_core: Annotated[int, Ge(0)] = 0,
-        item_features: dict[str, FeatureKind] | None = None,
+        item_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
     ):
-        super().__init__(duplicates=duplicates, k_core=k_core, item_features=item_features)
+        super().__init__(duplicates=duplicates, k_core=k_core, item_features=item_features, knock_out=knock_out)
         self.path = path
         self.items_path = items_path
 

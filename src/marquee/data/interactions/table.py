@@ -9,9 +9,10 @@ from annotated_types import Ge
 
 from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import Column, Role, locate, read_interactions, read_table
+from marquee.data.interactions.content import FeatureSources
 from marquee.data.interactions.dataset import InteractionData
-from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.joined import KnockOut
 from marquee.errors import ConfigError, DataError
 
 ID_COLUMNS = ("item_id", "item", "movieId", "id")
@@ -51,8 +52,9 @@ class InteractionTable(InteractionData):
         duplicates: Duplicates = "keep_last",
         min_rating: float | None = None,
         k_core: Annotated[int, Ge(0)] = 0,
-        item_features: dict[str, FeatureKind] | None = None,
-        user_features: dict[str, FeatureKind] | None = None,
+        item_features: FeatureSources | None = None,
+        user_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
     ):
         super().__init__(
             duplicates=duplicates,
@@ -60,6 +62,7 @@ class InteractionTable(InteractionData):
             k_core=k_core,
             item_features=item_features,
             user_features=user_features,
+            knock_out=knock_out,
         )
         self.columns = {role: column for role, column in columns.items() if column is not None}
         if missing := {"user", "item"} - set(self.columns):

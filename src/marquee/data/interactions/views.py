@@ -15,6 +15,7 @@ from torch import Tensor
 from marquee.data.dataset import View
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.histories import Histories, gather_rows
+from marquee.data.interactions.seen import Seen
 from marquee.data.interactions.store import Interactions
 from marquee.errors import ConfigError
 from marquee.seeding import torch_generator
@@ -73,7 +74,10 @@ class MatrixBatch(NamedTuple):
 
 
 class Pairs(View):
-    """Each interaction once an epoch, in random order, beside uniformly sampled items unseen by the user."""
+    """Each interaction once an epoch, in random order, beside uniformly sampled items unseen by the user.
+
+    With `split=new_items` those are items that training met: of the others nobody knows yet.
+    """
 
     def __init__(self, *, batch_size: Annotated[int, Ge(1)] = 2048, n_negatives: Annotated[int, Ge(1)] = 1):
         self.batch_size = batch_size
@@ -85,7 +89,9 @@ class Pairs(View):
     def train_batches(self, data: InteractionData, seed: int, epoch: int) -> Iterator[PairBatch]:
         train = data.parts["train"]
         users, items = _columns(train)
-        seen = train.seen
+        # Where whole items are held out nobody knows of them yet: as negatives they would teach that all such are bad.
+        met = torch.from_numpy(np.unique(train.items)) if "new_items_tested" in data.report else None
+        seen = train.seen if met is None else Seen.among(train.users, train.items, train.n_users, met)
         order = torch.randperm(len(users), generator=torch_generator(seed, "order", epoch))
         generator = torch_generator(seed, "negatives", epoch)
         # Negatives are drawn for many batches at once: the checks cost a few large operations, not many small ones.
@@ -94,6 +100,7 @@ class Pairs(View):
             index = order[start : start + block]
             block_users, block_items = users.index_select(0, index), items.index_select(0, index)
             negatives = seen.sample_unseen(block_users, self.n_negatives, generator)
+            negatives = negatives if met is None else met[negatives]
             yield from map(PairBatch, *(t.split(self.batch_size) for t in (block_users, block_items, negatives)))
 
 

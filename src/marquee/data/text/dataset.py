@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -152,6 +152,10 @@ class TextData(DataSet):
             "share of training words in the vocabulary": known,
             **cut.report,
         }
+
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        """By the attributes item_id and user_id, where the source has them."""
+        return {side: self.attributes[f"{side}_id"] for side in ("item", "user") if f"{side}_id" in self.attributes}
 
     def text(self, row: int) -> str:
         """The text in a row as it was read."""

@@ -1,8 +1,8 @@
 """The embedded data sets: one world as ratings, reviews and posters, with the best score that anyone could reach."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -14,14 +14,17 @@ from marquee.data.cache import cached
 from marquee.data.dataset import Paths
 from marquee.data.holdout import ExampleSplit
 from marquee.data.images.dataset import ImageData, ImageSource
+from marquee.data.interactions.cold import NewItems
+from marquee.data.interactions.content import FeatureSources
 from marquee.data.interactions.dataset import InteractionData, Tables
-from marquee.data.interactions.features import FeatureKind
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.histories import Histories
+from marquee.data.interactions.joined import KnockOut
 from marquee.data.interactions.splits import InteractionSplit, LeaveOneOut
 from marquee.data.text.dataset import Corpus, TextData, TextSource
 from marquee.data.text.tokenizer import Kind
 from marquee.data.world import catalogue, posters, reviews
+from marquee.data.world.new_films import NewFilmOracle
 
 
 class WorldRatings(InteractionData):
@@ -39,11 +42,18 @@ class WorldRatings(InteractionData):
         duplicates: Duplicates = "keep_last",
         min_rating: float | None = None,
         k_core: Annotated[int, Ge(0)] = 0,
-        item_features: dict[str, FeatureKind] | None = None,
+        item_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
     ):
-        super().__init__(duplicates=duplicates, min_rating=min_rating, k_core=k_core, item_features=item_features)
+        super().__init__(
+            duplicates=duplicates,
+            min_rating=min_rating,
+            k_core=k_core,
+            item_features=item_features,
+            knock_out=knock_out,
+        )
         self.seed = seed
-        self._next_film = False
+        self._next_film = self._new_films = False
 
     def sources(self, paths: Paths) -> dict[str, Path]:
         return {}
@@ -71,10 +81,18 @@ class WorldRatings(InteractionData):
         super().setup(split, paths)
         whole = self.min_rating is None and self.k_core == 0
         self._next_film = isinstance(split, LeaveOneOut) and whole
+        self._new_films = isinstance(split, NewItems) and whole
 
-    def oracle(self) -> "NextFilmOracle | None":
-        """Known for leave-one-out on the unfiltered world; other protocols do not ask for the next film."""
-        return NextFilmOracle(self) if self._next_film else None
+    def oracle(self) -> "NextFilmOracle | NewFilmOracle | None":
+        """Known on the unfiltered world for leave-one-out, which asks for the next film, and for new films."""
+        if self._next_film:
+            return NextFilmOracle(self)
+        if not self._new_films:
+            return None
+        known = np.isin(self.store.pairs(), self.history("test").pairs())
+        met = np.bincount(self.store.items[known], minlength=self.store.n_items) > 0
+        people, films = self.store.user_ids - 1, self.store.item_ids - 1
+        return NewFilmOracle(catalogue.before_watching(self.seed), self.store, known, ~met, people, films)
 
 
 class NextFilmOracle:
@@ -141,6 +159,9 @@ class WorldReviews(TextData):
         """The item id (as in world_ratings) of each review."""
         return reviews.write(self.seed).items + 1
 
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        return {"item": self.items.astype(str), "user": self.users.astype(str)}
+
     def setup(self, split: ExampleSplit, paths: Paths) -> None:
         super().setup(split, paths)
         self._paths = paths
@@ -176,6 +197,9 @@ class WorldPosters(ImageData):
     def items(self) -> np.ndarray:
         """The item id (as in world_ratings) of each poster."""
         return posters.pictured() + 1
+
+    def about(self) -> dict[Literal["item", "user"], Sequence[str]]:
+        return {"item": self.items.astype(str)}
 
     def anew(self) -> np.ndarray:
         """As many posters of the same films, by the same law: the best that a maker of pictures could do."""

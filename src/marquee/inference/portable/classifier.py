@@ -19,10 +19,10 @@ class PortableTexts(TextPredictor):
         self._know(artefact.json(self.facts), artefact.told["settings"]["multilabel"], artefact.told)
         self.encoding = word_numbers(self.content)
 
-    def probabilities(self, inputs: Sequence[str]) -> np.ndarray:
+    def chances(self, inputs: Sequence[str]) -> np.ndarray:
         settings = self.artefact.told["settings"]
         tokens, lengths = cut(inputs, self.encoding, settings["max_length"], settings["truncate"])
-        return chances(self.logits(tokens, lengths), self.multilabel)
+        return probability(self.logits(tokens, lengths), self.multilabel)
 
     def logits(self, tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         """Float32 [batch, classes] of token rows [batch, length], padded on the right with 0, of `lengths` [batch]."""
@@ -37,15 +37,17 @@ class PortableImages(ImagePredictor):
         self.artefact = artefact
         self._know(artefact.json(self.facts), artefact.told["settings"]["multilabel"], artefact.told)
 
-    def probabilities(self, inputs: Sequence[Any]) -> np.ndarray:
-        return chances(self.logits(np.stack([decode_image(image, self.content) for image in inputs])), self.multilabel)
+    def chances(self, inputs: Sequence[Any]) -> np.ndarray:
+        return probability(
+            self.logits(np.stack([decode_image(image, self.content) for image in inputs])), self.multilabel
+        )
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Float32 [batch, classes] of uint8 images [batch, channels, height, width]."""
         return self.artefact.run(images=images)[0]
 
 
-def chances(logits: np.ndarray, multilabel: bool) -> np.ndarray:
+def probability(logits: np.ndarray, multilabel: bool) -> np.ndarray:
     """Probabilities of logits [batch, classes]: a sigmoid a label, or a softmax over the classes."""
     logits = logits.astype(np.float32)
     if multilabel:

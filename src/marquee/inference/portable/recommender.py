@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from marquee.data.interactions.known import EVALUATION_CELLS, known_of
+from marquee.errors import ConfigError
 from marquee.inference.portable.artefact import Artefact
 from marquee.inference.portable.index import ItemIndex
 from marquee.inference.recommender import RecommendPredictor, item_table
@@ -38,6 +39,12 @@ class PortableRecommender(RecommendPredictor):
     def items(self) -> "pd.DataFrame":
         facts = self.artefact.bytes("items.json").decode() if self.artefact.has("items.json") else None
         return item_table(self.known, facts)
+
+    def recommend_like(self, **given: Any) -> "pd.DataFrame":
+        raise ConfigError(
+            f"{self.artefact.path} scores users and histories; what is like a text or an image, the run itself says: "
+            f"marquee recommend {self.artefact.told['run']} --like-text ..."
+        )
 
     def scores(
         self, users: np.ndarray | None, items: np.ndarray, offsets: np.ndarray, times: np.ndarray | None

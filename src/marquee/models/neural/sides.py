@@ -1,5 +1,7 @@
 """Users and items as fields: an id and the columns of side features, each of which has a vector."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -33,8 +35,7 @@ class Side(nn.Module):
         met = train.users if self.name == "user" else train.items
         self.known.copy_(torch.from_numpy(np.bincount(met, minlength=self.n) > 0))
         if self.columns is not None:
-            table = data.users if self.name == "user" else data.items
-            self.columns.fill(data.features[self.name].encode(table))
+            self.columns.fill(data.encoded(self.name))
 
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors [n, fields, dim] of rows (int64 [n]), or of all of them."""
@@ -46,6 +47,11 @@ class Side(nn.Module):
         if self.columns is not None:
             parts.append(self.columns.all() if rows is None else self.columns(rows))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+    def of(self, encoded: Mapping[str, np.ndarray]) -> Tensor:
+        """The vectors [n, fields, dim] of rows that nobody has met, by their features; 0 in the place of the id."""
+        columns = self.columns.of(encoded)
+        return columns if self.ids is None else torch.cat([torch.zeros_like(columns[:, :1]), columns], 1)
 
 
 def refuse_without_fields(side: Side) -> None:

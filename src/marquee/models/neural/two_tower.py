@@ -1,8 +1,10 @@
 """Two towers: dense layers over what is known of a user and of an item, joined at the end."""
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from annotated_types import Ge, Gt, Interval, MinLen
 from torch import Tensor, nn
@@ -98,6 +100,11 @@ class TwoTower(Recommender):
 
     def item_vectors(self) -> Tensor | None:
         return self._tower(1, self.item()) if self.head is None else None
+
+    def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor | None:
+        if self.head is not None or self.item.columns is None:
+            return None
+        return self._tower(1, self.item.of(encoded))
 
 
 def _tower(width: int, layers: list[int], dropout: float) -> nn.Sequential:
