@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import yaml
 
@@ -135,6 +136,12 @@ def test_the_card_has_front_matter_and_says_what_the_manifest_says(run, tmp_path
     ndcg = f"{manifest['metrics']['test/ndcg@10']:.4f}"
     for part in (*headings, "passed", "full ranking of 400 items", "baseline/popular", ndcg):
         assert part in body, part
+    # By the normal approximation: mean ± 1.96 standard errors.
+    values = pd.read_parquet(folder / "per_unit.parquet")["ndcg@10"]
+    (row,) = [line for line in body.splitlines() if line.startswith("| ndcg@10 |")]
+    low, high = map(float, row.split("|")[3].split(" to "))
+    half = 1.96 * values.std() / len(values) ** 0.5
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
 
 
 def test_what_is_worse_than_the_run_is_refused_and_nothing_is_written(run, tmp_path, monkeypatch):
@@ -213,6 +220,8 @@ def test_an_index_finds_what_exact_search_finds_and_says_what_it_loses(run, tmp_
     rows = {user: place for place, user in enumerate(own.users.tolist())}
     items = {item: place for place, item in enumerate(own.known.item_ids.tolist())}
     assert not any((rows[user], items[item]) in seen for user, item in zip(found["user"], found["item_id"]))
+    exported.index.searcher.nprobe = 1  # finds too few for some, who are then scored exactly
+    assert (exported.recommend(k=200).groupby("user").size() == own.recommend(k=200).groupby("user").size()).all()
     refused(answer("export", run("ease"), tmp_path / "e", "--index"), 2, "EASE are no products of vectors")
 
 

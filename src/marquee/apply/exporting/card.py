@@ -2,12 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from marquee.compare.statistics import bootstrap_intervals
+from marquee.compare.units import COLUMNS, FILE
 from marquee.config.targets import resolve
 from marquee.errors import MarqueeError
+from marquee.seeding import numpy_generator
 
 SPEC_TAGS = {
     "InteractionSpec": "recommendation", "TextSpec": "text-classification", "SlotSpec": "token-classification",
@@ -15,9 +19,10 @@ SPEC_TAGS = {
 }  # fmt: skip
 
 
-def card(manifest: Mapping[str, Any], parity: Mapping[str, Any] | None, format: str, example: str) -> str:
+def card(folder: Path, manifest: Mapping[str, Any], parity: Mapping[str, Any] | None, format: str, example: str) -> str:
     """The whole file.
 
+    folder   of the run
     parity   the certificate, None where the export is the run itself
     example  a command that uses the export
     """
@@ -40,7 +45,7 @@ def card(manifest: Mapping[str, Any], parity: Mapping[str, Any] | None, format: 
         f"Exported from the run `{manifest['id']}` (fingerprint `{manifest['fingerprint'][:16]}`) as {format}.\n\n"
         f"```\n{example}\n```",
         _data(manifest, licence),
-        _metrics(manifest, metrics),
+        _metrics(manifest, metrics, {**intervals_of(folder, manifest), **(manifest.get("intervals") or {})}),
         _groups(metrics),
         _parity(parity),
         _cost(manifest),
@@ -85,9 +90,26 @@ def _code(manifest: Mapping[str, Any]) -> str:
     return f"marquee {code.get('version') or '?'}, commit {str(code.get('commit') or 'unknown')[:12]}{changed}"
 
 
-def _metrics(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
+def intervals_of(folder: Path, manifest: Mapping[str, Any]) -> dict[str, list[float]]:
+    """95 % intervals over the test's units of the metrics that are means of them, by the bootstrap; empty without the
+    per-unit table."""
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(folder / FILE)
+    except (OSError, ValueError):
+        return {}
+    columns = {name: COLUMNS.get(short := name.removeprefix("test/"), short) for name in _shown(manifest)}
+    columns = {name: column for name, column in columns.items() if column in table and not table[column].isna().any()}
+    if not columns or len(table) < 2:
+        return {}
+    values = table[list(columns.values())].to_numpy(dtype=float)
+    low, high = bootstrap_intervals(values, numpy_generator(manifest.get("seed") or 0, "card"))
+    return {name: [float(low[place]), float(high[place])] for place, name in enumerate(columns)}
+
+
+def _metrics(manifest: Mapping[str, Any], metrics: Mapping[str, Any], intervals: Mapping[str, Any]) -> str:
     baselines, oracle = manifest["baselines"] or {}, manifest["oracle"] or {}
-    intervals = manifest.get("intervals") or {}
     columns = [*baselines, *(["oracle"] if oracle else [])]
     head = ["metric (test)", "this model", "95 % interval", *columns]
     rows = []
@@ -99,8 +121,8 @@ def _metrics(manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
         rows.append([short, _number(metrics[name]), interval, *map(_number, others)])
     table = "\n".join("| " + " | ".join(map(str, row)) + " |" for row in [head, ["---"] * len(head), *rows])
     n = manifest.get("n_units")
-    told = "" if intervals else "\n\nNo interval was recorded with this run; `marquee compare` gives those over seeds."
-    return f"## Metrics\n\n{table}\n\nOver {n:,} test units.{told}" if n else f"## Metrics\n\n{table}{told}"
+    told = f"\n\nOver {n:,} test units, by which the intervals are drawn: not over seeds." if n else ""
+    return f"## Metrics\n\n{table}{told}"
 
 
 def _groups(metrics: Mapping[str, Any]) -> str:

@@ -170,7 +170,7 @@ def _finish(made: Path, run: Run, record: dict[str, Any]) -> None:
         if record["format"] == "run"
         else (f"python -c \"import marquee; predictor = marquee.load('{record['model']}')\"")
     )
-    (made / CARD).write_text(card(run.manifest, parity, kinds[record["format"]], example), encoding="utf-8")
+    (made / CARD).write_text(card(run.folder, run.manifest, parity, kinds[record["format"]], example), encoding="utf-8")
     record |= {"run": run.manifest["id"], "fingerprint": run.manifest["fingerprint"], "at": now()}
     (made / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     files = sorted(path for path in made.rglob("*") if path.is_file())
