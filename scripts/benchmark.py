@@ -38,10 +38,12 @@ def main() -> int:
         preparation,
         recommenders,
         records,
+        service,
         serving,
         sweeping,
         text_loops,
         training,
+        updating,
     )
     from benchmarks.measure import machine
     from benchmarks.workspace import Workspace
@@ -54,12 +56,14 @@ def main() -> int:
         linear_text,
         preparation,
         serving,
+        service,
         exporting,
         growth,
         sweeping,
         records,
         language,
         games,
+        updating,
     )
     benchmarks = [benchmark for group in groups for benchmark in group.BENCHMARKS]
     arguments = _arguments([benchmark.name for benchmark in benchmarks])

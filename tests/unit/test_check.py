@@ -238,7 +238,7 @@ def test_a_task_takes_models_of_its_own_kind_only(rated):
 def test_who_types_only_the_task_is_told_of_tasks_and_models(rated):
     problem = found(*BPR[:1], "task=grading")
     assert list(problem) == ["task"]
-    assert problem["task"].allowed == "model=mf/bpr is none; what fits: recommendation"
+    assert problem["task"].allowed == "model=mf/bpr is none; what fits: recommendation, stream"
     assert problem["task"].fix == "leave task=grading out, or task=recommendation, or model=mine/mean"
 
 

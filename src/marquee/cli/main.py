@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, export, generate, keywords, listing, play, score, train, use
+from marquee.cli import chat, compare, export, generate, keywords, listing, play, score, serve, train, update, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -27,12 +27,15 @@ VERBS = {
     "import": "import a run that export --format run has packed",
     "score": "score Parquet files of users, histories, texts or images with a finished run, in parts",
     "predict": "classify texts or images with a finished run",
+    "update": "make a child of a finished run that knows what has happened since",
+    "forget": "make a child of a finished run that never knew some users",
     "generate": "make new texts, tunes or pictures with a finished run, and verify what was made",
     "keywords": "show the terms that tell a run's classes apart, or that stand out in a text",
     "chat": "be guided through a catalogue: a run reads what you want, another recommends, each fact has its row",
     "reply": "choose the reply that answers best, with a finished run",
     "play": "play a game against a finished run, or let runs play each other",
     "advise": "say what a finished run would do in a position of its game",
+    "serve": "answer over HTTP with a finished run, and show a page to try it",
     "sync": "upload to W&B what was tracked offline",
 }
 
@@ -104,7 +107,7 @@ def frame() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, export, score, generate, keywords, chat, play):
+    for family in (train, listing, compare, use, export, score, update, generate, keywords, chat, play, serve):
         family.add_verbs(verb)
     return parser
 

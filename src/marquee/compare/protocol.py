@@ -58,6 +58,8 @@ def configuration_key(manifest: Mapping[str, Any]) -> str:
 def configuration(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """A run's settings without its repetition, and without what cannot be told from a key that was added since."""
     config = without_repetition(manifest["config"], manifest["split"].get("fold_key"))
+    if manifest.get("parent"):  # a child has its parent's configuration, and is another model
+        config["update"] = (manifest.get("update") or {}).get("label") or manifest["id"]
     more = (manifest.get("task") or {}).get("measures_more") or ()
     for key in ("evaluation_batch_size", *more):  # time and memory only, or further metrics
         (config.get("task") or {}).pop(key, None)

@@ -36,10 +36,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from marquee.errors import JobError
 from marquee.metrics.beyond import THIRDS, Beyond
 from marquee.metrics.evaluator import Evaluator
 from marquee.metrics.groups import Groups, by_group, with_gap
+from marquee.metrics.one_target import refuse_no_order
 
 PER_USER = ("hit_rate", "recall", "recall_min", "precision", "f1", "ndcg", "ndcg_fullk", "mrr", "map")
 
@@ -106,12 +106,7 @@ class Ranking(Evaluator):
         """
         # A scorer may return a view of what it keeps, or one row for the whole batch; masking needs memory of its own.
         scores = scores.float().clone(memory_format=torch.contiguous_format)
-        if not bool((scores < torch.inf).all()):  # nor is NaN below it
-            found = "NaN" if bool(scores.isnan().any()) else "infinity"
-            raise JobError(
-                f"The model scored an item with {found}, so nothing can be ranked. The weights have diverged: lower "
-                "the learning rate (optimizer.lr=...) or clip gradients (trainer.gradient_clip_val=1)."
-            )
+        refuse_no_order(scores)
         n_users, n_items = scores.shape
         relevant = torch.zeros(n_users, n_items, dtype=torch.bool, device=scores.device)
         relevant[batch.targets.rows(), batch.targets.items] = True

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,25 @@ from marquee.data.interactions.histories import Histories
 READ_HISTORIES = "linear/ease, mf/ials, neighbours/item_knn, rnn/gru4rec, transformer/sasrec, ..."
 
 
+class Change(NamedTuple):
+    """What has come (or gone) since a former model of the same class has learnt.
+
+    users, items   int64 [n_users], [n_items]: where each stood in the former model, -1 for who is new
+    former_users   how many the former model had; `former_items` likewise
+    removed        scipy CSR [changed users, n_items] of ones: what those whose rows differ had met in training before
+    added          likewise, what they have met now; none where a user is forgotten
+    batch          the batch of the model's view of all that training knows now
+    """
+
+    users: Tensor
+    items: Tensor
+    former_users: int
+    former_items: int
+    removed: Any
+    added: Any
+    batch: Any
+
+
 class Model(nn.Module):
     """A model with the view of the training data that it learns from.
 
@@ -25,12 +44,16 @@ class Model(nn.Module):
     max_epochs        a closed form has learnt all there is after this many epochs; None leaves it to the trainer
     sparse_gradients  whether the gradients of tables hold only the rows that a batch touches
     remarks           what a user is told of `prepare`, a line each
+    updates           how `update` takes up what is new: `exact`, as training on all of it would, or `fold_in`, from
+                      what the former model knows of the others. None: it does not; a closed form is then formed anew,
+                      another model trained on
     """
 
     view: View
     sparse_gradients: bool = False
     remarks: Sequence[str] = ()
     max_epochs: ClassVar[int | None] = None
+    updates: ClassVar[Literal["exact", "fold_in"] | None] = None
 
     def prepare(self, data: DataSet) -> None:
         """Take from the prepared data what the model needs beyond its view: a graph, tables of features.
@@ -45,6 +68,11 @@ class Model(nn.Module):
     def fit(self, batch: Any) -> Tensor | None:
         """Learn from one batch of the view without a gradient step; the loss to log (scalar), or None."""
         raise NotImplementedError
+
+    def update(self, former: "Model", change: Change) -> bool:
+        """Learn, in place of `fit`, from a former model of this class and what has changed since; False where it cannot
+        for this change or these settings, and has not begun."""
+        return False
 
     @property
     def n_parameters(self) -> int:

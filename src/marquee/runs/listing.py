@@ -62,13 +62,21 @@ def show_run(folder: Path, as_json: bool = False) -> None:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
     code, environment = manifest.get("code") or {}, manifest.get("environment") or {}
+    typed = shlex.join(["marquee", "train", *(manifest.get("overrides") or [])])
+    typed = None if manifest.get("parent") else typed
     facts = [
         ["run", manifest["id"]],
         ["status", Coloured(manifest["status"], status_colour(manifest["status"]))],
         ["error", _error_line(manifest.get("error"))],
         ["folder", str(folder)],
         ["fingerprint", manifest.get("fingerprint")],
-        ["typed", shlex.join(["marquee", "train", *(manifest.get("overrides") or [])])],
+        ["parent", (manifest.get("parent") or {}).get("id")],
+        ["update", (manifest.get("update") or {}).get("words")],
+        ["certificate", _brief(manifest.get("certificate"))],
+        [
+            "typed",
+            None if manifest.get("parent") else shlex.join(["marquee", "train", *(manifest.get("overrides") or [])]),
+        ],
         ["started", local(manifest.get("started"))],
         ["finished", local(manifest.get("finished"))],
         ["took", _durations(manifest.get("durations") or {})],

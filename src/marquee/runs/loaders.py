@@ -24,12 +24,15 @@ class TrainLoader:
         self.rank, self.world = rank, world
 
     def __len__(self) -> int:
+        if self.task.passes > 1:  # windows differ in length, and Lightning would keep to that of the first
+            raise TypeError("each pass has a length of its own")
         return -(-self.task.model.view.steps(self.task.data) // self.task.steps_at_once)
 
     def __iter__(self) -> Iterator[Any]:
         view = self.task.model.view
         policy = {"policy": _frozen(self.task.model)} if view.wants_policy else {}
-        batches = view.train_batches(self.task.data, self.task.seed, self.epoch(), **policy)
+        epoch = self.epoch()
+        batches = view.train_batches(self.task.training_data(epoch), self.task.seed, epoch, **policy)
         if self.task.steps_at_once > 1:
             while joined := list(islice(batches, self.task.steps_at_once)):
                 yield joined

@@ -30,6 +30,8 @@ def take_over(folder: Path) -> None:
     """Hold a run's folder, to continue it: only where something is left to do and nobody else is doing it."""
     if int(os.environ.get("LOCAL_RANK", 0)):  # the first process of a distributed run holds it for all
         return
+    if origin := came_about(read_manifest(folder)):
+        raise ConfigError(f"{folder.name} is no run of `train`, so it is not resumed. {origin}")
     try:
         free = status_of(folder, read_manifest(folder)) != "running" and hold(folder)
     except OSError as error:
@@ -46,6 +48,19 @@ def take_over(folder: Path) -> None:
             f"{folder.name} is finished, so there is nothing to resume. To run it again: marquee rerun {folder.name}",
             folder,
         )
+
+
+def came_about(manifest: Config) -> str | None:
+    """How a child came about, and what to type to make it again; None for a run of `train`."""
+    parent = manifest.get("parent")
+    if not parent:
+        return None
+    if events := manifest.get("events"):
+        return (
+            f"It is {parent['id']} with the events of a file whose sha256 is {events.get('sha256')}. To make it again: "
+            f"marquee update {parent['id']} --events FILE"
+        )
+    return f"It is {parent['id']} without some users. To make it again: marquee forget {parent['id']} --user ID"
 
 
 def open_run(

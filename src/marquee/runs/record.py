@@ -23,7 +23,7 @@ Status = Literal["running", "finished", "failed", "interrupted", "pruned"]
 KEYS = (
     "schema_version", "id", "fingerprint", "status", "name", "tags", "sweep", "config", "overrides", "code",
     "environment", "data", "split", "task", "seed", "started", "finished", "durations", "metrics", "baselines",
-    "oracle", "checkpoint", "error", "process",
+    "oracle", "checkpoint", "error", "process", "parent", "events", "update", "certificate",
 )  # fmt: skip
 
 
@@ -145,13 +145,16 @@ _SHAPE: dict[type, tuple[str, ...]] = {
     dict: (
         "config", *(f"config.{node}" for node in _NODES), "code", "environment", "environment.packages", "data",
         "data.spec", "data.report", "split", "split.config", "task", "task.directions", "durations", "metrics",
-        "baselines", "oracle", "checkpoint", "cost", "process",
+        "baselines", "oracle", "checkpoint", "cost", "process", "parent", "events", "update", "certificate",
     ),
-    list: ("overrides", "tags", "resumed", "exports", "task.measured", "task.shown"),
+    list: (
+        "overrides", "tags", "resumed", "exports", "task.measured", "task.shown", "update.forgotten",
+    ),
     str: (
         "id", "fingerprint", "status", "name", "sweep", "model", "monitor", "mode", "started", "finished", "error",
         "code.version", "code.commit", "code.sha256", "data.name", "data.fingerprint", "split.name",
         "split.fingerprint", "task.unit", "task.protocol",
+        "parent.id", "parent.fingerprint", "update.label",
     ),
     int: ("schema_version", "seed", "parameters", "n_units", "epochs", "best_epoch", "process.pid"),
 }  # fmt: skip

@@ -5,6 +5,7 @@ from typing import Any
 
 from marquee.errors import ConfigError
 from marquee.runs.listing import compare
+from marquee.runs.opening import came_about
 from marquee.runs.record import read_manifest
 from marquee.runs.train import train
 
@@ -18,6 +19,8 @@ def rerun(folder: Path) -> int:
     before = read_manifest(folder)
     if before["status"] != "finished":
         raise ConfigError(f"{folder.name} is {before['status']}, so there is no result to repeat.")
+    if origin := came_about(before):
+        raise ConfigError(f"{folder.name} was not trained by its configuration alone. {origin}")
     after = train(_repeatable(before["config"], folder), [word for word in before["overrides"] if not _prunes(word)])
     same_weights = before["checkpoint"]["weights_sha256"] == after["checkpoint"]["weights_sha256"]
     same_metrics = before["metrics"] == after["metrics"]

@@ -18,6 +18,7 @@ from marquee.config.targets import resolve, signature
 from marquee.data.dataset import DataSet
 from marquee.errors import ConfigError
 from marquee.files import replacing, sync
+from marquee.models.base import Model
 from marquee.runs.checkpoint import Checkpoint, load_weights, refuse_unfit
 from marquee.runs.code import code_identity
 from marquee.runs.content import with_content
@@ -121,6 +122,8 @@ def _train(
                 draw(run, task, checkpoint)
     if trainer.is_global_zero and run.manifest["status"] == "finished":
         print_summary(run, task.suggestions())
+        for line in task.told():
+            print(line)
     return run.manifest
 
 
@@ -131,16 +134,19 @@ def prepare_data(config: Config) -> DataSet:
     return data
 
 
-def prepare_task(config: Config, data: DataSet) -> Task:
-    """The model, initialised from the seed and shown the data, inside its task."""
-    torch.manual_seed(derive(config["seed"], "init"))
-    try:
-        model = build(config["model"], data.spec)
-    except ValueError as error:
-        raise ConfigError(f"model: {error}") from error
+def prepare_task(config: Config, data: DataSet, model: Model | None = None) -> Task:
+    """The model, initialised from the seed and shown the data, inside its task; one that is given is taken as it is."""
+    fresh = model is None
+    if fresh:
+        torch.manual_seed(derive(config["seed"], "init"))
+        try:
+            model = build(config["model"], data.spec)
+        except ValueError as error:
+            raise ConfigError(f"model: {error}") from error
     refuse_unfit_gradients(config, model)
     refuse_unfit_precision(config["trainer"])
-    model.prepare(data)
+    if fresh:
+        model.prepare(data)
 
     def scheduler(optimizer: torch.optim.Optimizer) -> Schedule:
         node = dict(config["scheduler"])
@@ -156,6 +162,7 @@ def prepare_task(config: Config, data: DataSet) -> Task:
     )
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
+    task.make_model = partial(build, config["model"])
     refuse_untrainable(config, task)
     return task
 
@@ -175,9 +182,12 @@ def prepare_trainer(config: Config, task: Task, run: Run, loggers: list[Any]) ->
         callbacks.append(Progress(task.monitor))
     if task.model.max_epochs is not None:
         settings.update(max_epochs=task.model.max_epochs)
+    if settings.get("max_epochs") is not None:
+        settings.update(max_epochs=task.total_epochs(settings["max_epochs"]))
     if task.model.learns_in_fit:
         settings.update(devices=1, strategy="auto", precision=32, gradient_clip_val=None, accumulate_grad_batches=1)
-    if task.model.view.wants_policy:  # what each process collects would be its own, and a checkpoint holds one
+    # What each process collects would be its own, and a checkpoint holds one; nor is a window tested in parts.
+    if task.model.view.wants_policy or task.prequential:
         settings.update(devices=1, strategy="auto")
     if task.learners and settings.get("strategy") == "ddp":  # whoever has no turn is without a gradient
         settings["strategy"] = "ddp_find_unused_parameters_true"
@@ -228,18 +238,29 @@ def cuda_devices(trainer: pl.Trainer) -> tuple[int, ...]:
 
 
 def test(trainer: pl.Trainer, task: Task, checkpoint: Checkpoint) -> None:
-    """Test metrics, from the best checkpoint."""
-    if checkpoint.best_path.exists():
-        load_weights(task, checkpoint.best_path)
+    """Test metrics, from the best checkpoint; of a task that has tested itself, those that it has."""
+    if task.prequential:
+        task.eval()
+        task.gather()
+        return
+    load_best(task, checkpoint)
     task.eval()
     task.settle()
     loader = EvaluationLoader(task, "test", trainer.global_rank, trainer.world_size)
     trainer.test(task, loader, verbose=False)
 
 
+def load_best(task: Task, checkpoint: Checkpoint) -> None:
+    """Put the weights that were best on validation into the task."""
+    if checkpoint.best_path.exists():
+        load_weights(task, checkpoint.best_path)
+
+
 def evaluate_references(task: Task) -> dict[str, Any]:
     """The baselines and, where the truth is known, the oracle, by the same evaluator on the same split."""
     task.eval()
+    if task.prequential:
+        return task.references()
     baselines = {name: task.evaluate(scorer, "test")[0] for name, scorer in task.baselines().items()}
     oracle = task.oracle()
     return {"baselines": baselines, "oracle": task.evaluate(oracle, "test")[0] if oracle is not None else None}
@@ -259,6 +280,7 @@ def record(
     """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, cost, manifest."""
     from marquee.data.cache import file_sha256
     from marquee.inference.artefacts import save_model
+    from marquee.inference.golden import write_golden
 
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
@@ -266,6 +288,7 @@ def record(
     task.write_tables(run.folder)
     found = task.found()
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
+    write_golden(run.folder / "inference")
     sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:

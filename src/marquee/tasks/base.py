@@ -34,6 +34,8 @@ class Task(Loop):
                 model takes over the `learners` of that
     remarks     what a user is told before training, a line each
     monitor     the metric that early stopping and the best checkpoint go by, `mode` its direction
+    passes      how often the Trainer goes through its epochs: once, or once for each window of a stream
+    prequential tests itself while it trains; `gather` makes the results, `references` those of baselines and oracle
     directions  `max` or `min`, what is better of metrics that Marquee does not know: {"nats": "min"}
     """
 
@@ -43,7 +45,9 @@ class Task(Loop):
     measures_more: ClassVar[tuple[str, ...]] = ()
     learners: ClassVar[tuple[str, ...]] = ()
     directions: ClassVar[Mapping[str, Literal["min", "max"]]] = {}
+    prequential: ClassVar[bool] = False
     remarks: Sequence[str] = ()
+    passes: int = 1
     monitor: str
     mode: Literal["min", "max"]
 
@@ -120,6 +124,10 @@ class Task(Loop):
     def many(self, predictor: Predictor, n: int) -> tuple[Callable[[], Any], int] | None:
         """One call for the first `n` units of the test part (or fewer) together, and how many these are; or None."""
         return None
+
+    def told(self) -> list[str]:
+        """Lines that a terminal shows below the metrics."""
+        return []
 
     def suggestions(self) -> tuple[str | None, str | None]:
         """What to type after a run: how to use it (after `marquee`, with {run}), and rivals to train (model=...)."""

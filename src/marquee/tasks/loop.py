@@ -51,6 +51,10 @@ class Loop(pl.LightningModule):
         self.results: dict[str, tuple[dict[str, float], Any]] = {}
         self.automatic_optimization = not (model.learns_in_fit or self.learners)
         self.steps_at_once = 1
+        self.epochs_each = (
+            1  # of each of `passes`, and how the model of a spec is built: whoever makes the Trainer knows
+        )
+        self.make_model: Callable[[Any], Model] | None = None
         self.evaluated: Part = "validation"  # set before each evaluation
         self._collector: Evaluator | None = None
         self._losses: dict[str, list[Tensor]] = {}  # by learner; under no name where there is one loss for all
@@ -61,6 +65,14 @@ class Loop(pl.LightningModule):
         self._steps = 0
 
     # Training --------------------------------------------------------------------------------------------------------
+
+    def training_data(self, epoch: int) -> DataSet:
+        """What an epoch trains on; called when its batches are about to be made."""
+        return self.data
+
+    def total_epochs(self, each: int) -> int:
+        """How many epochs the Trainer makes where `trainer.max_epochs` is `each`."""
+        return each
 
     def learner(self, name: str) -> Iterable[Tensor]:
         """The parameters of one of `learners`: those of the model's part of that name."""

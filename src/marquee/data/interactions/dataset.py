@@ -6,6 +6,7 @@ import logging
 import shutil
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -48,7 +49,7 @@ class InteractionData(DataSet):
 
     After `setup`: `store` holds all interactions, `parts` those of train, validation and test, `items` and `users` are
     tables with a row for each id of the store (item_id, title, ...; user_id, ...), `features` tells how the columns of
-    both that were asked for are encoded, `paths` are those of `setup`.
+    both that were asked for are encoded, `split` and `paths` are those of `setup`.
 
     duplicates      which of several interactions of one user with one item stay
     min_rating      interactions with a lower value are dropped; None keeps all
@@ -67,6 +68,7 @@ class InteractionData(DataSet):
 
     name: ClassVar[str]
     ordered: bool = False  # rows without timestamps are oldest first
+    periods: ClassVar[bool] = False  # the column `label` numbers periods, for split=stream
     preparation: ClassVar[int] = 1  # raised whenever the sub-class reads the same raw bytes differently
     # What fingerprints call this class, where it has moved since runs were first recorded; else its dotted name.
     recorded_as: ClassVar[str | None] = None
@@ -77,6 +79,7 @@ class InteractionData(DataSet):
     users: pd.DataFrame
     features: dict[Side, Features]
     paths: Paths
+    split: InteractionSplit
     _joined: dict[Side, Joined]
 
     def __init__(
@@ -143,6 +146,7 @@ class InteractionData(DataSet):
         self.fingerprint = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         folder = cached(paths, self.name, key, lambda folder: self._prepare(folder, sources))
         self.store, self.items, self.users, report = _load(folder)
+        self.store = replace(self.store, periods=self.periods)
 
         cut = split.cut(self.store, self.fingerprint)
         self.parts, self.split_fingerprint = cut.parts, cut.fingerprint
@@ -166,6 +170,7 @@ class InteractionData(DataSet):
             user_features=self.features["user"].columns,
             item_features=self.features["item"].columns,
         )
+        self.split = split
         self._assigned = cut.assigned
         self._histories: dict[Part, Interactions] = {}
         log.info("%s: %s", self.name, ", ".join(f"{name} {value}" for name, value in self.report.items()))
@@ -228,6 +233,7 @@ class InteractionData(DataSet):
             min_rating=self.min_rating,
             min_interactions=self.k_core,
             ordered=self.ordered,
+            periods=self.periods,
         )
         items = _aligned(tables.items, "item_id", store.item_ids)
         users = _aligned(tables.users, "user_id", store.user_ids)

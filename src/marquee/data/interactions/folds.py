@@ -139,7 +139,7 @@ class FileFolds(InteractionSplit):
         return {"fold": self.fold, "validation": self.validation, "seed": self.seed}
 
     def assign(self, store: "Interactions") -> np.ndarray:
-        if store.labels is None:
+        if store.labels is None or store.periods:
             raise ConfigError(GENERATED)
         parts = np.where(store.labels == self.fold, TEST, TRAIN)
         return with_validation(store, parts, self.validation, self.seed)

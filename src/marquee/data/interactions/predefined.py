@@ -110,7 +110,7 @@ class Files(InteractionSplit):
         return {"validation_share": self.validation_share, "seed": self.seed}
 
     def assign(self, store: "Interactions") -> np.ndarray:
-        if store.labels is None:
+        if store.labels is None or store.periods:
             raise ConfigError(GENERATED)
         return with_validation(store, store.labels, self.validation_share, self.seed)
 
@@ -141,7 +141,7 @@ class Published(InteractionSplit):
         return self.validation_share > 0
 
     def assign(self, store: "Interactions") -> np.ndarray:
-        if store.labels is None:
+        if store.labels is None or store.periods:
             raise ConfigError(
                 "split=published: this data set was published without a split. Use split=ratio or "
                 "split=leave_one_out, or name the files of one with split=files."

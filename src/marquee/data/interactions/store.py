@@ -26,11 +26,13 @@ class Interactions:
     users, items  int32 [n], positions in `user_ids` and `item_ids`
     timestamps    int64 [n], or None
     values        float32 [n], such as ratings, or None
-    labels        int8 [n]: 0 train, 1 validation, 2 test where the files define the split, else None
+    labels        int8 [n]: 0 train, 1 validation, 2 test where the files define the split, the number of the period
+                  where `periods`, else None
     user_ids      [n_users] the original ids, ascending: int64, or object (strings)
     item_ids      [n_items] likewise
     ordered       a user's rows are oldest first, by timestamp or because the file's format says so
     repeats       some user has some item more than once
+    periods       the data comes in periods, which `labels` number
     """
 
     users: np.ndarray
@@ -42,6 +44,7 @@ class Interactions:
     item_ids: np.ndarray
     ordered: bool
     repeats: bool
+    periods: bool = False
 
     def __len__(self) -> int:
         return len(self.users)
@@ -85,6 +88,7 @@ class Interactions:
         min_rating: float | None = None,
         min_interactions: int = 0,
         ordered: bool = False,
+        periods: bool = False,
     ) -> tuple["Interactions", dict[str, Any]]:
         """The store of a frame with the columns user, item and, where known, value, timestamp and label, and a report
         of what was read, dropped by each rule, and kept.
@@ -133,6 +137,7 @@ class Interactions:
             item_ids=item_ids,
             ordered=ordered or timestamps is not None,
             repeats=duplicates == "keep_all" and not without_duplicates(users, items, None, "keep_first").all(),
+            periods=periods,
         )
         return store, report | {"users": store.n_users, "items": store.n_items, "interactions": len(store)}
 

@@ -11,7 +11,7 @@ from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.errors import ConfigError
-from marquee.models.base import Recommender
+from marquee.models.base import Change, Recommender
 from marquee.models.mf.least_squares import Problem, Rows, both_sides
 
 # Steps from nothing to the vector of a history: the residual falls to some 0.003 of itself, and NDCG@10 on MovieLens-1M
@@ -41,6 +41,7 @@ class IALS(Recommender):
     """
 
     scores_unseen_users = True
+    updates = "fold_in"
 
     def __init__(
         self,
@@ -91,6 +92,21 @@ class IALS(Recommender):
             for vectors, penalty in ((users, of_users), (items, of_items)):
                 total += (vectors.square().sum(1) * penalty).double().sum()
             return (total / max(1, len(found))).float()
+
+    @torch.no_grad()
+    def update(self, former: "IALS", change: Change) -> bool:
+        """Vectors of known items stay. Those of users are solved anew from all that they have met, exactly, then those
+        of new items from the users who met them, and then the users' once more, who now know the new items."""
+        by_user, by_item, _, _ = self._prepared(change.batch)
+        known = change.items >= 0
+        self.items.zero_()
+        self.items[known] = former.items[change.items[known]]
+        for _ in range(1 if bool(known.all()) else 2):
+            self.users.copy_(Problem(by_user, self.items, self.alpha0, self._penalty(by_user)).by_cholesky())
+            if not bool(known.all()):
+                found = Problem(by_item, self.users, self.alpha0, self._penalty(by_item)).by_cholesky()
+                self.items[~known] = found[~known]
+        return True
 
     def _solve(self, problem: Problem, x: Tensor, predictions: Tensor) -> tuple[Tensor, Tensor]:
         if self.solver == "cholesky":
