@@ -200,7 +200,7 @@ class RecommendPredictor(Predictor):
     def golden(self) -> list[dict[str, Any]]:
         """By histories where the model reads them, else by the rows of users: no id of a user is written down."""
         n = len(self.items)
-        if not self.model.scores_unseen_users:
+        if not self.serves_all:
             return [{"row": row} for row in sorted({0, len(self.users) // 2, len(self.users) - 1})]
         spread = [[n // 7, n // 3, n // 2], [n - 1], []]
         return [{"history": self.known.item_ids[rows].tolist() if rows else []} for rows in spread]
@@ -212,7 +212,7 @@ class RecommendPredictor(Predictor):
             table = self.recommend(histories=[question["history"]])
         return {"item_id": table["item_id"].tolist(), "score": table["score"].astype(float).tolist()}
 
-    def search(self, text: str, n: int = 10) -> pd.DataFrame:
+    def search(self, text: str, n: int = 10) -> "pd.DataFrame":
         """Up to `n` items whose titles begin with a text, hold it or are spelt like it: rows of `items`."""
         return self.items.iloc[self._names.search(text, n)]
 
