@@ -29,6 +29,7 @@ def main() -> int:
 
     set_threads({})
     from benchmarks import (
+        exporting,
         games,
         growth,
         language,
@@ -56,6 +57,7 @@ def main() -> int:
         preparation,
         serving,
         service,
+        exporting,
         growth,
         sweeping,
         records,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from marquee.data.spec import TokenSpec
 from marquee.data.tokens.views import Corpus, ScoredWindows, TokenWindows, WholeCorpus, Windows
 from marquee.errors import ConfigError, JobError
-from marquee.inference.sampling import SETTINGS, allowed, choose, in_double, refuse_out_of_range, write
+from marquee.inference.sampling import SETTINGS, allowed, choose, in_double, refuse_out_of_range, softmax, write
 from marquee.metrics.likelihood import UNKNOWN_NATS, LikelihoodEvaluator
 from marquee.metrics.written import distinct, words, written_metrics
 from marquee.models.baseline.ngram import NGram
@@ -165,12 +165,12 @@ def test_a_gpt_looks_at_nothing_that_comes_later():
 # Sampling -------------------------------------------------------------------------------------------------------------
 
 PLAIN = {name: default for name, (default, *_) in SETTINGS.items()}
-LOGITS = torch.tensor([[0.4, 0.3, 0.2, 0.1]], dtype=torch.float64).log()
-NOTHING = torch.zeros(1, 4, dtype=torch.bool)
+LOGITS = np.log([[0.4, 0.3, 0.2, 0.1]])
+NOTHING = np.zeros((1, 4), dtype=bool)
 
 
 def after(**settings):
-    return allowed(LOGITS, settings.pop("seen", NOTHING), PLAIN | settings).softmax(1)[0].tolist()
+    return softmax(allowed(LOGITS, settings.pop("seen", NOTHING), PLAIN | settings))[0].tolist()
 
 
 def test_each_sampling_step_is_that_of_its_formula():
@@ -181,7 +181,7 @@ def test_each_sampling_step_is_that_of_its_formula():
     assert after(top_p=0.65) == pytest.approx([4 / 7, 3 / 7, 0, 0])
     assert after(top_p=0.75) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])  # the one that reaches p is in
     assert after(min_p=0.5) == pytest.approx([4 / 9, 3 / 9, 2 / 9, 0])  # 0.2 is half of 0.4
-    seen = torch.tensor([[True, False, False, False]])
+    seen = np.array([[True, False, False, False]])
     penalised = np.array([0.4**2, 0.3, 0.2, 0.1])  # log 0.4 < 0 times 2
     assert after(repetition_penalty=2.0, seen=seen) == pytest.approx(penalised / penalised.sum())
 
@@ -194,11 +194,11 @@ def test_sampling_steps_go_in_the_stated_order():
 
 
 def test_a_token_is_chosen_by_where_the_random_number_falls():
-    numbers = torch.tensor([0.0, 0.399, 0.401, 0.699, 0.701, 0.95, 1.0], dtype=torch.float64)
-    assert choose(LOGITS.expand(7, -1), numbers)[:6].tolist() == [0, 0, 1, 1, 2, 3]
-    banned = LOGITS.clone()
-    banned[0, 3] = -torch.inf
-    assert choose(banned.expand(7, -1), numbers).max() == 2
+    numbers = np.array([0.0, 0.399, 0.401, 0.699, 0.701, 0.95, 1.0])
+    assert choose(LOGITS.repeat(7, axis=0), numbers)[:6].tolist() == [0, 0, 1, 1, 2, 3]
+    banned = LOGITS.copy()
+    banned[0, 3] = -np.inf
+    assert choose(banned.repeat(7, axis=0), numbers).max() == 2
 
 
 @pytest.mark.parametrize("name", list(models()))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, generate, keywords, listing, play, serve, train, update, use
+from marquee.cli import chat, compare, export, generate, keywords, listing, play, score, serve, train, update, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -23,6 +23,9 @@ VERBS = {
     "best": "print the winning configuration as a command, chosen on validation",
     "rerun": "run again from a run's record and say whether the result is identical",
     "recommend": "recommend items with a finished run",
+    "export": "export a finished run as ONNX, weights or one file, with a certificate that it still is that run",
+    "import": "import a run that export --format run has packed",
+    "score": "score Parquet files of users, histories, texts or images with a finished run, in parts",
     "predict": "classify texts or images with a finished run",
     "update": "make a child of a finished run that knows what has happened since",
     "forget": "make a child of a finished run that never knew some users",
@@ -104,7 +107,7 @@ def frame() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, update, generate, keywords, chat, play, serve):
+    for family in (train, listing, compare, use, export, score, update, generate, keywords, chat, play, serve):
         family.add_verbs(verb)
     return parser
 

@@ -81,11 +81,13 @@ def _sync(parsed: argparse.Namespace) -> None:
 
 
 def locate(parsed: argparse.Namespace) -> None:
-    """Add `folder`, the run's folder, to the arguments, and set the threads before torch is loaded."""
+    """Add `folder`, the run's folder or what was exported of one, to the arguments, and set the threads before torch
+    is loaded."""
+    from marquee.apply.predictor import export_at
     from marquee.runs.finding import find_run
     from marquee.runs.threads import set_threads
 
-    parsed.folder = find_run(parsed.run, parsed.runs)
+    parsed.folder = export_at(parsed.run) or find_run(parsed.run, parsed.runs)
     set_threads({})
 
 

@@ -47,8 +47,10 @@ class DataSet(ABC):
     split_fingerprint  sha256 over the membership of train, validation and test, the protocol, its seed and tie rule
     report             flat dict of counts for the log and the manifest: what was read, dropped (per rule), kept
     validates          there is a validation part; without one a run trains all its epochs and keeps the last
+    licence            of the data, in words, for the card of what is exported; None where nobody says
     """
 
+    licence: ClassVar[str | None] = None
     spec_type: ClassVar[type[Spec]]
     split_type: ClassVar[type[Split]]
 

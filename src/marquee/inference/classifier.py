@@ -3,24 +3,24 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
-import torch
-from torch import Tensor
 
 from marquee.data.images.decoding import decode_image
-from marquee.data.images.views import ImageBatch
-from marquee.data.text.letters import Letters
-from marquee.data.text.ngrams import NGramBatch
 from marquee.data.text.tokenizer import Tokenizer, encode, word_numbers
-from marquee.data.text.views import TextBatch
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import read_model
 from marquee.inference.predictor import Predictor
 from marquee.metrics.decisions import Decision
 from marquee.seeding import numpy_generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from marquee.data.images.views import ImageBatch
+    from marquee.data.text.ngrams import NGramBatch
+    from marquee.data.text.views import TextBatch
 
 AT_ONCE = 256
 
@@ -37,13 +37,19 @@ class ClassPredictor(Predictor):
     facts: ClassVar[str]  # the file that the data set wrote
 
     def __init__(self, folder: Path):
-        super().__init__(folder)
-        self.content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
-        self.labels: list[str] = list(self.content["labels"])
-        self.multilabel: bool = self.spec.multilabel
-        self.decision = decision_of(read_model(folder), self.labels, self.multilabel)
+        from marquee.inference.artefacts import read_model
 
-    def predict(self, inputs: Sequence[Any]) -> pd.DataFrame:
+        super().__init__(folder)
+        content = json.loads((folder / self.facts).read_text(encoding="utf-8"))
+        self._know(content, self.spec.multilabel, read_model(folder))
+
+    def _know(self, content: dict[str, Any], multilabel: bool, served: Mapping[str, Any]) -> None:
+        """Take what the data set wrote, and how the run decides (of the content of `model.json`)."""
+        self.content, self.multilabel = content, multilabel
+        self.labels: list[str] = list(content["labels"])
+        self.decision = decision_of(served, self.labels, multilabel)
+
+    def predict(self, inputs: Sequence[Any]) -> "pd.DataFrame":
         """A row an input: `label`, and `p(<label>)` for each label. Multi-label: the likely labels joined by "|".
 
         Labels are decided as the run's test was (thresholds, costs). Where that left the least certain to a person,
@@ -77,16 +83,22 @@ class ClassPredictor(Predictor):
         pixels = numpy_generator(seed, "golden").integers(0, 256, size, dtype=np.uint8)
         return Image.fromarray(pixels[:, :, 0] if size[2] == 1 else pixels)
 
-    @torch.inference_mode()
     def probabilities(self, batch: Any) -> np.ndarray:
         """Of each label, float32 [n, labels]; the labels of one input add up to 1 unless it may have several."""
-        logits = self.model(batch).float()
-        return (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
+        import torch
 
-    def _table(self, inputs: Sequence[Any]) -> pd.DataFrame:
-        parts = []
-        for start in range(0, len(inputs), AT_ONCE):
-            parts.append(self.probabilities(self.batch(inputs[start : start + AT_ONCE])))
+        with torch.inference_mode():
+            logits = self.model(batch).float()
+            return (logits.sigmoid() if self.multilabel else logits.softmax(dim=1)).numpy()
+
+    def chances(self, inputs: Sequence[Any]) -> np.ndarray:
+        """The same of a few inputs as they are given."""
+        return self.probabilities(self.batch(inputs))
+
+    def _table(self, inputs: Sequence[Any]) -> "pd.DataFrame":
+        import pandas as pd
+
+        parts = [self.chances(inputs[start : start + AT_ONCE]) for start in range(0, len(inputs), AT_ONCE)]
         probabilities = np.concatenate(parts) if parts else np.zeros((0, len(self.labels)), np.float32)
         predicted, names = self.decision.predict(probabilities), np.asarray(self.labels, dtype=object)
         columns: dict[str, Any] = {
@@ -108,7 +120,10 @@ class TextPredictor(ClassPredictor):
         super().__init__(folder)
         self.encoding = word_numbers(self.content)
 
-    def batch(self, inputs: Sequence[str]) -> TextBatch | NGramBatch:
+    def batch(self, inputs: Sequence[str]) -> "TextBatch | NGramBatch":
+        from marquee.data.text.letters import Letters
+        from marquee.data.text.views import TextBatch
+
         view = self.model.view
         if isinstance(view, Letters):
             return view.of_texts(inputs, Tokenizer(**self.content["tokenizer"]), *_nothing(len(inputs)))
@@ -124,7 +139,11 @@ class ImagePredictor(ClassPredictor):
     does, takes, facts = "classifies images", "image", "image.json"
     example = "--image FILE"
 
-    def batch(self, inputs: Sequence[Any]) -> ImageBatch:
+    def batch(self, inputs: Sequence[Any]) -> "ImageBatch":
+        import torch
+
+        from marquee.data.images.views import ImageBatch
+
         pixels = np.stack([decode_image(image, self.content) for image in inputs])
         return ImageBatch(torch.from_numpy(pixels), *_nothing(len(inputs)))
 
@@ -135,6 +154,8 @@ def decision_of(content: Mapping[str, Any], labels: Sequence[str], multilabel: b
     return Decision.from_json(served) if served else Decision.plain(len(labels), multilabel)
 
 
-def _nothing(n: int) -> tuple[Tensor, Tensor]:
+def _nothing(n: int) -> "tuple[Tensor, Tensor]":
     """Labels and row numbers of examples that have neither."""
+    import torch
+
     return torch.zeros(n, dtype=torch.int64), torch.arange(n)

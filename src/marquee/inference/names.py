@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee.data.interactions.ids import INTEGER
+from marquee.data.interactions.known import INTEGER
 from marquee.errors import ConfigError
 from marquee.inference.titles import TitleIndex
 

@@ -3,16 +3,18 @@
 from abc import ABC
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import pandas as pd
 from safetensors import SafetensorError
 
-from marquee.config.targets import resolve
-from marquee.data.spec import Spec
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import load_model, read_model
-from marquee.models.base import Model
+
+# Here and in what sub-classes this, torch is imported where a trained model is loaded: an exported one needs none.
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from marquee.data.spec import Spec
+    from marquee.models.base import Model
 
 # What reading a damaged `inference/` folder may raise.
 DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError)
@@ -38,15 +40,17 @@ class Predictor(ABC):
     example: ClassVar[str]
 
     def __init__(self, folder: Path):
+        from marquee.inference.artefacts import load_model
+
         self.model: Model
         self.spec: Spec
         self.model, self.spec = load_model(folder)
 
-    def recommend(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+    def recommend(self, *args: Any, **kwargs: Any) -> "pd.DataFrame":
         """Items for users. Raises ConfigError where this run does something else."""
         raise self._cannot("recommend")
 
-    def predict(self, *args: Any, **kwargs: Any) -> pd.DataFrame:
+    def predict(self, *args: Any, **kwargs: Any) -> "pd.DataFrame":
         """Labels of inputs. Raises ConfigError where this run does something else."""
         raise self._cannot("predict")
 
@@ -74,6 +78,9 @@ def predictor_of(folder: Path) -> Predictor:
 
     Raises ConfigError where it names none, and one of DAMAGE where the folder is damaged.
     """
+    from marquee.config.targets import resolve
+    from marquee.inference.artefacts import read_model
+
     name = read_model(folder)["predictor"]
     if name is None:
         raise ConfigError(

@@ -3,22 +3,19 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-import torch
 
-from marquee.data.interactions.dataset import READERS
-from marquee.data.interactions.features import Features
-from marquee.data.interactions.histories import EVALUATION_CELLS, Histories, gather_rows
-from marquee.data.interactions.known import from_inference
+from marquee.data.interactions.known import EVALUATION_CELLS, Known, from_inference
 from marquee.errors import ConfigError
-from marquee.inference.artefacts import read_model
-from marquee.inference.embedding import Reader
 from marquee.inference.names import Ids, ItemNames, Unknown
 from marquee.inference.predictor import Predictor
-from marquee.models.base import READ_HISTORIES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from marquee.inference.embedding import Reader
 
 
 class RecommendPredictor(Predictor):
@@ -34,20 +31,26 @@ class RecommendPredictor(Predictor):
     example = "--user ID"
 
     def __init__(self, folder: Path):
+        from marquee.data.interactions.features import Features
+        from marquee.inference.artefacts import read_model
+
         super().__init__(folder)
         self._folder, self._readers = folder, None
-        self.known = from_inference(folder)
-        self.items = pd.DataFrame({"item_id": self.known.item_ids, "title": self.known.titles})
-        if (facts := folder / "items.json").is_file():  # folders of earlier versions have none
-            self.items = pd.concat([self.items, pd.read_json(facts, orient="split", dtype=False)], axis=1)
-        self.users = self.known.user_ids
-        self._user_ids = Ids(self.known.user_ids)
-        self._names = ItemNames(self.known.item_ids, self.known.titles)
-        self._titles = np.asarray(self.known.titles, dtype=object)
+        self._know(from_inference(folder), self.model.scores_unseen_users, type(self.model).__name__)
+        facts = folder / "items.json"  # folders of earlier versions have none
+        self.items = item_table(self.known, facts.read_text(encoding="utf-8") if facts.is_file() else None)
         self.filter_seen: bool = read_model(folder).get("serves", {}).get("filter_seen", True)
         file = folder / "features.json"
         learnt = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
         self.features = {name: Features.from_json(content) for name, content in learnt.items()}
+
+    def _know(self, known: Known, serves_all: bool, model: str) -> None:
+        """Take what is known of the data, whether the model serves users that training never saw, and its name."""
+        self.known, self.users = known, known.user_ids
+        self.serves_all, self.model_name = serves_all, model
+        self._user_ids = Ids(known.user_ids)
+        self._names = ItemNames(known.item_ids, known.titles)
+        self._titles = np.asarray(known.titles, dtype=object)
 
     def recommend(
         self,
@@ -57,7 +60,7 @@ class RecommendPredictor(Predictor):
         k: int = 10,
         candidates: Sequence[int | str] | None = None,
         filter_seen: bool | None = None,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """The `k` best items for each of `users` (original ids) or for each of `histories` (item ids or titles; what is
         both is the id, and a number is never a title).
 
@@ -66,14 +69,43 @@ class RecommendPredictor(Predictor):
         rank (from 1), item_id, title, score; a user for whom fewer than `k` items are left gets fewer rows. Raises
         ConfigError for unknown ids or titles, and where the model cannot serve users it never saw.
         """
+        import pandas as pd
+
+        names, items, scores = self.best(users, histories, k=k, candidates=candidates, filter_seen=filter_seen)
+        keep = np.isfinite(scores).ravel()
+        width = items.shape[1]
+        flat = items.ravel()[keep]
+        return pd.DataFrame(
+            {
+                "user": np.repeat(names, width)[keep],
+                "rank": np.tile(np.arange(1, width + 1), len(names))[keep],
+                "item_id": self.known.item_ids[flat],
+                "title": self._titles[flat],
+                "score": scores.ravel()[keep],
+            }
+        )
+
+    def best(
+        self,
+        users: Sequence[int | str] | None = None,
+        histories: Sequence[Sequence[int | str]] | None = None,
+        *,
+        k: int = 10,
+        candidates: Sequence[int | str] | None = None,
+        filter_seen: bool | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `recommend`, in arrays: who they are for [n], positions of items [n, k] and scores [n, k], the best first;
+        places that nothing is left for have the score -inf."""
         if k < 1:
             raise ConfigError(f"k={k}: at least one item must be asked for.")
         if users is not None and histories is not None:
             raise ConfigError("Give users or histories, not both.")
         if histories is not None:
-            if not self.model.scores_unseen_users:
+            if not self.serves_all:
+                from marquee.models.base import READ_HISTORIES
+
                 raise ConfigError(
-                    f"{type(self.model).__name__} knows users by id only and cannot score a history. "
+                    f"{self.model_name} knows users by id only and cannot score a history. "
                     f"Ask for a known user, or train a model that reads histories: {READ_HISTORIES}."
                 )
             known, rows, names = self._histories(histories)
@@ -82,22 +114,10 @@ class RecommendPredictor(Predictor):
             known, names = (self.known.items, self.known.offsets, self.known.times), self.users[rows]
         allowed = None
         if candidates is not None:
-            allowed = torch.ones(len(self.items), dtype=torch.bool)
-            allowed[torch.from_numpy(self.find_items(candidates))] = False
+            allowed = np.ones(len(self.known.item_ids), dtype=bool)
+            allowed[self.find_items(candidates)] = False
         masked = self.filter_seen if filter_seen is None else filter_seen
-        items, scores = self._top(known, rows, histories is None, k, allowed, masked)
-        keep = np.isfinite(scores).ravel()
-        width = items.shape[1]
-        flat = items.ravel()[keep]
-        return pd.DataFrame(
-            {
-                "user": np.repeat(np.asarray(names), width)[keep],
-                "rank": np.tile(np.arange(1, width + 1), len(rows))[keep],
-                "item_id": self.known.item_ids[flat],
-                "title": self._titles[flat],
-                "score": scores.ravel()[keep],
-            }
-        )
+        return np.asarray(names), *self._top(known, rows, histories is None, k, allowed, masked)
 
     def recommend_like(
         self,
@@ -106,13 +126,16 @@ class RecommendPredictor(Predictor):
         image: Any = None,
         k: int = 10,
         candidates: Sequence[int | str] | None = None,
-    ) -> pd.DataFrame:
+    ) -> "pd.DataFrame":
         """The `k` items that are most like something nobody has met: a text, an image (path, bytes, Pillow), or both.
 
         It is read by the runs that made the features of the items, mapped as a new item would be, and compared by the
         cosine of the vectors. Columns: rank, item_id, title, score. Raises ConfigError where no feature comes from such
         a run, and for models that know no item by features.
         """
+        import pandas as pd
+        import torch
+
         if k < 1:
             raise ConfigError(f"k={k}: at least one item must be asked for.")
         given = {name: value for name, value in (("text", text), ("image", image)) if value is not None}
@@ -152,8 +175,11 @@ class RecommendPredictor(Predictor):
             }
         )
 
-    def readers(self) -> dict[str, Reader]:
+    def readers(self) -> "dict[str, Reader]":
         """The finished runs that made features of items of texts or images, by the name of the feature; loaded once."""
+        from marquee.data.interactions.dataset import READERS
+        from marquee.inference.embedding import Reader
+
         if self._readers is None:
             self._readers = {}
             for folder in sorted((self._folder / READERS / "item").glob("*")):
@@ -174,7 +200,7 @@ class RecommendPredictor(Predictor):
     def golden(self) -> list[dict[str, Any]]:
         """By histories where the model reads them, else by the rows of users: no id of a user is written down."""
         n = len(self.items)
-        if not self.model.scores_unseen_users:
+        if not self.serves_all:
             return [{"row": row} for row in sorted({0, len(self.users) // 2, len(self.users) - 1})]
         spread = [[n // 7, n // 3, n // 2], [n - 1], []]
         return [{"history": self.known.item_ids[rows].tolist() if rows else []} for rows in spread]
@@ -186,7 +212,7 @@ class RecommendPredictor(Predictor):
             table = self.recommend(histories=[question["history"]])
         return {"item_id": table["item_id"].tolist(), "score": table["score"].astype(float).tolist()}
 
-    def search(self, text: str, n: int = 10) -> pd.DataFrame:
+    def search(self, text: str, n: int = 10) -> "pd.DataFrame":
         """Up to `n` items whose titles begin with a text, hold it or are spelt like it: rows of `items`."""
         return self.items.iloc[self._names.search(text, n)]
 
@@ -197,8 +223,8 @@ class RecommendPredictor(Predictor):
             unknown = users[rows.index(None)]
             serve = (
                 "Give a history instead (--history)."
-                if self.model.scores_unseen_users
-                else (f"{type(self.model).__name__} cannot serve users that training never saw.")
+                if self.serves_all
+                else (f"{self.model_name} cannot serve users that training never saw.")
             )
             raise Unknown(
                 f"User {unknown!r} is not in this run, which knows {len(self.users):,} users "
@@ -216,9 +242,19 @@ class RecommendPredictor(Predictor):
         numbers = np.arange(len(rows))
         return (items, offsets, None), numbers, numbers  # who types a history does not say when it was
 
-    @torch.inference_mode()
     def _top(self, known, rows, by_id: bool, k: int, excluded, filter_seen: bool) -> tuple[np.ndarray, np.ndarray]:
         """Items and scores [users, k]; places that nothing could fill have the score -inf."""
+        import torch
+
+        with torch.inference_mode():
+            return self._best(known, rows, by_id, k, excluded, filter_seen)
+
+    def _best(self, known, rows, by_id: bool, k: int, excluded, filter_seen: bool) -> tuple[np.ndarray, np.ndarray]:
+        import torch
+
+        from marquee.data.interactions.histories import Histories, gather_rows
+
+        excluded = None if excluded is None else torch.from_numpy(excluded)
         size = max(1, EVALUATION_CELLS // len(self.items))
         items, scores = [], []
         for start in range(0, len(rows), size):
@@ -237,3 +273,15 @@ class RecommendPredictor(Predictor):
         width = min(k, len(self.items))
         empty = np.zeros((0, width))
         return np.concatenate([empty.astype(np.int64), *items]), np.concatenate([empty, *scores])
+
+
+def item_table(known: Known, facts: str | None) -> "pd.DataFrame":
+    """item_id, title and what else is known of the items (`items.json` as text), one row an item."""
+    import io
+
+    import pandas as pd
+
+    items = pd.DataFrame({"item_id": known.item_ids, "title": known.titles})
+    if facts is None:
+        return items
+    return pd.concat([items, pd.read_json(io.StringIO(facts), orient="split", dtype=False)], axis=1)

@@ -13,8 +13,7 @@ from marquee.data.tokens.copies import Passages
 from marquee.data.tokens.forms import FORMS
 from marquee.errors import ConfigError
 from marquee.inference.generation import Generator, Made
-from marquee.inference.sampling import SETTINGS, in_double, refuse_out_of_range, write
-from marquee.inference.scores import as_midi, in_turn, sound
+from marquee.inference.sampling import SETTINGS, Steps, TorchSteps, in_double, refuse_out_of_range, write
 
 TEMPO = 120.0  # quarter notes a minute of a tune that does not say its own
 
@@ -31,13 +30,17 @@ class Writer(Generator):
     def __init__(self, folder: Path):
         super().__init__(folder)
         content = json.loads((folder / "tokens.json").read_text(encoding="utf-8"))
-        self.model = in_double(self.model)
+        self._know(TorchSteps(in_double(self.model)), content)
+        self._index = folder / "passages.safetensors", content["passages"]
+
+    def _know(self, steps: Steps, content: Mapping[str, Any]) -> None:
+        """Take what steps from token to token, and what the data set wrote."""
+        self.steps = steps
         self.coding = coding_of(content["coding"])
         self.form, self.known = FORMS[content["form"]](), content["known"]
         self.ends: bool = content["ends"]
         self.formats = self.form.formats
         self.takes = {"prompt": "", **{name: default for name, (default, *_) in SETTINGS.items()}, "stop": []}
-        self._index = folder / "passages.safetensors", content["passages"]
 
     def make(self, n: int, seed: int, settings: Mapping[str, Any]) -> list[Made]:
         refuse_out_of_range(settings)
@@ -46,11 +49,11 @@ class Writer(Generator):
             raise ConfigError("--stop: an empty text would end everything at once.")
         begin = [BOUNDARY, *self._encoded(prompt)]
         samples = write(
-            self.model, begin, [(seed, index) for index in range(n)], settings,
+            self.steps, begin, [(seed, index) for index in range(n)], settings,
             [UNKNOWN] if self.ends else [UNKNOWN, BOUNDARY], lambda _, tokens: self._ended(tokens, stops),
         )  # fmt: skip
         passages = self._passages
-        read = min(len(begin) - 1, getattr(self.model, "context", len(begin)))
+        read = min(len(begin) - 1, self.steps.context or len(begin))
         made = []
         for sample in samples:
             text, reason = self._text(sample.tokens, stops)
@@ -87,6 +90,8 @@ class Writer(Generator):
     def render(self, made: Sequence[Made], format: str) -> bytes:
         texts = [one.content for one in made]
         if format in ("midi", "wav"):  # tunes, of which is played what can be read
+            from marquee.inference.scores import as_midi, in_turn, sound
+
             tunes = [read_tune(text) for text in texts]
             tempo = next((tune.tempo for tune in tunes if tune.tempo), TEMPO)
             notes = in_turn([(tune.notes, max((end for *_, end in tune.notes), default=0)) for tune in tunes])

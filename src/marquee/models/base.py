@@ -99,10 +99,12 @@ class Recommender(Model):
     """Scores all items for users, known by id or by history.
 
     scores_unseen_users tells whether `score` reads the history (then users that training never saw can be served)
-    or only the user's id.
+    or only the user's id. adds_up tells whether the scores of a history are the sums of those of its items alone, each
+    counted once: such a model is a matrix.
     """
 
     scores_unseen_users: ClassVar[bool] = False
+    adds_up: bool = False
 
     def loss(self, batch: Any) -> Tensor:
         """The mean training loss of one batch of the model's view (scalar), where the model does not learn in `fit`."""

@@ -111,12 +111,21 @@ class NextItemRecommender(Recommender):
     def query(self, histories: Histories) -> Tensor:
         """The state [batch, dim] whose product with the output vectors are the scores: that of the newest item.
 
-        A sub-class that predicts otherwise (from a mask behind the history) overrides this.
+        A sub-class that predicts otherwise (from a mask behind the history) overrides `newest` and `reads`.
         """
-        items, lengths = histories.padded(self.view.max_length, self.n_items)
-        times = histories.padded_times(self.view.max_length) if self.reads_times else None
+        items, lengths = histories.padded(self.reads, self.n_items)
+        return self.newest(items, lengths, histories.padded_times(self.reads) if self.reads_times else None)
+
+    @property
+    def reads(self) -> int:
+        """How many of the newest items `newest` takes at most."""
+        return self.view.max_length
+
+    def newest(self, items: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
+        """The state [batch, dim] behind items [batch, length], right-padded, with lengths [batch]: tensors alone, so
+        that it can be exported as a graph."""
         states = self._read(items, lengths, times)
-        return states[torch.arange(len(items), device=items.device), (lengths - 1).clamp(min=0)]
+        return states[torch.arange(items.shape[0], device=items.device), (lengths - 1).clamp(min=0)]
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         return self._with_bias(self.query(histories)) @ self.output().T

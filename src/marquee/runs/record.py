@@ -147,7 +147,9 @@ _SHAPE: dict[type, tuple[str, ...]] = {
         "data.spec", "data.report", "split", "split.config", "task", "task.directions", "durations", "metrics",
         "baselines", "oracle", "checkpoint", "cost", "process", "parent", "events", "update", "certificate",
     ),
-    list: ("overrides", "tags", "resumed", "task.measured", "task.shown", "update.forgotten"),
+    list: (
+        "overrides", "tags", "resumed", "exports", "task.measured", "task.shown", "update.forgotten",
+    ),
     str: (
         "id", "fingerprint", "status", "name", "sweep", "model", "monitor", "mode", "started", "finished", "error",
         "code.version", "code.commit", "code.sha256", "data.name", "data.fingerprint", "split.name",

@@ -135,6 +135,8 @@ class SelfDialogues(ConversationData):
     JSON object a line with `topic` and `turns`.
     """
 
+    licence = "BSD-3-Clause"
+
     def source(self, paths: Paths) -> tuple[str, Mapping[str, Any], Callable[[], list[Talk]]]:
         names = ("self-dialogues/self_dialogues.jsonl.gz", "self-dialogues/self_dialogues.jsonl")
         origin = "corpus/ at https://github.com/jfainberg/self_dialogue_corpus, as JSON lines of topic and turns"

@@ -39,6 +39,8 @@ class Mnist(ImageData):
           against published ones only then. Original IDX files are as they should be and stay so
     """
 
+    licence = "CC BY-SA 3.0, as is commonly stated"
+
     def __init__(self, *, tone: Literal["undone"] | None = None):
         super().__init__(height=28, width=28, channels=1)
         self.tone = tone

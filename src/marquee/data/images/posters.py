@@ -32,6 +32,8 @@ class Posters(ImageData):
     max_corrupt    share of posters that may be unreadable; they are left out, named and counted
     """
 
+    licence = "the posters belong to their studios; thumbnails for research use only"
+
     def __init__(
         self,
         *,

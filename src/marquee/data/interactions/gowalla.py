@@ -19,6 +19,7 @@ class Gowalla(InteractionData):
     2020 (LightGCN), one user a line. There are no times, places have no names.
     """
 
+    licence = "none stated; research use"
     name = "gowalla"
 
     def sources(self, paths: Paths) -> dict[str, Path]:

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+from marquee.data.interactions.known import INTEGER
+
 WHOLE = re.compile(r"-0|(-?(?:0|[1-9][0-9]{0,17}))\.0+")  # other ways to write a whole number
 
 

@@ -1,10 +1,18 @@
 """What a predictor keeps of the data: every user's history, the original ids and the titles. JSON and safetensors."""
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+
+INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")  # an id that is a whole number, as people write one
+# Evaluation scores about this many (user, item) cells at a time: 8 MB of float32. Twice as many save 0.04 CPU s on
+# MovieLens-1M, but cost 0.08 GB of peak memory in the metrics of scores that tie.
+EVALUATION_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -49,8 +57,12 @@ def from_inference(folder: Path) -> Known:
     """Read back what `Known.save` wrote."""
     from safetensors.numpy import load_file
 
-    histories = load_file(folder / "histories.safetensors")
     ids = json.loads((folder / "ids.json").read_text(encoding="utf-8"))
+    return known_of(load_file(folder / "histories.safetensors"), ids)
+
+
+def known_of(histories: Mapping[str, np.ndarray], ids: Mapping[str, Any]) -> Known:
+    """What the two files hold, read already."""
     return Known(
         histories["offsets"],
         histories["items"],

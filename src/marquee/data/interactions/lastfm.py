@@ -20,6 +20,7 @@ class LastFmHetrec(InteractionData):
     Names of artists are read where artists.dat is at hand, as it is in the published archive.
     """
 
+    licence = "non-commercial use"
     name = "lastfm_hetrec"
 
     def sources(self, paths: Paths) -> dict[str, Path]:

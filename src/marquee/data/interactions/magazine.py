@@ -21,6 +21,7 @@ class AmazonMagazine(InteractionData):
     "Infinite recommendation networks", which leaves out people with fewer than three ratings.
     """
 
+    licence = "Amazon's terms for reviews; research use"
     name = "magazine"
 
     def sources(self, paths: Paths) -> dict[str, Path]:

@@ -54,6 +54,7 @@ class MovieLens(InteractionData):
 class MovieLens100K(MovieLens):
     """100,000 ratings (1 to 5) of 1,682 movies by 943 users, 1997 to 1998, with times."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_100k"
     recorded_as = "marquee.data.movielens.MovieLens100K"
     files: ClassVar[dict[str, RawFile]] = {
@@ -88,6 +89,7 @@ class MovieLens1M(MovieLens):
     need time then refuse.
     """
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_1m"
     recorded_as = "marquee.data.movielens.MovieLens1M"
     files: ClassVar[dict[str, RawFile]] = {
@@ -120,6 +122,7 @@ class MovieLens1M(MovieLens):
 class MovieLens10M(MovieLens):
     """10,000,054 ratings (0.5 to 5) of 10,677 movies by 69,878 users, 1995 to 2009, with times."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_10m"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_10M, "ratings.dat", folder="ml-10M100K"),
@@ -147,6 +150,7 @@ class MovieLensCsv(MovieLens):
 class MovieLens20M(MovieLensCsv):
     """20,000,263 ratings (0.5 to 5) of 26,744 movies by 138,493 users, 1995 to 2015, with times."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_20m"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_20M, "ratings.csv"), "items": _file(ML_20M, "movies.csv")
@@ -156,6 +160,7 @@ class MovieLens20M(MovieLensCsv):
 class MovieLens25M(MovieLensCsv):
     """25,000,095 ratings (0.5 to 5) of 59,047 movies by 162,541 users, 1995 to 2019, with times."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_25m"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_25M, "ratings.csv"), "items": _file(ML_25M, "movies.csv")
@@ -165,6 +170,7 @@ class MovieLens25M(MovieLensCsv):
 class MovieLens32M(MovieLensCsv):
     """32,000,204 ratings (0.5 to 5) of 84,432 movies by 200,948 users, 1995 to 2023, with times."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_32m"
     files: ClassVar[dict[str, RawFile]] = {
         "interactions": _file(ML_32M, "ratings.csv"), "items": _file(ML_32M, "movies.csv")
@@ -174,6 +180,7 @@ class MovieLens32M(MovieLensCsv):
 class MovieLensLatestSmall(MovieLensCsv):
     """100,836 ratings (0.5 to 5) of 9,724 movies by 610 users, 1996 to 2018 (the edition of September 2018)."""
 
+    licence = "GroupLens terms: research use, no redistribution and no commercial use without permission"
     name = "movielens_latest_small"
     recorded_as = "marquee.data.movielens.MovieLensLatestSmall"
     files: ClassVar[dict[str, RawFile]] = {

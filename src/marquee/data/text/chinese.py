@@ -47,6 +47,7 @@ class ChineseReviews(TextData):
 class ChnSentiCorp(ChineseReviews):
     """7,766 hotel reviews, 5,322 of them positive (Tan & Zhang 2008); one is empty."""
 
+    licence = "none stated; research use"
     name = "chnsenticorp"
     table = RawFile(
         tuple(f"{folder}ChnSentiCorp_htl_all.csv{gz}" for folder in ("chnsenticorp-htl/", "") for gz in (".gz", "")),
@@ -57,6 +58,7 @@ class ChnSentiCorp(ChineseReviews):
 class Waimai(ChineseReviews):
     """11,987 reviews of delivered meals, 4,000 of them positive."""
 
+    licence = "none stated; research use"
     name = "waimai"
     table = RawFile(
         tuple(f"{folder}waimai_10k.csv{gz}" for folder in ("waimai-10k/", "") for gz in (".gz", "")),
@@ -72,6 +74,7 @@ class OnlineShopping(ChineseReviews):
     labels  sentiment: positive or negative, 31,728 and 31,046; category: ten, from 10,000 reviews to 575
     """
 
+    licence = "none stated; research use"
     name = "online_shopping"
     table = RawFile(
         tuple(

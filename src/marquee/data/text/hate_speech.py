@@ -26,6 +26,8 @@ class HateSpeech(TextData):
     The attribute `annotators` says whether all of them chose the label (agree) or some chose another (differ).
     """
 
+    licence = "MIT"
+
     def source(self, paths: Paths) -> TextSource:
         path = find(TABLE, paths, "hate_speech")
         return TextSource("hate_speech", {"table": file_sha256(path)}, lambda: _read(path))

@@ -30,6 +30,8 @@ class Imdb(TextData):
     Read from `imdb/train.tsv.gz` and `imdb/test.tsv.gz` (id, split, label, rating, text; no quoting) or the original.
     """
 
+    licence = "none stated; the reviews belong to their authors, research use"
+
     def source(self, paths: Paths) -> TextSource:
         tables = [paths.data / "imdb" / f"{part}.tsv.gz" for part in ("train", "test")]
         if all(path.is_file() for path in tables):

@@ -32,6 +32,8 @@ class Clinc150(TextData):
     The other parameters are those of every text data set.
     """
 
+    licence = "CC BY 3.0"
+
     def __init__(
         self,
         *,
@@ -81,6 +83,8 @@ class Banking77(TextData):
     Casanueva et al. 2020, "Efficient Intent Detection with Dual Sentence Encoders", NLP4ConvAI. Validation is cut from
     what is there to train.
     """
+
+    licence = "CC BY 4.0"
 
     def source(self, paths: Paths) -> TextSource:
         origin = "banking_data/{} at https://github.com/PolyAI-LDN/task-specific-datasets"

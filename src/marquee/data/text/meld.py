@@ -30,6 +30,8 @@ class Meld(TextData):
     The other parameters are those of every text data set.
     """
 
+    licence = "the lines belong to their studio; research use only"
+
     def __init__(
         self,
         *,

@@ -39,6 +39,7 @@ class RtPolarity(Sentences):
     Pang & Lee 2005, "Seeing Stars", ACL (sentence polarity 1.0).
     """
 
+    licence = "none stated; research use"
     name = "rt_polarity"
     files = {
         label: RawFile(
@@ -56,6 +57,7 @@ class Subj(Sentences):
     Pang & Lee 2004, "A Sentimental Education", ACL (subjectivity 1.0).
     """
 
+    licence = "none stated; research use"
     name = "subj"
     files = {
         label: RawFile(

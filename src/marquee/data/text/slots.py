@@ -63,6 +63,7 @@ class Atis(SlotData):
     sees: whatever a model says of them is counted as wrong.
     """
 
+    licence = "the repository is Apache-2.0, ATIS stems from the LDC; research use"
     knows_all_classes: ClassVar[bool] = False
 
     def source(self, paths: Paths) -> TextSource:

@@ -1,10 +1,12 @@
 """All texts of a data set as one flat vector, from which rows of tokens are cut."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PADDING, UNKNOWN = 0, 1
 # How many of the tokens that are kept of a long text come from its beginning; the others are its last ones.
@@ -22,8 +24,15 @@ class TextStore:
     def lengths(self, index: np.ndarray) -> np.ndarray:
         return self.offsets[index + 1] - self.offsets[index]
 
-    def rows(self, index: np.ndarray, max_length: int, truncate: str) -> tuple[Tensor, Tensor]:
+    def rows(self, index: np.ndarray, max_length: int, truncate: str) -> "tuple[Tensor, Tensor]":
         """Padded token rows [b, longest] (int64) of the texts `index` and their lengths [b]."""
+        import torch
+
+        tokens, lengths = self.cut(index, max_length, truncate)
+        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+    def cut(self, index: np.ndarray, max_length: int, truncate: str) -> tuple[np.ndarray, np.ndarray]:
+        """As `rows`, in arrays: an exported run reads texts without torch."""
         full = self.lengths(index)
         lengths = np.minimum(full, max_length)
         head = HEADS[truncate](max_length)
@@ -33,11 +42,12 @@ class TextStore:
         position = self.offsets[index][:, None] + column + skip
         inside = column < lengths[:, None]
         words = self.tokens[np.where(inside, position, 0)]
-        tokens = np.where(inside, self.word_ids[words], PADDING).astype(np.int64)
-        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+        return np.where(inside, self.word_ids[words], PADDING).astype(np.int64), lengths
 
-    def flat(self, index: np.ndarray, max_length: int, truncate: str) -> tuple[Tensor, Tensor]:
+    def flat(self, index: np.ndarray, max_length: int, truncate: str) -> "tuple[Tensor, Tensor]":
         """The tokens of the texts `index` behind each other (int64), as `rows` cuts them, and their lengths [b]."""
+        import torch
+
         full = self.lengths(index)
         lengths = np.minimum(full, max_length)
         head = HEADS[truncate](max_length)

@@ -6,15 +6,16 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from marquee.data.text.characters import BROKEN, UNSPACED, patterns
 from marquee.data.text.pieces import Pieces, missing_package
 from marquee.data.text.store import UNKNOWN, TextStore
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Kind = Literal["word", "char", "bpe", "jieba", "space"]
 
@@ -140,8 +141,21 @@ def build_vocabulary(
 
 def encode(
     texts: Sequence[str], spec: dict[str, Any], max_length: int, truncate: str = "head"
-) -> tuple[Tensor, Tensor]:
+) -> "tuple[Tensor, Tensor]":
     """Token rows [texts, longest] (int64, right-padded with 0) and lengths, for new texts.
+
+    `spec` is as `cut` takes it.
+    """
+    import torch
+
+    tokens, lengths = cut(texts, spec, max_length, truncate)
+    return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+
+def cut(
+    texts: Sequence[str], spec: dict[str, Any], max_length: int, truncate: str = "head"
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `encode`, in arrays: an exported run reads texts without torch.
 
     `spec` is what `encoding_spec` gave (or `word_numbers(...)` of it, which saves building the table at every call).
     """
@@ -156,10 +170,10 @@ def encode(
         rows = [[numbers.get(word, UNKNOWN) for word in row] for row in words]
     rows = [np.array(row or [UNKNOWN], dtype=np.int32) for row in rows]
     if not rows:
-        return torch.zeros(0, 1, dtype=torch.int64), torch.zeros(0, dtype=torch.int64)
+        return np.zeros((0, 1), dtype=np.int64), np.zeros(0, dtype=np.int64)
     offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows], dtype=np.int64)])
     store = TextStore(np.concatenate(rows), offsets, np.arange(len(spec["vocabulary"]), dtype=np.int32))
-    return store.rows(np.arange(len(rows)), max_length, truncate)
+    return store.cut(np.arange(len(rows)), max_length, truncate)
 
 
 def encoding_spec(

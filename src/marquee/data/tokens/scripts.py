@@ -32,6 +32,7 @@ class Scripts(TokenData):
     within a play).
     """
 
+    licence = "CC BY-NC 3.0: no commercial use"
     form_name = "script"
 
     def source(self, paths: Paths) -> TokenSource:

@@ -25,6 +25,7 @@ class TinyShakespeare(TokenData):
     beginning of the first part, so that nothing is chosen on what is reported.
     """
 
+    licence = "the plays are in the public domain"
     form_name = "script"
 
     def source(self, paths: Paths) -> TokenSource:

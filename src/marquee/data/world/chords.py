@@ -28,6 +28,8 @@ class WorldChords(RollData):
     pieces  how many
     """
 
+    licence = "made by Marquee, Apache-2.0"
+
     def __init__(self, *, seed: Annotated[int, Ge(0)] = 1, pieces: Annotated[int, Ge(10)] = 200):
         self.seed, self.pieces = seed, pieces
 

@@ -51,6 +51,7 @@ class WorldGuide(DataSet):
     customers  of training; validation has a quarter as many, and so has the test part
     """
 
+    licence = "made by Marquee, Apache-2.0"
     spec_type = GuideSpec
     split_type = Simulated
 

@@ -30,6 +30,7 @@ from marquee.data.world.new_films import NewFilmOracle
 class WorldRatings(InteractionData):
     """What the world's people watched and how they rated it. User ids are 1 ... 1000, item ids 1 ... 400."""
 
+    licence = "made by Marquee, Apache-2.0"
     name = "world_ratings"
     recorded_as = "marquee.data.world.modules.WorldRatings"
     preparation = catalogue.VERSION
@@ -120,6 +121,8 @@ class NextFilmOracle:
 class WorldReviews(TextData):
     """Reviews by the world's people of the world's films; the class says whether the reviewer liked the film."""
 
+    licence = "made by Marquee, Apache-2.0"
+
     def __init__(
         self,
         *,
@@ -176,6 +179,8 @@ class WorldReviews(TextData):
 
 class WorldPosters(ImageData):
     """Posters of the world's films; the class is the film's main genre."""
+
+    licence = "made by Marquee, Apache-2.0"
 
     def __init__(self, *, seed: Annotated[int, Ge(0)] = 1):
         super().__init__(height=posters.HEIGHT, width=posters.WIDTH, channels=3)

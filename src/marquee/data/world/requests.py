@@ -122,6 +122,8 @@ class WorldRequests(SlotData):
     texts     how many
     """
 
+    licence = "made by Marquee, Apache-2.0"
+
     def __init__(
         self,
         *,

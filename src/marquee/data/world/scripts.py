@@ -231,6 +231,7 @@ def lawful(speech: str) -> bool:
 class WorldScript(TokenData):
     """Scenes of the embedded grammar, a scene a document; what their characters cost at least is known."""
 
+    licence = "made by Marquee, Apache-2.0"
     form_name = "script"
 
     def __init__(

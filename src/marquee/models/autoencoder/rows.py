@@ -33,6 +33,10 @@ class Cells(nn.Module):
             transposed = Rows.of(items, rows, values, self.n_items)
         return product(matrix, self.weight, transposed) + self.bias
 
+    def dense(self, seen: Tensor, dropout: float = 0.0) -> Tensor:
+        """As `forward`, of rows of ones that are written out, float32 [batch, n_items]: to be exported."""
+        return (seen * seen.sum(1, keepdim=True).clamp(min=1).rsqrt()) @ self.weight + self.bias
+
 
 def cells(histories: Histories, n_items: int) -> tuple[Tensor, Tensor]:
     """Which cells of [batch, n_items] are met, ascending, each once, as row * n_items + item; how many a row has."""

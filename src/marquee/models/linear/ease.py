@@ -36,7 +36,7 @@ class EASE(Recommender):
     Raises ConfigError where the memory for that is not there.
     """
 
-    scores_unseen_users = True
+    scores_unseen_users = adds_up = True
     max_epochs = 1
     updates = "exact"
     named: ClassVar[str] = "linear/ease"  # in messages

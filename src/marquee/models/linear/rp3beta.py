@@ -27,7 +27,7 @@ class RP3Beta(Recommender):
     neighbours  items j that are kept for each item i, those with the largest w(j, i)
     """
 
-    scores_unseen_users = True
+    scores_unseen_users = adds_up = True
     max_epochs = 1
 
     def __init__(

@@ -41,7 +41,7 @@ class SLIM(Recommender):
               only space
     """
 
-    scores_unseen_users = True
+    scores_unseen_users = adds_up = True
     max_epochs = 1
 
     def __init__(

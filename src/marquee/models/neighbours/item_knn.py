@@ -106,6 +106,10 @@ class ItemKNN(Recommender):
             below = (own * other).sqrt_().add_(self.shrinkage).clamp_(min=1e-12)
             yield rows, agreement.div_(below).clamp_(min=0)
 
+    @property
+    def adds_up(self) -> bool:
+        return self.known is None
+
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
         if self.known is None:
             return self.nearest.score(histories)

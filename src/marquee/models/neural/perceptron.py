@@ -45,6 +45,10 @@ class PairPerceptron(nn.Module):
         size = max(1, SCORED_CELLS // (len(items) * self.widest))
         return torch.cat([self.join(part[:, None], items).float() for part in users.split(size)])
 
+    def forward_all(self, user: Tensor, item: Tensor) -> Tensor:
+        """As `all_pairs`, all users at once: one graph without a loop, which can be exported."""
+        return self.join(self.of_user(user)[:, None], self.of_item(item))
+
 
 def squares(layers: nn.Module) -> Tensor:
     """The sum of the squares of all that is in matrices, and not in biases (scalar)."""

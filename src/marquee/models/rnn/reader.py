@@ -75,7 +75,7 @@ class Reader(Classifier):
         if self.pooling == "attention":
             return self.attention(states, inside)
         width = self.forwards[0].hidden_size
-        last = states[torch.arange(len(states), device=states.device), lengths - 1]
+        last = states[torch.arange(states.shape[0], device=states.device), lengths - 1]
         # The backward direction has read everything when it stands on the first word.
         return torch.cat([last[:, :width], states[:, 0, width:]], dim=-1)
 

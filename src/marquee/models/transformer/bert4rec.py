@@ -7,7 +7,6 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor, nn
 
-from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import MaskedSequences
 from marquee.data.spec import InteractionSpec
 from marquee.models.dropout import Dropout
@@ -83,9 +82,11 @@ class BERT4Rec(NextItemRecommender):
             x = block(x, real)
         return self.head(x)
 
-    def query(self, histories: Histories) -> Tensor:
-        items, lengths = histories.padded(self.view.max_length - 1, self.n_items)
-        rows = torch.arange(len(items), device=items.device)
+    @property
+    def reads(self) -> int:
+        return self.view.max_length - 1  # the mask takes the last place
+
+    def newest(self, items: Tensor, lengths: Tensor, times: Tensor | None = None) -> Tensor:
         items = F.pad(items, (0, 1), value=self.n_items)
-        items[rows, lengths] = self.n_items + 1
-        return self._encode(items, lengths + 1)[rows, lengths]
+        items = items.scatter(1, lengths[:, None], self.n_items + 1)
+        return self._encode(items, lengths + 1)[torch.arange(items.shape[0], device=items.device), lengths]

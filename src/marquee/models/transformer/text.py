@@ -96,7 +96,9 @@ class TextTransformer(Classifier):
             lengths = lengths + 1
         inside = real_words(lengths, states.shape[1])
         # Without padding in the batch no mask is needed, and attention may take its fastest kernel.
-        mask = None if bool(inside.all()) else inside[:, None, None, :]
+        # An exported graph always has it: whether a batch is padded is not known beforehand.
+        unpadded = not torch.compiler.is_exporting() and bool(inside.all())
+        mask = None if unpadded else inside[:, None, None, :]
         states = self.dropout(states)
         for block in self.blocks:
             states = block(states, mask, self.angles)

@@ -1,0 +1,1 @@
+"""Answers from an exported run: ONNX Runtime and NumPy, and no torch."""
