@@ -1,10 +1,16 @@
 """The one way to replace a file or a folder: a reader sees the old or the new, also after a crash or a power cut."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+LOCK = ".lock"
 
 
 @contextmanager
@@ -31,6 +37,23 @@ def put(source: Path, path: Path) -> None:
     sync(source)
     os.replace(source, path)
     _sync_folder(path.parent)
+
+
+@contextmanager
+def working_folder(parent: Path, prefix: str, rescue: Callable[[Path], None] | None = None) -> Iterator[Path]:
+    """A new folder in `parent`, which is gone afterwards, as are those of its prefix whose processes were killed.
+
+    Each is locked as long as its process lives; `rescue` sees those that are left before they go. Raises OSError where
+    the folder cannot be written.
+    """
+    for left in parent.glob(f"{escape(prefix)}*/{LOCK}"):
+        with suppress(Timeout, OSError), FileLock(left, timeout=0):
+            if rescue is not None:
+                rescue(left.parent)
+            shutil.rmtree(left.parent)
+    place = tempfile.TemporaryDirectory(dir=parent, prefix=prefix)
+    with place as name, FileLock(Path(name) / LOCK):
+        yield Path(name)
 
 
 def sync(path: Path) -> None:

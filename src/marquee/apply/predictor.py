@@ -13,11 +13,9 @@ from pathlib import Path
 from marquee.errors import ConfigError, DataError
 from marquee.inference.portable.artefact import MODEL, verify
 from marquee.inference.predictor import DAMAGE, Predictor, predictor_of
-from marquee.runs.finding import find_run
+from marquee.runs.finding import EXPORT, find_run
 from marquee.runs.liveness import status_of
 from marquee.runs.record import MANIFEST, read_manifest
-
-EXPORT = "export.json"  # of the folder that `marquee export` writes
 
 
 def load(run: str | Path = "latest", output: str | Path | None = None) -> Predictor:

@@ -1,6 +1,7 @@
 """The verbs `export` and `import`: a finished run as an artefact, and a packed run back among the others."""
 
 import argparse
+from glob import escape
 from pathlib import Path
 
 from marquee.cli.arguments import Verb, positive, runs_option
@@ -64,12 +65,10 @@ def _export(parsed: argparse.Namespace) -> None:
     tolerance = TOLERANCE if parsed.tolerance is None else parsed.tolerance
     wish = Wish(parsed.format, parsed.int8, parsed.force, tolerance, parsed.index, parsed.index_from)
     record = export(run, target, wish)
-    size = (
-        (target / record["model"]).stat().st_size
-        if (target / record["model"]).is_file()
-        else sum(file.stat().st_size for file in (target / record["model"]).iterdir())
-    )
-    print(f"{run.name} exported to {target / record['model']} ({size / 1e6:.1f} MB)")
+    model = target / record["model"]  # its weights may lie in a file beside it
+    files = model.iterdir() if model.is_dir() else target.glob(f"{escape(model.name)}*")
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    print(f"{run.name} exported to {model} ({size / 1e6:.1f} MB)")
     if parity := record["parity"]:
         print(f"  test {parity['metric']}: {parity['before']:.6f} -> {parity['after']:.6f}, "
               f"{parity['changed_units']} units changed, scores differ by {parity['max_score_difference']:.2g} at most"

@@ -10,6 +10,8 @@ from marquee.runs.liveness import status_of
 from marquee.runs.lock import Taken, turn
 from marquee.runs.record import LATEST, MANIFEST, read_manifest, unwritable
 
+EXPORT = "export.json"  # of the folder that `marquee export` writes
+
 
 def run_folders(output: Path) -> list[Path]:
     """The folders of all runs, by name."""
@@ -69,6 +71,10 @@ def find_run(run: str, output: Path = Path("outputs")) -> Path:
         return matches[0].resolve()
     if matches:
         raise ConfigError(f"{run} may be any of these runs; write more of the name:\n" + _names(matches))
+    if (path / EXPORT).is_file():
+        raise ConfigError(
+            f"{run} is an export, and this takes a run. load, recommend, predict, generate and score take exports."
+        )
     if path.is_dir():
         raise ConfigError(f"{run} is a folder without {MANIFEST}, so no run.")
     raise ConfigError(_no_such_run(run, output, folders))

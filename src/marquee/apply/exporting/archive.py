@@ -1,14 +1,16 @@
 """A run as one zip file with checksums, and back: nothing in it can write elsewhere, grow without end or be run."""
 
+import errno
 import shutil
 import stat
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from marquee.errors import ConfigError, DataError
-from marquee.files import put, sync
+from marquee.files import put, sync, working_folder
 from marquee.inference.portable.artefact import SUMS, file_sum, sums_of
 from marquee.runs.finding import run_folders
 from marquee.runs.record import MANIFEST, read_manifest, unwritable
@@ -20,6 +22,9 @@ MOST_BYTES = 20_000_000_000  # of all files together, unpacked
 MOST_FILES = 10_000
 MOST_RATIO = 200  # of a file's size to what it takes in the archive; tables of ids reach some 30
 SMALL = 1_000_000  # bytes below which no ratio is suspicious
+# Offsets that lead nowhere, and names of which one is the folder of another.
+IN_THE_FILE = (errno.EINVAL, errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError, NotImplementedError, RuntimeError)
 MOMENT = (1980, 1, 1, 0, 0, 0)  # of every entry, so that the same run gives the same archive
 
 
@@ -62,11 +67,19 @@ def unpack(file: Path, folder: Path) -> dict[str, Any]:
                     _extract(file, archive, entry, folder / entry.filename, sums[entry.filename])
     except FileNotFoundError:
         raise ConfigError(f"{file} does not exist.") from None
-    except (zipfile.BadZipFile, EOFError, KeyError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
-        raise DataError(
-            f"{file} (sha256 {file_sum(file)}) is damaged or no archive of marquee export --format run: {error}"
-        ) from None
+    except OSError as error:
+        if error.errno not in IN_THE_FILE:
+            raise
+        raise _damaged(file, error) from None
+    except DAMAGE as error:
+        raise _damaged(file, error) from None
     return read_manifest(folder)
+
+
+def _damaged(file: Path, error: Exception) -> DataError:
+    return DataError(
+        f"{file} (sha256 {file_sum(file)}) is damaged or no archive of marquee export --format run: {error}"
+    )
 
 
 def _checked(file: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -124,8 +137,8 @@ def import_run(file: Path, output: Path) -> tuple[Path, bool]:
     runs = output / "runs"
     try:
         runs.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=runs, prefix=".import-") as place:
-            inside = Path(place) / "run"
+        with working_folder(runs, ".import-") as place:
+            inside = place / "run"
             inside.mkdir()
             manifest = unpack(file, inside)
             _refuse_unfinished(file, manifest)

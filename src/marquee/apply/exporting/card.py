@@ -168,12 +168,21 @@ def _cost(manifest: Mapping[str, Any]) -> str:
 def _limits(manifest: Mapping[str, Any], licence: str | None) -> str:
     lines = [
         "- The metrics hold for data like the test part; under another protocol they would be others.",
-        f"- Trained on {(manifest['data'] or {}).get('name')} alone: of what that has no example of, it knows nothing.",
+        f"- Trained on {(manifest['data'] or {}).get('name')}{_since(manifest)} alone: of what that has no example "
+        "of, it knows nothing.",
         "- One run with one seed; how much seeds differ is not in this card.",
     ]
     if licence is None:
         lines.append("- The licence of the data is not known to Marquee.")
     return "## Limits\n\n" + "\n".join(lines)
+
+
+def _since(manifest: Mapping[str, Any]) -> str:
+    """What `update` and `forget` have made of the run's data."""
+    if not (update := manifest.get("update")):
+        return ""
+    without = f", without {len(update['forgotten'])} users who are forgotten" if update.get("forgotten") else ""
+    return f", with what was learnt since ({update['label']}; parent {manifest['parent']['id']}){without},"
 
 
 def _number(value: Any) -> str:

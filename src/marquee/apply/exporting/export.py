@@ -3,9 +3,9 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,15 +16,17 @@ from marquee.apply.exporting.onnx_file import write_onnx
 from marquee.apply.exporting.parity import certificate, refuse_worse, task_of
 from marquee.apply.predictor import load
 from marquee.errors import ConfigError, JobError
-from marquee.files import sync
+from marquee.files import sync, working_folder
 from marquee.inference.artefacts import read_model
 from marquee.inference.portable.artefact import MODEL, SUMS, file_sum
 from marquee.inference.portable.opening import open_artefact
 from marquee.inference.predictor import Predictor
+from marquee.runs.finding import EXPORT
 from marquee.runs.record import Run, now
 
 Format = Literal["onnx", "torch", "run"]
-RECORD, PARITY, CARD, WEIGHTS = "export.json", "parity.json", "README.md", "weights"
+RECORD, PARITY, CARD, WEIGHTS = EXPORT, "parity.json", "README.md", "weights"
+FORMER = "former"  # what stood in the target, while it is replaced
 TOLERANCE = 0.002  # by which the monitored metric may be worse, as an absolute number
 
 
@@ -52,12 +54,13 @@ def export(folder: Path, target: Path, wish: Wish) -> dict[str, Any]:
     target = target.absolute()
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as place:
-            made = Path(place) / "export"
+        rescue = partial(_rescue, target=target)
+        with working_folder(target.parent, f".{target.name}.export-", rescue) as place:
+            made = place / "export"
             made.mkdir()
             record = WRITERS[wish.format](run, predictor, made, wish)
             _finish(made, run, record)
-            _swap(made, target, Path(place) / "former")
+            _swap(made, target, place / FORMER)
     except OSError as error:
         raise JobError(f"{target} cannot be written: {error.strerror or error}.") from error
     _record(run, target, record)
@@ -80,6 +83,12 @@ def _refuse_foreign(target: Path, manifest: Mapping[str, Any]) -> None:
             f"{target} holds an export of another run, {name} (fingerprint {str(found)[:16]}), and this one is "
             f"{manifest['id']} ({manifest['fingerprint'][:16]}). Choose another folder, or remove it."
         )
+
+
+def _rescue(left: Path, target: Path) -> None:
+    """Of an export that was killed between the two renames of `_swap`, the former folder comes back."""
+    if (left / FORMER).is_dir() and not target.exists():
+        os.replace(left / FORMER, target)
 
 
 # The formats ---------------------------------------------------------------------------------------------------------
@@ -110,13 +119,14 @@ def _onnx(run: Run, predictor: Predictor, made: Path, wish: Wish) -> dict[str, A
     if wish.index:
         from marquee.apply.exporting.indexing import add_index
 
-        record["index"] = add_index(graph, predictor, artefact, made, run.manifest, wish.index_from)
+        record["index"] = add_index(graph, predictor, artefact, made, run, wish.index_from)
     return record
 
 
 def _torch(run: Run, predictor: Predictor, made: Path, wish: Wish) -> dict[str, Any]:
     """The weights as safetensors beside `model.json`: read back by Marquee's own loader, which builds whitelisted
-    classes and nothing else. A program of torch.export (.pt2) would need no Marquee, but its loader unpickles."""
+    classes and nothing else. A program of torch.export (.pt2) would need no Marquee, but its loader unpickles what
+    the file marks so: torch/export/pt2_archive/_package.py of torch 2.13, weights_only=False."""
     _refuse_int8(wish)
     shutil.copytree(run.folder / "inference", made / WEIGHTS)
     from marquee.inference.predictor import predictor_of
@@ -149,7 +159,7 @@ def _refuse_int8(wish: Wish) -> None:
 def _certified(
     run: Run, predictor: Predictor, artefact: Predictor, made: Path, wish: Wish, what: str
 ) -> dict[str, Any]:
-    task = task_of(run.manifest, predictor.model)
+    task = task_of(run, predictor.model)
     parity = certificate(task, artefact, run.manifest, wish.tolerance)
     refuse_worse(parity, what, wish.force)
     (made / PARITY).write_text(json.dumps(parity, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -185,8 +195,8 @@ def _swap(made: Path, target: Path, former: Path) -> None:
         os.replace(target, former)
     try:
         os.replace(made, target)
-    except OSError:
-        if former.exists():
+    except BaseException:  # Ctrl-C among them
+        if former.exists() and not target.exists():
             os.replace(former, target)
         raise
 

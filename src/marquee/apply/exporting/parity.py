@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from marquee.apply.updating.judging import Projected, judge
+from marquee.apply.updating.lineage import lineage_of
 from marquee.compare.statistics import ALPHA, FLIPS, sign_flips
 from marquee.compare.units import COLUMNS
 from marquee.data.interactions.histories import Histories
@@ -16,6 +18,7 @@ from marquee.inference.portable.recommender import PortableRecommender
 from marquee.inference.portable.writer import PortableWriter
 from marquee.inference.predictor import Predictor
 from marquee.models.base import Model
+from marquee.runs.record import Run
 from marquee.seeding import numpy_generator
 from marquee.tasks.base import Task
 
@@ -23,14 +26,21 @@ SAME = 1e-6  # of a unit's value, so that what rounding does to a likelihood is 
 NOISE = 1e-5  # a smaller difference of means is that of rounding, however sure it is
 
 
-def task_of(manifest: Mapping[str, Any], model: Model) -> Task:
+def task_of(run: Run, model: Model) -> Task:
     """The run's task on its data, set up again as its manifest says, with its trained model.
 
-    Raises ConfigError where the data is not what the run was trained on.
+    A run that `update` or `forget` made is judged as it was then: on its first ancestor's test, without who is
+    forgotten, by a model that may know more users and items (see `Projected`). Raises ConfigError or DataError where
+    the data is not what the run was trained on.
     """
     from marquee.runs.train import prepare_data, prepare_task
 
+    manifest = run.manifest
     config = manifest["config"]
+    if manifest.get("update"):
+        lineage = lineage_of(run.folder)
+        judged, _ = lineage.judged()
+        return judge(config, model, lineage.now(), judged, None)
     data = prepare_data(config)
     for name, found in (("data", data.fingerprint), ("split", data.split_fingerprint)):
         if (wanted := (manifest[name] or {}).get("fingerprint")) != found:
@@ -49,9 +59,10 @@ def certificate(task: Task, artefact: Predictor, manifest: Mapping[str, Any], to
     """What the test says of the artefact, as JSON values.
 
     `passed` is false where the monitored metric is worse by more than `tolerance`, or worse beyond doubt (a paired
-    test at 5 %, for differences that rounding does not explain).
+    test at 5 %, for differences that rounding does not explain), and where the model itself is further than that from
+    what the run recorded: then this is another test.
     """
-    scorer = scorer_of(artefact)
+    scorer = asked_as(task.model, scorer_of(artefact))
     task.evaluated = "test"
     evaluators, largest, changed_scores, cells = (task.evaluator(), task.evaluator()), 0.0, 0, 0
     with torch.no_grad():
@@ -64,25 +75,27 @@ def certificate(task: Task, artefact: Predictor, manifest: Mapping[str, Any], to
             cells += own.numel()
             for evaluator, scores in zip(evaluators, (own, other), strict=True):
                 evaluator.update(scores, batch)
-    (before, units), (after, again) = (one.compute([one.state()]) for one in evaluators)
+    (before, units), (after, others) = (one.compute([one.state()]) for one in evaluators)
     metric = task.monitor
     sign = -1.0 if task.mode == "min" else 1.0
     drop = sign * (before[metric] - after[metric])
     column = COLUMNS.get(metric, metric)
     changed, p = None, None
     if column in units:
-        values = np.stack([units[column].to_numpy(), again[column].to_numpy()], axis=1).astype(np.float64)
+        values = np.stack([units[column].to_numpy(), others[column].to_numpy()], axis=1).astype(np.float64)
         changed = int((np.abs(values[:, 0] - values[:, 1]) > SAME).sum())
         rng = numpy_generator(manifest["seed"] or 0, "parity")
         p = float(sign_flips(values, np.array([[0, 1]]), FLIPS, rng)[0][0]) if changed else 1.0
-    worse = drop > tolerance or (drop > NOISE and p is not None and p < ALPHA)
+    worse = not drop <= tolerance or (drop > NOISE and p is not None and p < ALPHA)  # NaN is worse than any number
     recorded = (manifest["metrics"] or {}).get(f"test/{metric}")
+    again = recorded is None or abs(recorded - before[metric]) <= max(tolerance, NOISE)
     return {
         "run": manifest["id"], "fingerprint": manifest["fingerprint"], "unit": task.unit, "n_units": len(units),
         "metric": metric, "recorded": recorded, "before": before[metric], "after": after[metric],
         "difference": after[metric] - before[metric], "tolerance": tolerance, "changed_units": changed, "p": p,
         "max_score_difference": largest, "scores_compared": cells, "scores_not_finite_in_one": changed_scores,
-        "metrics": {name: [before[name], after[name]] for name in before if name in after}, "passed": not worse,
+        "metrics": {name: [before[name], after[name]] for name in before if name in after},
+        "passed": again and not worse,
     }  # fmt: skip
 
 
@@ -90,6 +103,13 @@ def refuse_worse(found: Mapping[str, Any], what: str, force: bool) -> None:
     """Raise JobError where a certificate is not passed and nobody insists."""
     if found["passed"] or force:
         return
+    recorded, before = found["recorded"], found["before"]
+    if recorded is not None and abs(recorded - before) > max(found["tolerance"], NOISE):
+        raise JobError(
+            f"{found['run']}: its own test gives {found['metric']} {before:.4f} here, and {recorded:.4f} was recorded "
+            f"(tolerance {found['tolerance']:g}), so nothing can be certified. Nothing was written.\n"
+            "  fix: export where it was trained, a larger --tolerance, or --force"
+        )
     p = f", p = {found['p']:.4f}" if found["p"] is not None else ""
     raise JobError(
         f"{what} is not the run that was measured: test {found['metric']} {found['before']:.4f} became "
@@ -112,6 +132,33 @@ def scorer_of(predictor: Predictor) -> Any:
     if isinstance(predictor, PortableWriter):
         return _Likelihood(predictor)
     return predictor.model  # of the weights as they were written
+
+
+def asked_as(model: Model, scorer: Any) -> Any:
+    """A scorer that is asked for the users and items that a task's model is asked for."""
+    return _Projected(scorer, model) if isinstance(model, Projected) else scorer
+
+
+def own_names(model: Model, users: Tensor | None, histories: Histories) -> tuple[Tensor | None, Histories]:
+    """Users and histories of a test by the numbers that the run's own model knows them by."""
+    if not isinstance(model, Projected):
+        return users, histories
+    return None if users is None else model.users[users], histories._replace(items=model.items[histories.items])
+
+
+class _Projected:
+    """Scores as `Projected` does, of what the artefact knows."""
+
+    def __init__(self, scorer: Any, asked: Projected):
+        self.scorer, self.asked = scorer, asked
+
+    def score(self, users: Tensor | None, histories: Histories) -> Tensor:
+        scores = self.scorer.score(*own_names(self.asked, users, histories))
+        return scores.index_select(1, self.asked.items)
+
+    def predict(self, users: Tensor | None, items: Tensor, histories: Histories) -> Tensor:
+        users, histories = own_names(self.asked, users, histories)
+        return self.scorer.predict(users, self.asked.items[items], histories)
 
 
 class _Scores:

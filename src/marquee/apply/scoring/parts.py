@@ -14,16 +14,18 @@ from filelock import FileLock, Timeout
 from pyarrow import parquet
 
 from marquee.apply.predictor import export_at, load
-from marquee.apply.scoring.rows import MADE, needed, scored
+from marquee.apply.scoring.rows import MADE, RowError, _loaded, blank, needed, scored
 from marquee.errors import ConfigError, DataError, JobError
 from marquee.files import replacing, write_text
 from marquee.inference.portable.artefact import file_sum
 from marquee.inference.predictor import Predictor
 from marquee.inference.recommender import RecommendPredictor
+from marquee.runs.finding import EXPORT
 from marquee.runs.record import read_manifest
 
 Engine = Literal["local", "ray"]
-RECORD, LOCK, EVERYONE = "score.json", ".lock", "users"
+RECORD, LOCK = "_score.json", ".lock"  # readers of Parquet folders leave out names that begin so
+EVERYONE = "users"
 BATCH = 4096  # rows in memory at a time
 USERS_A_PART = 50_000  # of known users, where there is no input
 
@@ -84,7 +86,7 @@ def _identity(run: Path) -> dict[str, Any]:
         manifest = read_manifest(run)
         weights = (manifest.get("checkpoint") or {}).get("weights_sha256")
         return {"run": manifest["id"], "fingerprint": manifest["fingerprint"], "model_sha256": weights}
-    record = (exported if exported.is_dir() else exported.parent) / "export.json"
+    record = (exported if exported.is_dir() else exported.parent) / EXPORT
     if record.is_file() and (exported.is_dir() or exported.name == json.loads(record.read_text())["model"]):
         told = json.loads(record.read_text(encoding="utf-8"))
         return {name: told[name] for name in ("run", "fingerprint", "model_sha256")}
@@ -139,12 +141,18 @@ def _of_files(predictor: Predictor, source: Path, output: Path, identity: Mappin
         raise DataError(f"{source} does not exist.")
     if source.resolve() == output.resolve():
         raise ConfigError(f"--input and --output are one folder, {source}.")
+    if source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(
+            f"--output {output} lies inside --input {source}, where its parts would be scored, too. Choose another."
+        )
     first, found, parts, times = files[0], None, [], {}
     for file in files:
         try:
             schema = parquet.read_schema(file).remove_metadata()
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{file} is no readable Parquet file (sha256 {file_sum(file)}): {error}") from None
+        if twice := next((name for name in schema.names if schema.names.count(name) > 1), None):
+            raise DataError(f"{file} has two columns {twice}. Give each column a name of its own.")
         if found is not None and schema != found:
             raise DataError(f"{file} has other columns than {first}:\n  {_schema(schema)}\n  {_schema(found)}")
         found = schema
@@ -161,6 +169,8 @@ def _of_files(predictor: Predictor, source: Path, output: Path, identity: Mappin
 
 def _refuse_types(column: str, schema: pa.Schema) -> None:
     kind = schema.field(column).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
     is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
@@ -168,7 +178,8 @@ def _refuse_types(column: str, schema: pa.Schema) -> None:
         "history": is_list, "text": is_text, "image": is_text or is_bytes, "user": is_text or pa.types.is_integer(kind),
     }[column]  # fmt: skip
     if not fits:
-        raise DataError(f"column {column} is of the type {kind}")
+        takes = {"history": "lists", "text": "text", "image": "bytes or paths", "user": "text or integers"}[column]
+        raise DataError(f"column {column} is of the type {kind}; read are {takes}")
 
 
 def _schema(schema: pa.Schema) -> str:
@@ -182,36 +193,60 @@ def make_part(part: Part, asked: Asked) -> int:
     """Score one part into its file, a batch at a time, and put that into its place in one step; its rows."""
     target, rows = Path(asked.output) / part.name, 0
     base = None if part.source is None else part.source.parent
+    predictor = _loaded(asked.run)
+    read: list[pa.Table] = []  # the batch whose column is being scored
     with replacing(target) as temporary:
         writer = None
         try:
-            for table in scored(_frames(part, asked), asked.run, asked.k, base):
-                arrow = pa.Table.from_pandas(table, preserve_index=False)
+            for table in scored(_frames(part, asked, predictor, read), asked.run, asked.k, base):
+                arrow = _beside(read.pop(), table, predictor)
                 if writer is None:
                     writer = parquet.ParquetWriter(temporary, arrow.schema)
                 writer.write_table(arrow.cast(writer.schema))
                 rows += len(table)
+        except RowError as error:
+            raise DataError(
+                f"{part.source or 'known users'}, row {rows + error.row}: {error.told} Mend or leave out such rows; "
+                "what is scored stays."
+            ) from None
         except DataError as error:
             raise DataError(f"{part.source or 'known users'}, from row {rows} on: {error}") from None
         finally:
             if writer is not None:
                 writer.close()
-        if writer is None:  # an input without rows: nothing says of which type lists would be
-            parquet.write_table(pa.table({name: pa.array([], pa.null()) for name in MADE}), temporary)
+        if writer is None:  # an input without rows: the columns that others have
+            schema = parquet.read_schema(part.source).remove_metadata()
+            parquet.write_table(_beside(schema.empty_table(), blank(predictor, schema.names), predictor), temporary)
     return rows
 
 
-def _frames(part: Part, asked: Asked) -> Iterator[pd.DataFrame]:
+def _frames(part: Part, asked: Asked, predictor: Predictor, read: list[pa.Table]) -> Iterator[pd.DataFrame]:
+    """The column that is scored, alone: what else a row has stays as Arrow has it, and is put into `read`."""
     if part.source is not None:
         with parquet.ParquetFile(part.source) as file:
             for batch in file.iter_batches(batch_size=asked.batch):
-                yield batch.to_pandas()
+                read.append(pa.Table.from_batches([batch]).replace_schema_metadata())
+                yield read[-1].select([needed(predictor, batch.schema.names)]).to_pandas()
         return
-    from marquee.apply.scoring.rows import _loaded
-
-    users = _loaded(asked.run).users
     for first in range(part.first, part.last, asked.batch):
-        yield pd.DataFrame({"user": users[first : min(first + asked.batch, part.last)]})
+        frame = pd.DataFrame({"user": predictor.users[first : min(first + asked.batch, part.last)]})
+        read.append(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata())
+        yield frame
+
+
+def _beside(read: pa.Table, table: pd.DataFrame, predictor: Predictor) -> pa.Table:
+    """A batch as it was read with what was made of it, of the same types whatever stands in the batch."""
+    column = needed(predictor, read.column_names)
+    made = pa.Table.from_pandas(table.drop(columns=column, errors="ignore"), preserve_index=False)
+    if isinstance(predictor, RecommendPredictor):  # lists that are all empty tell no type
+        ids = predictor.known.item_ids
+        kinds = pa.int64() if ids.dtype.kind in "iu" else pa.string(), pa.float64()
+        made = made.cast(pa.schema([(name, pa.list_(kind)) for name, kind in zip(MADE, kinds)]))
+    gone = {*made.column_names, *([column] if column not in table else [])}
+    found = read.select([name for name in read.column_names if name not in gone])
+    for name in made.column_names:
+        found = found.append_column(name, made[name])
+    return found
 
 
 def _local(parts: list[Part], asked: Asked) -> None:

@@ -24,6 +24,14 @@ WHO = ("user", "history")  # columns of which a recommender reads one
 MADE = ("items", "scores")
 
 
+class RowError(DataError):
+    """A row, by its number in its table, that cannot be scored."""
+
+    def __init__(self, told: str, row: int):
+        super().__init__(f"row {row}: {told}")
+        self.told, self.row = told, row
+
+
 def scored(
     frames: Iterator[pd.DataFrame], run: str | Path, k: int = 10, base: str | Path | None = None
 ) -> Iterator[pd.DataFrame]:
@@ -46,6 +54,8 @@ def needed(predictor: Predictor, columns: Sequence[str]) -> str:
     """The column that a run reads. Raises DataError where it is not there, ConfigError for a run that has no scores."""
     if isinstance(predictor, RecommendPredictor):
         found = [name for name in WHO if name in columns]
+        if found == ["history"] and not predictor.serves_all:
+            predictor.best(histories=[[]])  # which says why not
         if len(found) == 1:
             return found[0]
         what = "has both" if found else "has neither"
@@ -57,6 +67,19 @@ def needed(predictor: Predictor, columns: Sequence[str]) -> str:
             return predictor.takes
         raise DataError(f"this run reads a column {predictor.takes}, and the input has {_told(columns)}")
     raise ConfigError(f"This run {predictor.does}; score takes runs that recommend or classify.")
+
+
+def blank(predictor: Predictor, columns: Sequence[str]) -> pd.DataFrame:
+    """What is made of a table with these columns that has no rows: its columns, of their types."""
+    if isinstance(predictor, RecommendPredictor):
+        return pd.DataFrame({name: np.zeros(0, dtype=object) for name in (needed(predictor, columns), *MADE)})
+    nothing: Any = ""
+    if predictor.takes == "image":
+        from PIL import Image
+
+        nothing = Image.new("RGB", (8, 8))
+    made = predictor.predict([nothing])[:0]
+    return made if predictor.takes == "image" else pd.concat([pd.DataFrame({predictor.takes: []}), made], axis=1)
 
 
 def _told(columns: Sequence[str]) -> str:
@@ -72,7 +95,7 @@ def _one(predictor: Predictor, frame: pd.DataFrame, k: int, base: Path | None) -
     column = needed(predictor, list(frame.columns))
     frame = frame.reset_index(drop=True)
     if frame[column].isna().any():
-        raise DataError(f"row {int(frame[column].isna().to_numpy().argmax())}: column {column} is empty")
+        raise RowError(f"column {column} is empty", int(frame[column].isna().to_numpy().argmax()))
     values = frame[column].tolist()
     if isinstance(predictor, RecommendPredictor):
         return _recommended(predictor, frame, column, values, k)
@@ -94,7 +117,7 @@ def _recommended(
         else:
             _, items, scores = predictor.best(histories=[np.asarray(value).tolist() for value in values], k=k)
     except ConfigError as error:  # of an id or a title, which here stands in the data
-        raise DataError(str(error)) from None
+        raise RowError(str(error), _unknown(predictor, column, values)) from None
     ids, left = predictor.known.item_ids[items], np.isfinite(scores)
     frame = frame.drop(columns=[name for name in MADE if name in frame])
     if left.all():
@@ -102,6 +125,19 @@ def _recommended(
     return frame.assign(
         items=[row[there] for row, there in zip(ids, left)], scores=[row[there] for row, there in zip(scores, left)]
     )
+
+
+def _unknown(predictor: RecommendPredictor, column: str, values: list[Any]) -> int:
+    """The first row that cannot be scored: looked for only where there is one."""
+    for row, value in enumerate(values):
+        try:
+            if column == "user":
+                predictor.find_users([value])
+            else:
+                predictor.find_items(np.asarray(value).tolist())
+        except ConfigError:
+            return row
+    return 0
 
 
 def _image(value: Any, base: Path | None) -> Any:
