@@ -1,6 +1,7 @@
 """What finished runs make of posters and reviews as features of a recommender, on the command line and in Python."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,26 @@ def test_a_record_is_trained_again_from_the_cache_where_the_run_is_gone(shell, t
     assert again["config"]["data"]["item_features"] == [source]
 
 
+def test_an_export_makes_the_features_anew_where_the_cache_is_gone(shell, trained, fed, world_cache, tmp_path):
+    """And what was exported of it says that the run itself answers what is like a text."""
+    for kind in ("cnn", "lstm"):
+        shutil.copytree(trained[kind], fed.parent / trained[kind].name)
+    file = fed / "manifest.json"
+    manifest = json.loads(file.read_text())
+    shutil.copytree(world_cache, tmp_path / "another", ignore=shutil.ignore_patterns("features*", "*.lock"))
+    manifest["config"]["paths"]["cache"] = str(tmp_path / "another")
+    file.write_text(json.dumps(manifest))
+    done = shell("export", str(fed), str(tmp_path / "out"), "--format", "torch")
+    assert done.code == 0 and "0 units changed" in done.out, done.err
+    assert package.load(tmp_path / "out").readers().keys() == {"posters", "reviews"}
+    done = shell("export", str(fed), str(tmp_path / "graph"))
+    assert done.code == 0, done.err
+    done = shell("recommend", str(tmp_path / "graph"), "--like-text", "x")
+    assert done.code == 2 and f"the run itself says: marquee recommend {fed.name}" in done.err
+    done = shell("diff", str(tmp_path / "graph"), str(fed))
+    assert done.code == 2 and "is an export, and this takes a run" in done.err
+
+
 @pytest.mark.parametrize(
     ("features", "code", "message"),
     [
@@ -101,6 +122,11 @@ def test_what_a_run_cannot_read_is_said_with_what_it_can(shell, trained):
     ]:
         done = shell("recommend", str(trained["bpr"]), *words)
         assert done.code == 2 and message in done.err, done.err
+
+
+def test_what_is_knocked_out_must_be_there(shell):
+    done = shell("train", "data=world_ratings", "model=mf/bpr", "data.knock_out=shuffled")
+    assert done.code == 2 and "data.knock_out=shuffled spoils features, and there are none" in done.err
 
 
 def test_knocked_out_features_stand_apart_in_one_comparison(shell, trained, tmp_path):

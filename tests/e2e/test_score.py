@@ -189,7 +189,7 @@ def _both_engines(trained, sessions, tmp_path):
     pd.DataFrame({"session": [1], "history": [[-5]]}).to_parquet(sessions / "bad.parquet")
     refused(
         answer("score", trained["ease"], "--input", sessions, "--output", tmp_path / "ray", "--engine", "ray"),
-        3, "bad.parquet, from row 0 on", "-5",
+        3, "bad.parquet, row 0", "-5",
     )  # fmt: skip
 
 

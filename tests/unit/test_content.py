@@ -130,6 +130,25 @@ def test_vectors_that_nobody_could_place_are_refused(made, name, content, messag
         made([name])
 
 
+def test_a_source_of_another_catalogue_is_remarked_on(made):
+    """One of its four ids is an item here, by chance; of v there is a row for most items."""
+    np.savez(made.paths.data / "v.npz", item_id=list("abcd"), vector=np.eye(4))
+    np.savez(made.paths.data / "strange.npz", item_id=list("axyz"), vector=np.eye(4))
+    (remark,) = made(["v.npz", "strange.npz"]).remarks
+    assert "of 4 rows of strange.npz 3 are about items that interactions does not have, and 4 of its 5" in remark
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.npy", "x.parquet", "x.csv"])
+def test_files_that_are_cut_or_empty_are_damage(made, name):
+    file = made.paths.data / name
+    (made.paths.data / "x.ids.txt").write_text("a")
+    np.savez(made.paths.data / "whole.npz", item_id=["a"], vector=[[1.0]])
+    for content in (b"", (made.paths.data / "whole.npz").read_bytes()[:100], b"item_id,kind\n"):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=rf"x\.{name[2:]}"):
+            made([name])
+
+
 def test_a_file_with_other_content_than_recorded_is_refused(made):
     file = made.paths.data / "v.npz"
     np.savez(file, item_id=list("ab"), vector=[[1.0], [2.0]])

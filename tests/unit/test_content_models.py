@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from marquee.data.interactions.views import Matrix, PairBatch, Pairs
 from marquee.data.spec import Feature, InteractionSpec
-from marquee.models.graph.freedom import FREEDOM, nearest
+from marquee.models.graph.freedom import FREEDOM, drawn, nearest
 from marquee.models.mf.ials import IALS
 from marquee.models.mf.mapped_ials import MappedIALS
 from marquee.models.mf.vbpr import VBPR
@@ -192,3 +192,11 @@ def test_models_of_features_say_so_where_none_are_named(kind):
     view = Matrix() if kind is MappedIALS else Pairs()
     with pytest.raises(ValueError, match=r"reads what data\.item_features names, and it names none"):
         kind(InteractionSpec(6, 8), view=view)
+
+
+def test_edges_are_drawn_as_torch_draws_without_its_limit():
+    chance = torch.rand(5000)
+    torch.manual_seed(3)
+    wanted = torch.multinomial(chance, 1000)
+    torch.manual_seed(3)
+    assert torch.equal(drawn(chance, 1000), wanted)

@@ -47,6 +47,7 @@ class DataSet(ABC):
     split_fingerprint  sha256 over the membership of train, validation and test, the protocol, its seed and tie rule
     report             flat dict of counts for the log and the manifest: what was read, dropped (per rule), kept
     validates          there is a validation part; without one a run trains all its epochs and keeps the last
+    remarks            what a user is told before training, a line each
     licence            of the data, in words, for the card of what is exported; None where nobody says
     """
 
@@ -59,6 +60,7 @@ class DataSet(ABC):
     split_fingerprint: str
     report: dict[str, Any]
     validates: bool = True
+    remarks: Sequence[str] = ()
 
     @abstractmethod
     def setup(self, split: Split, paths: Paths) -> None:

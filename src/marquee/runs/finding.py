@@ -71,7 +71,7 @@ def find_run(run: str, output: Path = Path("outputs")) -> Path:
         return matches[0].resolve()
     if matches:
         raise ConfigError(f"{run} may be any of these runs; write more of the name:\n" + _names(matches))
-    if (path / EXPORT).is_file():
+    if (path / EXPORT).is_file() or (path.suffix.lower() in (".onnx", ".zip") and path.is_file()):
         raise ConfigError(
             f"{run} is an export, and this takes a run. load, recommend, predict, generate and score take exports."
         )

@@ -101,7 +101,7 @@ def _train(
     with recording(run, config) as loggers:
         log.info("data: %s", ", ".join(f"{name} {value}" for name, value in data.report.items()))
         trainer, checkpoint = prepare_trainer(config, task, run, loggers)
-        for remark in [*remarks(config["trainer"], task.model), *task.model.remarks, *task.remarks]:
+        for remark in [*remarks(config["trainer"], task.model), *data.remarks, *task.model.remarks, *task.remarks]:
             log.warning(remark)  # which goes into the run's own file
             if trainer.is_global_zero:
                 print(f"note: {remark}", file=sys.stderr)

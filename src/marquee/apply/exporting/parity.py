@@ -33,10 +33,11 @@ def task_of(run: Run, model: Model) -> Task:
     forgotten, by a model that may know more users and items (see `Projected`). Raises ConfigError or DataError where
     the data is not what the run was trained on.
     """
+    from marquee.runs.content import with_content
     from marquee.runs.train import prepare_data, prepare_task
 
     manifest = run.manifest
-    config = manifest["config"]
+    config = with_content(manifest["config"])
     if manifest.get("update"):
         lineage = lineage_of(run.folder)
         judged, _ = lineage.judged()

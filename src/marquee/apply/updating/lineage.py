@@ -18,6 +18,7 @@ from marquee.data.spec import ImageSpec, TextSpec
 from marquee.data.text.dataset import TextData
 from marquee.data.text.growing import with_texts
 from marquee.errors import ConfigError, DataError
+from marquee.runs.content import with_content
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
 
@@ -89,7 +90,7 @@ def lineage_of(folder: Path) -> Lineage:
     if (status := status_of(folder, manifest)) != "finished":
         raise ConfigError(f"{folder.name} is {status}, and only finished runs are updated.")
     config = manifest["config"]
-    data: DataSet = build(config["data"])
+    data: DataSet = build(with_content(config)["data"])
     named = type(data).__name__
     if not isinstance(data, (InteractionData, TextData, ImageData)) or "ensemble" in config["model"]["_target_"]:
         what = "an ensemble: update its members" if "ensemble" in config["model"]["_target_"] else f"of {named}"

@@ -5,6 +5,8 @@ Rows are joined by ids and by nothing else: two lists of equal length in another
 
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,8 +138,9 @@ def read_source(source: Source, side: Side, paths: Paths, published: Mapping[str
 def _of_run(source: Source, side: Side, paths: Paths) -> Content:
     def missing(folder: Path) -> None:
         raise DataError(
-            f"data.{side}_features: the vectors of {source} are not in the cache ({paths.cache}), and only training "
-            f"makes them. Type the run's name again: data.{side}_features=[{source.name}:RUN]"
+            f"data.{side}_features: the vectors of {source} are not in the cache ({paths.cache}), and no such run "
+            f"that could make them is in {paths.output}. Put it back, or name another: "
+            f"data.{side}_features=[{source.name}:RUN]"
         )
 
     folder = cached(paths, "features", prepared_key(source, side), missing)
@@ -192,7 +195,7 @@ def _of_vectors(file: Path, side: Side, name: str) -> Content:
             ids = None if ids is None else _ids(pd.DataFrame({key: ids}), side, file)
         else:
             ids, vectors = _listed(file, side), np.load(file, allow_pickle=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{file} cannot be read as vectors: {error}") from error
     if ids is None or vectors is None:
         raise DataError(f"{file} needs {key} and vector: an id, and as many numbers, a row.")
@@ -223,6 +226,8 @@ def _ids(frame: pd.DataFrame, side: Side, file: Path) -> np.ndarray:
     key = f"{side}_id"
     if key not in frame:
         raise DataError(f"{file} needs a column {key}. Columns seen: {', '.join(map(str, frame.columns))}.")
+    if not len(frame):
+        raise DataError(f"{file} has no row.")
     ids = canonical(frame[key].astype(str))
     if (twice := pd.Series(ids).duplicated()).any():
         raise DataError(f"{file} has {key} {ids[twice.argmax()]} more than once. Give each {side} one row.")

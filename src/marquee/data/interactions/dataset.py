@@ -27,7 +27,7 @@ from marquee.data.interactions.predefined import read_parts
 from marquee.data.interactions.splits import HISTORY, TRAIN, VALIDATION, InteractionSplit
 from marquee.data.interactions.store import COLUMNS, Interactions
 from marquee.data.spec import InteractionSpec
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 
 log = logging.getLogger(__name__)
 
@@ -136,6 +136,11 @@ class InteractionData(DataSet):
     # What it gives -------------------------------------------------------------------------------------------------
 
     def setup(self, split: InteractionSplit, paths: Paths) -> None:
+        if self.knock_out and not (self.item_features or self.user_features):
+            raise ConfigError(
+                f"data.knock_out={self.knock_out} spoils features, and there are none.\n"
+                "  fix: name some with data.item_features or data.user_features, or data.knock_out=null"
+            )
         sources = split.sources(self.sources(paths), paths)
         key = {
             "preparation": [PREPARATION, self.preparation],
@@ -162,6 +167,7 @@ class InteractionData(DataSet):
         self.features = {side: joined.features for side, joined in self._joined.items()}
         for joined in self._joined.values():
             self.report |= joined.report
+        self.remarks = [remark for joined in self._joined.values() for remark in joined.remarks]
         self.spec = InteractionSpec(
             n_users=self.store.n_users,
             n_items=self.store.n_items,

@@ -1,7 +1,7 @@
 """What models may read of items and users: columns of their own table and of other sources, joined by id."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -44,12 +44,14 @@ class Joined:
     table     what they are encoded from, a row an id of the store
     readers   by column, the `inference/` folder of the run that made it
     report    of each source, how many ids it says nothing of, and how many of its rows were not used
+    remarks   on sources that say nothing of most ids, or mostly of others: they may be of another catalogue
     """
 
     features: Features
     table: pd.DataFrame
     readers: Mapping[str, Path]
     report: Mapping[str, Any]
+    remarks: Sequence[str] = ()
 
     @classmethod
     def of(
@@ -74,6 +76,7 @@ class Joined:
         readers: dict[str, Path] = {}
         report: dict[str, Any] = {}
         added: dict[str, np.ndarray] = {}
+        remarks: list[str] = []
         for entry in entries:
             if isinstance(entry, dict):
                 found = entry
@@ -85,6 +88,7 @@ class Joined:
                 found = content.kinds
                 added |= columns
                 report |= counts
+                remarks += _remark(content, host, side, key, source, counts)
                 if content.folder is not None:
                     readers[source.name] = content.folder
             if twice := sorted(set(found) & set(kinds)):
@@ -92,7 +96,7 @@ class Joined:
             kinds |= found
         if added:
             table = pd.concat([table.drop(columns=list(added), errors="ignore"), _frame(added)], axis=1)
-        return cls(Features.learn(table, kinds, key), table, readers, report)
+        return cls(Features.learn(table, kinds, key), table, readers, report, remarks)
 
     def encoded(self, knock_out: KnockOut | None) -> dict[str, np.ndarray]:
         """Each column as its `Feature` says, in full or knocked out.
@@ -122,6 +126,18 @@ def _refuse_fitted_elsewhere(content: Content, host: Host, key: str, source: Sou
             f"{facts['split'][:8]}, here {host.split_fingerprint[:8]}), so its vectors may have been fitted on what is "
             "tested here.\n  fix: train it with this run's data and split"
         )
+
+
+def _remark(content: Content, host: Host, side: Side, key: str, source: Source, counts: Mapping[str, int]) -> list[str]:
+    """Small numbers are ids in every catalogue, so that what is of another one may fit by chance."""
+    n = host.store.n_items if side == "item" else host.store.n_users
+    strange, without = counts[f"{source.name}: rows of unknown {side}s"], counts[f"{side}s without {source.name}"]
+    if 2 * strange <= len(content.ids) and 2 * without <= n:
+        return []
+    return [
+        f"{key}: of {len(content.ids):,} rows of {source} {strange:,} are about {side}s that {host.name} does not "
+        f"have, and {without:,} of its {n:,} {side}s have none. Are the ids those of {host.name}?"
+    ]
 
 
 def _aligned(

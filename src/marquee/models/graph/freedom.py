@@ -105,7 +105,7 @@ class FREEDOM(GraphRecommender):
         rows = torch.repeat_interleave(graph.offsets.diff())
         first = rows < self.n_users  # each edge stands twice
         users, items, chance = rows[first], graph.columns[first], graph.weights[first]
-        kept = torch.multinomial(chance / chance.max(), max(1, round((1 - self.pruned) * len(chance))))
+        kept = drawn(chance / chance.max(), max(1, round((1 - self.pruned) * len(chance))))
         users, items = users[kept], items[kept]
         ends = torch.cat([users, items]), torch.cat([items, users])
         degree = torch.bincount(ends[0], minlength=len(self.ego)).float()
@@ -148,6 +148,11 @@ class FREEDOM(GraphRecommender):
             weights = similar.float() / similar.sum(1, keepdim=True).clamp(min=1)
             found.append((items[near] * weights[:, :, None]).sum(1))
         return torch.stack(found).mean(0)
+
+
+def drawn(chance: Tensor, n: int) -> Tensor:
+    """`n` places without replacement, in proportion to `chance`: as torch.multinomial, which takes 2^24 at most."""
+    return (chance / torch.empty_like(chance).exponential_()).topk(n).indices
 
 
 def nearest(rows: Tensor, among: Tensor, k: int) -> tuple[Tensor, Tensor]:
