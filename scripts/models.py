@@ -1,6 +1,6 @@
 """Write docs/models.md: every recommender with its paper, what it can do, what it costs and how well it does.
 
-    python scripts/models.py SCORES [--ratings SWEEP] [--cost SWEEP [SWEEP ...]] [--output docs/models.md]
+    python scripts/models.py SCORES [--ratings SWEEP] [--cost SWEEP [SWEEP ...]] [--add] [--output docs/models.md]
 
 What a model can do is asked of its class, its paper stands in the first line of its YAML, and all figures are read from
 the manifests of finished runs:
@@ -8,6 +8,8 @@ the manifests of finished runs:
 SCORES      a sweep of the models on one data set and split (see docs/results.md); mean over its seeds
 --ratings   a sweep with task=rating over folds; mean over them
 --cost      sweeps of one epoch each without validation (split.validation=0 trainer.max_epochs=1)
+
+--add       the page stays as it is but for the rows of the models in SCORES, which are written anew
 
 A model without a run has an empty cell. The page says by which protocols the sweeps were measured.
 """
@@ -147,14 +149,30 @@ def page(rows: list[Row], scores, ratings, cost) -> str:
         *told(scores, "NDCG@10"), *told(ratings, "RMSE"), *told(cost, "CPU seconds an epoch, numbers held"),
         head, "|" + " --- |" * (head.count("|") - 1),
     ]  # fmt: skip
-    for row in rows:
-        cells = [
-            f"`{row.name}`", row.paper, row.view, "yes" if row.unseen else "", row.features,
-            thousands(cost.get(row.name, []) or scores.get(row.name, [])), seconds_an_epoch(cost.get(row.name, [])),
-            mean(scores.get(row.name, []), "test/ndcg@10"), mean(ratings.get(row.name, []), "test/rmse"),
-        ]  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *(line(row, scores, ratings, cost) for row in rows)]) + "\n"
+
+
+def line(row: Row, scores, ratings, cost) -> str:
+    """A row of the table."""
+    cells = [
+        f"`{row.name}`", row.paper, row.view, "yes" if row.unseen else "", row.features,
+        thousands(cost.get(row.name, []) or scores.get(row.name, [])), seconds_an_epoch(cost.get(row.name, [])),
+        mean(scores.get(row.name, []), "test/ndcg@10"), mean(ratings.get(row.name, []), "test/rmse"),
+    ]  # fmt: skip
+    return "| " + " | ".join(cells) + " |"
+
+
+def grown(text: str, rows: list[Row], scores, ratings, cost) -> str:
+    """A page with the rows of the models in `scores` written anew, and the protocol that these were measured by."""
+    own = {row.name: line(row, scores, ratings, cost) for row in rows if row.name in scores}
+    before = text.rstrip("\n").split("\n")
+    at = next(place for place, one in enumerate(before) if one.startswith("| model |"))
+    table = {one.split("`")[1]: one for one in before[at + 2 :]} | own
+    names = ", ".join(f"`{name}`" for name in own)
+    head = [one for one in before[:at] if not one.startswith(f"**NDCG@10 of {names}**")]
+    head += told(scores, f"NDCG@10 of {names}")
+    order = [row.name for row in rows if row.name in table]
+    return "\n".join([*head, *before[at : at + 2], *(table[name] for name in order)]) + "\n"
 
 
 def main(words: list[str] | None = None) -> int:
@@ -162,6 +180,7 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("scores", type=Path, metavar="SCORES")
     parser.add_argument("--ratings", type=Path, nargs=1, default=[], metavar="SWEEP")
     parser.add_argument("--cost", type=Path, nargs="+", default=[], metavar="SWEEP")
+    parser.add_argument("--add", action="store_true")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "models.md", metavar="FILE")
     arguments = parser.parse_args(words)
     from marquee.errors import MarqueeError
@@ -172,7 +191,11 @@ def main(words: list[str] | None = None) -> int:
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    write_text(arguments.output, page(models(), *sweeps))
+    if arguments.add:
+        text = grown(arguments.output.read_text(encoding="utf-8"), models(), *sweeps)
+    else:
+        text = page(models(), *sweeps)
+    write_text(arguments.output, text)
     print(f"wrote {shlex.quote(str(arguments.output))}")
     return 0
 

@@ -12,7 +12,8 @@ from marquee.models.base import Recommender
 
 def test_all_are_trained_in_one_sweep_and_recommend(shell, tmp_path):
     names = [name for name in options("model") if issubclass(option_class("model", name), Recommender)]
-    words = ["data=world_ratings", "trainer=smoke", "tracker=none", "sweep=all", "hydra.launcher.n_jobs=2"]
+    words = ["data=world_ratings", "data.item_features={genres: multi_hot}", "trainer=smoke", "tracker=none"]
+    words += ["sweep=all", "hydra.launcher.n_jobs=2"]
     done = shell("train", "-m", *words, f"model={','.join(names)}")
     assert done.code == 0, done.out + done.err
     jobs = json.loads((tmp_path / "outputs/sweeps/all/sweep.json").read_text())["jobs"]

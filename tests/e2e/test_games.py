@@ -9,6 +9,7 @@ import pytest
 from marquee.config.compose import compose
 
 from .conftest import answer, manifest_of
+from .serving import Client
 from .test_contracts import found, resumed_as_whole
 
 SMALL_BOARD = ["data=connect_four", "data.width=4", "data.height=3", "data.connect=3"]
@@ -254,3 +255,25 @@ def test_a_board_without_numbered_states_is_told_which_learner_to_take():
     spec = BoardSpec((2, 6, 7), 7, 2, 0, 7, 6, 4, True, False)
     with pytest.raises(ValueError, match="policy/dqn"):
         QLearning(spec, view=None)
+
+
+def test_every_game_has_golden_requests_that_come_out_again(runs):
+    from marquee.serving.served import open_served, try_golden
+
+    for folder in runs.values():
+        served = open_served(folder)
+        try_golden(served)
+        assert (served.wrong, served.remarks) == ([], []) and (folder / "inference" / "golden.json").is_file()
+
+
+def test_a_service_advises_as_the_command_line_does(runs, tmp_path):
+    file = tmp_path / "moves.json"
+    assert answer("advise", str(runs["cloned"]), "--position", "1", "--output", str(file)).code == 0
+    client = Client(runs["cloned"])
+    try:
+        assert client.get("/ready").status_code == 200
+        told = client.post("/v1/advise", {"position": "1"}).json()["moves"]
+        assert [move["move"] for move in told] == [str(move["move"]) for move in json.loads(file.read_text())]
+        assert client.post("/v1/advise", {"position": "x"}).status_code == 400
+    finally:
+        client.close()

@@ -16,6 +16,8 @@ from marquee.data.spec import TokenSpec
 
 from .commands import begin, environment
 from .conftest import answer, manifest_of
+from .serving import Client
+from .serving import refused as turned_down
 
 WORLD = ["data=world_script", "data.scenes=100", "tracker=none", "plots=false", "task.sample=400"]
 GPT = [*WORLD, "model=transformer/gpt", "model.dim=32", "model.layers=1", "model.heads=2", "model.dropout=0.1",
@@ -232,3 +234,31 @@ def test_an_own_corpus_of_pieces_writes_without_its_text(tmp_path, world_cache, 
     done = shell("generate", "latest", "--prompt", "Ida said 詩", "--tokens", "30")
     assert done.code == 0 and "Ida said 詩" in done.out
     refused(shell("train", *words), 3, "own.txt does not exist")
+
+
+# Served --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_writes_what_the_command_line_writes(gpt, tmp_path):
+    file = tmp_path / "two.txt"
+    assert generate(gpt, "-n", "2", "--tokens", "30", "--seed", "4", "--output", file).code == 0
+    client = Client(gpt, max_tokens=100)
+    try:
+        assert client.get("/ready").status_code == 200
+        body = {"n": 2, "seed": 4, "settings": {"tokens": 30}}
+        made = client.post("/v1/generate", body).json()["made"]
+        assert made["content"] == file.read_text(encoding="utf-8") and len(made["facts"]) == 2
+        for wrong, part in (
+            ({"settings": {"tokens": 101}}, "up to 100"),
+            ({"n": 4, "settings": {"tokens": 30}}, "tokens of all samples"),
+            ({}, "tokens of all samples: 400"),
+            ({"settings": {"tokens": 5, "frames": 3}}, "does not take it"),
+            ({"settings": {"tokens": 5}, "format": "mp3"}, "allowed: text"),
+            ({"settings": {"tokens": 5, "prompt": "\u5317"}}, "not trained on"),
+        ):
+            answered = client.post("/v1/generate", wrong)
+            assert answered.status_code == 400, answered.text
+            assert part in answered.json()["error"]["message"]
+        turned_down(client.post("/v1/recommend", {"user": 1}), 409, "cannot", "writes texts")
+    finally:
+        client.close()

@@ -9,6 +9,7 @@ import marquee
 
 from .commands import environment
 from .conftest import answer, manifest_of
+from .serving import Client, refused
 
 SAID = ["hello", "recommend a comedy please", "something lighter", "not that one", "why", "tell me more",
         "what is the weather like tomorrow", "you are stupid", "", "thanks"]  # fmt: skip
@@ -112,3 +113,39 @@ def test_a_finished_run_chooses_a_reply(place, tmp_path):
     assert missing.code == 3 and "--from takes a text file with a reply a line" in missing.err
     other = answer("reply", place["films"], "--to", "x", "--candidates", "y")
     assert other.code == 2 and "This run recommends items; it cannot reply" in other.err
+
+
+# Served --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_talks_as_the_guide_does_and_remembers_nobody(place, chat, tmp_path):
+    """Second implementation: the transcript of the command line, turn by turn."""
+    file, said = tmp_path / "talk.json", [message for message in SAID if message]
+    assert chat("--transcript", str(file), "--say", *said).code == 0
+    expected = [turn["reply"] for turn in json.loads(file.read_text())["turns"]]
+    client = Client(place["requests"], recommender=place["films"])
+    try:
+        assert client.get("/ready").status_code == 200
+        assert client.get("/v1/run").json()["endpoints"] == ["/v1/predict", "/v1/chat"]
+        asked = [("/v1/chat", {"messages": said[: n + 1]}) for n in range(len(said))]
+        answers = client.many(asked[::-1])[::-1]  # other visitors in between change nothing
+        assert [answered.json()["turn"]["reply"] for answered in answers] == expected
+        refused(client.post("/v1/chat", {"messages": []}), 400, "invalid", "messages")
+        refused(client.post("/v1/chat", {"messages": ["hello"] * 51}), 400, "invalid", "messages")
+        (told,) = client.post("/v1/predict", {"texts": ["i would like to watch a comedy"]}).json()["predictions"]
+        assert (told["label"], told["slots"]) == ("recommend", "kind=comedy")
+    finally:
+        client.close()
+
+
+def test_a_service_chooses_replies_as_the_predictor_does(place):
+    client, candidates = Client(place["replies"]), ["on monday", "yes film 3 is good", "no"]
+    try:
+        assert client.get("/ready").status_code == 200
+        told = client.post("/v1/reply", {"to": ["do you know film 3"], "candidates": candidates, "k": 2}).json()
+        alone = marquee.load(place["replies"]).respond(["do you know film 3"], candidates).head(2)
+        assert told["replies"] == alone.to_dict("records")
+        refused(client.post("/v1/reply", {"to": [" "], "candidates": ["a"]}), 400, "invalid", "something to reply to")
+        refused(client.post("/v1/chat", {"messages": ["hello"]}), 409, "cannot", "chooses replies")
+    finally:
+        client.close()

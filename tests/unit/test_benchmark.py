@@ -21,7 +21,7 @@ def benchmark(*words):
 
 ABSOLUTE = {
     "bpr_peak_memory", "compare_500_runs_memory", "report_500_runs", "growth_prepare", "growth_prepare_memory",
-    "growth_rank_memory", "lstm_reviews",
+    "growth_rank_memory", "lstm_reviews", "serve_overhead", "unknown_title_39000",
 }  # fmt: skip
 
 
@@ -48,7 +48,8 @@ def test_every_benchmark_runs_and_names_itself_as_what_it_is(measured):
         svdpp_epoch ials_sweep_64 ials_sweep_128
         neumf_epoch item_knn_fit lightgcn_epoch nbsvm_imdb predict_nbsvm predict_fasttext
         ml1m_raw ml1m_cache imdb_raw imdb_cache posters_decode posters_cache full_ranking_ml1m
-        ease_fit_ml1m recommend_all_6040_top100 predict_lstm predict_poster_cnn predict_sasrec growth_prepare
+        ease_fit_ml1m recommend_all_6040_top100 predict_lstm predict_poster_cnn predict_sasrec
+        serve_overhead serve_64_clients unknown_title_39000 growth_prepare
         growth_prepare_memory growth_rank_memory growth_prepare_linear growth_bpr_linear growth_ials_linear
         growth_rank_linear plan_1000_jobs sweep_job_overhead ls_10000_runs ledger_rebuild_10000 compare_500_runs
         compare_500_runs_memory report_500_runs gpt_epoch lstm_lm_epoch gpt_write gpt_write_cached

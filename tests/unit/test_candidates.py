@@ -139,3 +139,17 @@ def test_a_task_measures_lists_and_groups_where_it_is_asked_to(tmp_path):
     assert len(quarters) == 4 and "gap_ndcg@10[history_length]" in metrics
     assert metrics["recall@10[item_popularity=tail]"] == 0  # popular recommends none of them
     assert table["ndcg@10"].mean() == pytest.approx(metrics["ndcg@10"])
+
+
+def test_new_items_alone_are_ranked_where_some_are_held_out(tmp_path):
+    data, task = prepared(tmp_path, "split=new_items", "task.candidates=new")
+    task = task()
+    new = set(range(400)) - set(data.parts["train"].items.tolist())
+    assert task.monitor == "ndcg_new@10"
+    assert f"ranking of {len(new)} items without training interactions" in task.protocol()
+    assert set(task.candidates["test"].everyone.nonzero()[:, 0].tolist()) == new
+    assert set(data.parts["test"].items.tolist()) <= new
+    assert "ndcg_new@10" in task.metrics_of({"ks": [10], "candidates": "new"})
+    data, _ = prepared(tmp_path)
+    with pytest.raises(DataError, match=r"candidates=new: every item has training interactions\. .*split=new_items"):
+        candidates_of(data, "new", 0, 0, "test")

@@ -21,6 +21,7 @@ FLOORS = [
     ["compare"],
     ["search"],
     ["apply"],
+    ["serving"],
     ["cli"],
     ["__main__", "hydra_plugins"],
 ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from marquee import __version__
-from marquee.cli import chat, compare, generate, keywords, listing, play, train, update, use
+from marquee.cli import chat, compare, generate, keywords, listing, play, serve, train, update, use
 from marquee.errors import ConfigError, MarqueeError
 from marquee.runs.terminal import printable
 
@@ -32,6 +32,7 @@ VERBS = {
     "reply": "choose the reply that answers best, with a finished run",
     "play": "play a game against a finished run, or let runs play each other",
     "advise": "say what a finished run would do in a position of its game",
+    "serve": "answer over HTTP with a finished run, and show a page to try it",
     "sync": "upload to W&B what was tracked offline",
 }
 
@@ -103,7 +104,7 @@ def frame() -> argparse.ArgumentParser:
         _describe(parsers[name], f"{VERBS[name][0].upper()}{VERBS[name][1:]}.", examples, note)
         return parsers[name]
 
-    for family in (train, listing, compare, use, update, generate, keywords, chat, play):
+    for family in (train, listing, compare, use, update, generate, keywords, chat, play, serve):
         family.add_verbs(verb)
     return parser
 

@@ -20,6 +20,7 @@ from marquee.errors import ConfigError
 from marquee.inference.artefacts import read_model
 from marquee.inference.predictor import Predictor
 from marquee.metrics.decisions import Decision
+from marquee.seeding import numpy_generator
 
 AT_ONCE = 256
 
@@ -55,6 +56,26 @@ class ClassPredictor(Predictor):
     def batch(self, inputs: Sequence[Any]) -> Any:
         """The inputs as the model reads them."""
         raise NotImplementedError
+
+    def golden(self) -> list[dict[str, Any]]:
+        """Made-up inputs, none of the data: words of the vocabulary, or noise."""
+        if self.takes == "image":
+            return [{"noise": seed} for seed in range(2)]
+        words = self.content.get("vocabulary") or []
+        spread = [words[place :: max(len(words) // 12, 1)][:12] for place in (3, 5)]
+        return [{"text": " ".join(map(str, chosen))} for chosen in spread] + [{"text": "a wonderful last act"}]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        given = question["text"] if "text" in question else self._noise(question["noise"])
+        table = self.predict([given]).filter(regex=r"^p\(")
+        return {name: table[name].astype(float).tolist() for name in table}
+
+    def _noise(self, seed: int) -> Any:
+        from PIL import Image
+
+        size = (self.content["height"], self.content["width"], self.content["channels"])
+        pixels = numpy_generator(seed, "golden").integers(0, 256, size, dtype=np.uint8)
+        return Image.fromarray(pixels[:, :, 0] if size[2] == 1 else pixels)
 
     @torch.inference_mode()
     def probabilities(self, batch: Any) -> np.ndarray:

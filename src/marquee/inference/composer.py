@@ -48,6 +48,13 @@ class Composer(Generator):
             made.append(Made(roll, facts))
         return made
 
+    def golden(self) -> list[dict[str, Any]]:
+        return [{"seed": 1, "frames": 4}]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        (made,) = self.generate(1, question["seed"], frames=question["frames"])
+        return {"nats": list(map(float, made.facts["nats"]))}
+
     def render(self, made: Sequence[Made], format: str) -> bytes:
         rolls, tempo = [one.content for one in made], float(made[0].facts["tempo"])
         if format in ("midi", "wav"):

@@ -179,5 +179,11 @@ class EnsemblePredictor(ClassPredictor):
         batches = tuple(predictor.batch(inputs) for predictor in self.model.predictors)
         return EnsembleBatch(batches, batches[0].labels, batches[0].index)
 
+    def golden(self) -> list[dict[str, Any]]:
+        return self.model.predictors[0].golden()
+
+    def _noise(self, seed: int) -> Any:
+        return self.model.predictors[0]._noise(seed)
+
 
 Mean.predictor = EnsemblePredictor

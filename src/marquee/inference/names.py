@@ -1,17 +1,25 @@
 """Which item, or which user, does a person mean? Ids and titles looked up in indexes that are built once."""
 
 from collections.abc import Iterable, Sequence
-from difflib import SequenceMatcher
 from functools import cached_property
-from itertools import islice
 from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
 
 from marquee.data.interactions.ids import INTEGER
+from marquee.errors import ConfigError
+from marquee.inference.titles import TitleIndex
 
-NEAR = 200  # titles that are compared with an unknown name letter by letter
+LONGEST_NAME = 300  # characters of an unknown name that are looked at
+
+
+class Unknown(ConfigError):
+    """A user or an item that a run does not know; `suggestions` are names that it does know."""
+
+    def __init__(self, message: str, suggestions: Sequence[Any] = ()):
+        super().__init__(message)
+        self.suggestions = list(suggestions)
 
 
 class Ids:
@@ -59,18 +67,18 @@ class ItemNames:
 
     def close(self, name: str, n: int = 3) -> list[str]:
         """Up to `n` titles that hold the name, else those that are spelt most like it."""
-        part = name.casefold()
-        holding = (title for title, folded in zip(self.titles, self._folded, strict=True) if part and part in folded)
-        if found := list(islice(holding, n)):
-            return found
-        # The bound on the similarity that difflib calls quick_ratio, for all titles at once: 39,000 take 0.03 s, one
-        # by one 5 s. Only the nearest of them are then compared properly.
-        wanted, counts = _letters([part])[0], self._letters
-        bound = 2 * np.minimum(counts, wanted).sum(1) / np.maximum(counts.sum(1) + wanted.sum(), 1)
-        near = np.argsort(-bound, kind="stable")[:NEAR]
-        ratios = [(SequenceMatcher(None, self._folded[i], part).ratio(), -i) for i in near.tolist() if bound[i] >= 0.4]
-        best = sorted((pair for pair in ratios if pair[0] >= 0.4), reverse=True)[:n]
-        return [self.titles[-i] for _, i in best]
+        return [self.titles[row] for row in self._index.close(name.casefold(), n)]
+
+    def search(self, text: str, n: int = 10) -> list[int]:
+        """Positions of up to `n` items: whose titles begin with the text, then that hold it, then spelt like it."""
+        return self._index.search(text.casefold().strip(), n)
+
+    def refuse(self, name: Any) -> "Unknown":
+        """The error for a name that `position` does not know, with the closest titles."""
+        close = self.close(str(name)[:LONGEST_NAME])
+        hint = f" Close titles: {'; '.join(close)}." if close else ""
+        shown = name if not isinstance(name, str) or len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
+        return Unknown(f"{shown!r} is neither a title nor an item id of this run.{hint}", close)
 
     @cached_property
     def _by_title(self) -> dict[str, int]:
@@ -85,8 +93,8 @@ class ItemNames:
         return [title.casefold() for title in self.titles]
 
     @cached_property
-    def _letters(self) -> np.ndarray:
-        return _letters(self._folded)
+    def _index(self) -> TitleIndex:
+        return TitleIndex(self._folded)
 
 
 def _first(names: Iterable[str]) -> dict[str, int]:
@@ -95,11 +103,3 @@ def _first(names: Iterable[str]) -> dict[str, int]:
     for position, name in enumerate(names):
         positions.setdefault(name, position)
     return positions
-
-
-def _letters(texts: Sequence[str]) -> np.ndarray:
-    """How often each text has each letter (bytes of UTF-8 modulo 64): int64 [texts, 64]."""
-    encoded = [text.encode() for text in texts]
-    rows = np.repeat(np.arange(len(texts)), [len(text) for text in encoded])
-    letters = np.frombuffer(b"".join(encoded), dtype=np.uint8) % 64
-    return np.bincount(rows * 64 + letters, minlength=64 * len(texts)).reshape(-1, 64)

@@ -1,6 +1,7 @@
 """Play games with a finished run, and ask it for advice."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,14 @@ class GamePlayer(Predictor):
             whole = self.mixes
             self.environment = TreeGame(tree_of(tables)) if whole else Process(tables, self.content["longest"])
             self.example = f"--position {self.content['states'][0] if whole else 0}"
+
+    def golden(self) -> list[dict[str, Any]]:
+        """The position that `example` names."""
+        return [{"position": self.example.partition(" ")[2]}]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        logits = self.logits(self.read(question["position"]))[0]
+        return {"probability": logits.double().softmax(dim=0).tolist()}
 
     @torch.inference_mode()
     def logits(self, states: States) -> Tensor:

@@ -1,6 +1,7 @@
 """What answers with a finished run: built from its `inference/` folder alone, without Hydra, Lightning or the data."""
 
 from abc import ABC
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -52,6 +53,14 @@ class Predictor(ABC):
     def generate(self, *args: Any, **kwargs: Any) -> list[Any]:
         """New things of the kind that it has learnt. Raises ConfigError where this run does something else."""
         raise self._cannot("generate")
+
+    def golden(self) -> list[dict[str, Any]]:
+        """A few questions as JSON, by which a loaded run is tried; none where this kind of run has none."""
+        return []
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The answer to one of `golden`, columns by name as JSON."""
+        raise NotImplementedError
 
     def _cannot(self, verb: str) -> ConfigError:
         return ConfigError(

@@ -1,7 +1,7 @@
 """Recommend from a finished run: for users it knows by id, for anyone by history."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from marquee.data.interactions.known import from_inference
 from marquee.errors import ConfigError
 from marquee.inference.artefacts import read_model
 from marquee.inference.embedding import Reader
-from marquee.inference.names import Ids, ItemNames
+from marquee.inference.names import Ids, ItemNames, Unknown
 from marquee.inference.predictor import Predictor
 from marquee.models.base import READ_HISTORIES
 
@@ -78,7 +78,7 @@ class RecommendPredictor(Predictor):
                 )
             known, rows, names = self._histories(histories)
         else:
-            rows = np.arange(len(self.users)) if users is None else self._find_users(users)
+            rows = np.arange(len(self.users)) if users is None else self.find_users(users)
             known, names = (self.known.items, self.known.offsets, self.known.times), self.users[rows]
         allowed = None
         if candidates is not None:
@@ -167,13 +167,31 @@ class RecommendPredictor(Predictor):
         for name in names:
             position = self._names.position(name)
             if position is None:
-                close = self._names.close(str(name))
-                hint = f" Close titles: {'; '.join(close)}." if close else ""
-                raise ConfigError(f"{name!r} is neither a title nor an item id of this run.{hint}")
+                raise self._names.refuse(name)
             found.append(position)
         return np.asarray(found, dtype=np.int64)
 
-    def _find_users(self, users: Sequence[int | str]) -> np.ndarray:
+    def golden(self) -> list[dict[str, Any]]:
+        """By histories where the model reads them, else by the rows of users: no id of a user is written down."""
+        n = len(self.items)
+        if not self.model.scores_unseen_users:
+            return [{"row": row} for row in sorted({0, len(self.users) // 2, len(self.users) - 1})]
+        spread = [[n // 7, n // 3, n // 2], [n - 1], []]
+        return [{"history": self.known.item_ids[rows].tolist() if rows else []} for rows in spread]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        if "row" in question:
+            table = self.recommend(users=[self.users[question["row"]]])
+        else:
+            table = self.recommend(histories=[question["history"]])
+        return {"item_id": table["item_id"].tolist(), "score": table["score"].astype(float).tolist()}
+
+    def search(self, text: str, n: int = 10) -> pd.DataFrame:
+        """Up to `n` items whose titles begin with a text, hold it or are spelt like it: rows of `items`."""
+        return self.items.iloc[self._names.search(text, n)]
+
+    def find_users(self, users: Sequence[int | str]) -> np.ndarray:
+        """Positions of known users. Raises Unknown (a ConfigError) that says what there is."""
         rows = [self._user_ids.position(user) for user in users]
         if None in rows:
             unknown = users[rows.index(None)]
@@ -182,9 +200,10 @@ class RecommendPredictor(Predictor):
                 if self.model.scores_unseen_users
                 else (f"{type(self.model).__name__} cannot serve users that training never saw.")
             )
-            raise ConfigError(
+            raise Unknown(
                 f"User {unknown!r} is not in this run, which knows {len(self.users):,} users "
-                f"such as {', '.join(map(str, self.users[:3]))}. {serve}"
+                f"such as {', '.join(map(str, self.users[:3]))}. {serve}",
+                self.users[:3].tolist(),
             )
         return np.asarray(rows, dtype=np.int64)
 

@@ -1,8 +1,9 @@
 """Choose a reply with a finished run."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -25,6 +26,13 @@ class ResponsePredictor(Predictor):
         super().__init__(folder)
         content = json.loads((folder / "text.json").read_text(encoding="utf-8"))
         self.encoding, self.context = word_numbers(content), int(content["context"])
+
+    def golden(self) -> list[dict[str, Any]]:
+        return [{"to": ["what did you think of it?"], "candidates": ["i liked it", "no", "on monday"]}]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        table = self.respond(question["to"], question["candidates"])
+        return {"item_id": table["reply"].tolist(), "score": table["score"].tolist()}
 
     @torch.inference_mode()
     def respond(self, turns: Sequence[str], candidates: Sequence[str]) -> pd.DataFrame:

@@ -72,6 +72,14 @@ class Writer(Generator):
             made.append(Made(prompt + text, facts))
         return made
 
+    def golden(self) -> list[dict[str, Any]]:
+        """Sampling is in float64, so that the same seed writes the same text."""
+        return [{"seed": 1, "tokens": 8}]
+
+    def told(self, question: Mapping[str, Any]) -> dict[str, list[Any]]:
+        (made,) = self.generate(1, question["seed"], tokens=question["tokens"])
+        return {"text": [made.content], "log_probability": [made.facts["log_probability"]]}
+
     @cached_property
     def _passages(self) -> Passages:
         return Passages.load(*self._index)

@@ -280,6 +280,7 @@ def record(
     """Everything that a finished run leaves: metrics, per-unit table, inference artefacts, cost, manifest."""
     from marquee.data.cache import file_sha256
     from marquee.inference.artefacts import save_model
+    from marquee.inference.golden import write_golden
 
     metrics, units = task.results["test"]
     with replacing(run.folder / "per_unit.parquet") as file:
@@ -287,6 +288,7 @@ def record(
     task.write_tables(run.folder)
     found = task.found()
     save_model(run.folder / "inference", config["model"], task.model, task.data, task.predictor(), task.serves())
+    write_golden(run.folder / "inference")
     sync(run.folder / "inference")  # before the manifest says that the run is finished
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if checkpoint.best is not None:

@@ -40,9 +40,10 @@ class Recommendation(Task):
     ks              cut-offs of the metrics
     monitor         one of the metrics (`ndcg@10`); it must use one of `ks`
     mask_seen       leave the items of the history out of the ranking, and out of the targets
-    candidates      what is ranked: None, all items; train, those with training interactions; uniform or popular, each
-                    user's targets among `n_candidates` items drawn once; or the path of a list, of one item id a line,
-                    or of `user item item ...` a line. What is drawn or listed stands in the names of the metrics
+    candidates      what is ranked: None, all items; train, those with training interactions, or new, those without;
+                    uniform or popular, each user's targets among `n_candidates` items drawn once; or the path of a
+                    list, of one item id a line, or of `user item item ...` a line. What is new, drawn or listed stands
+                    in the names of the metrics
     n_candidates    of uniform and popular; `candidate_seed` draws them
     beyond          further metrics: auc, and of the lists those of `metrics.beyond`
     item_feature    the column of `data.item_features` that diversity and miscalibration go by
@@ -207,9 +208,10 @@ class Recommendation(Task):
     @classmethod
     def metrics_of(cls, settings: Mapping[str, Any]) -> list[str]:
         candidates = settings.get("candidates")
-        if candidates and candidates not in (*SAMPLED, "train"):
+        if candidates and candidates not in (*SAMPLED, "train", "new"):
             return []  # how many a list holds is known when it is read
         suffix = f"_{candidates}{settings.get('n_candidates') or 100}" if candidates in SAMPLED else ""
+        suffix = "_new" if candidates == "new" else suffix
         beyond = settings.get("beyond") or ()
         names = (*PER_USER, "coverage", *(name for name in beyond if name != "auc"))
         found = [f"{name}{suffix}@{k}" for k in settings.get("ks") or () for name in names]

@@ -1,4 +1,4 @@
-"""Which items are ranked for a user, where it is not all of them: those that train, a list, or a sample drawn once."""
+"""Which items are ranked for a user, where it is not all: those that train or do not, a list, a sample drawn once."""
 
 import hashlib
 from collections.abc import Callable
@@ -51,14 +51,18 @@ class Candidates:
 
 
 def candidates_of(data: InteractionData, kind: str, n: int, seed: int, part: Part) -> Candidates:
-    """The candidates that `task.candidates` names: train, uniform, popular, or the path of a list.
+    """The candidates that `task.candidates` names: train, new, uniform, popular, or the path of a list.
 
     Samples leave out all that a user has met in any part, and are kept in the cache, because other runs rank the same.
-    Raises DataError for a list that holds none of the items.
+    Raises DataError for a list that holds none of the items, and for `new` where no item is.
     """
-    if kind == "train":
+    if kind in ("train", "new"):
         known = np.bincount(data.parts["train"].items, minlength=data.spec.n_items) > 0
-        return _for_all(known, f"of {int(known.sum()):,} items with training interactions", "")
+        if kind == "train":
+            return _for_all(known, f"of {int(known.sum()):,} items with training interactions", "")
+        if known.all():
+            raise DataError("task.candidates=new: every item has training interactions. Hold some out: split=new_items")
+        return _for_all(~known, f"of {int((~known).sum()):,} items without training interactions", "_new")
     if kind in SAMPLED:
         key = {"kind": kind, "n": n, "seed": seed, "data": data.fingerprint, "split": data.split_fingerprint,
                "part": part}  # fmt: skip

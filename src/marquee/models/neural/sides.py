@@ -1,6 +1,7 @@
 """Users and items as fields: an id and the columns of side features, each of which has a vector."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ class Side(nn.Module):
         self.ids = nn.Parameter(nn.init.normal_(torch.empty(n, dim), std=std)) if ids else None
         self.columns = FeatureVectors(columns, n, dim, std) if columns else None
         self.register_buffer("known", torch.ones(n, dtype=torch.bool))
+        self._guests: Mapping[str, np.ndarray] | None = None
 
     def prepare(self, data: InteractionData) -> None:
         train = data.parts["train"]
@@ -37,8 +39,19 @@ class Side(nn.Module):
         if self.columns is not None:
             self.columns.fill(data.encoded(self.name))
 
+    @contextmanager
+    def guests(self, encoded: Mapping[str, np.ndarray]) -> Iterator[None]:
+        """While inside, the rows asked for are those encoded by `Features.encode`, whose ids nobody knows."""
+        self._guests = encoded
+        try:
+            yield
+        finally:
+            self._guests = None
+
     def forward(self, rows: Tensor | None = None) -> Tensor:
         """The vectors [n, fields, dim] of rows (int64 [n]), or of all of them."""
+        if self._guests is not None:
+            return self.of(self._guests)
         parts = []
         if self.ids is not None:
             # Not `ids[rows]`: what index_select's gradient adds takes a quarter of the time.
