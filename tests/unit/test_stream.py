@@ -190,8 +190,8 @@ def test_diginetica_is_what_its_files_have(real_data, tmp_path):
     """Second implementation: the lines of the first two periods, read with gzip alone."""
     data = Diginetica(first=2)
     data.setup(Windows(held_out=0), Paths(real_data, tmp_path))
-    lines = [line.split() for number in range(2)
-             for line in gzip.open(real_data / "diginetica" / f"period_{number}.txt.gz", "rt")]  # fmt: skip
+    files = [real_data / "diginetica" / f"period_{number}.txt.gz" for number in range(2)]
+    lines = [line.split() for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
     sessions, items = ({int(line[column]) for line in lines} for column in (0, 1))
     assert (len(data.store), data.store.n_users, data.store.n_items) == (len(lines), len(sessions), len(items))
     one = int(lines[0][0])
