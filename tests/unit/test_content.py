@@ -189,6 +189,11 @@ def test_vectors_of_a_recommender_that_trained_on_other_parts_are_a_leak(made):
         ConfigError, match=r"cf:else.* was trained on other parts of interactions .*may have been fitted"
     ):
         made(["cf:else@0123456789ab"])
+    facts["data_name"] = "others"
+    cache_run(made.paths, "cf:far@0123456789ab", np.eye(5), list("abcde"), facts)
+    assert made(["cf:far@0123456789ab"]).remarks == [
+        "data.item_features: cf:far@0123456789ab was trained on others. Are its ids those of interactions?"
+    ]
 
 
 def test_knocked_out_features_are_shuffled_rows_or_all_alike_and_change_no_data(made):

@@ -131,6 +131,8 @@ def _refuse_fitted_elsewhere(content: Content, host: Host, key: str, source: Sou
 def _remark(content: Content, host: Host, side: Side, key: str, source: Source, counts: Mapping[str, int]) -> list[str]:
     """Small numbers are ids in every catalogue, so that what is of another one may fit by chance."""
     n = host.store.n_items if side == "item" else host.store.n_users
+    if (trained_on := (content.facts or {}).get("data_name", host.name)) != host.name:
+        return [f"{key}: {source} was trained on {trained_on}. Are its ids those of {host.name}?"]
     strange, without = counts[f"{source.name}: rows of unknown {side}s"], counts[f"{side}s without {source.name}"]
     if 2 * strange <= len(content.ids) and 2 * without <= n:
         return []
