@@ -136,7 +136,8 @@ def together(space: Workspace) -> Measured:
 
 async def _load(port: int, body: bytes, rounds: int) -> None:
     """CLIENTS clients, each on a connection of its own, ask `rounds` times."""
-    head = f"POST /v1/recommend HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = "POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}"
 
     async def client(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for _ in range(rounds):

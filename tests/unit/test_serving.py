@@ -287,6 +287,7 @@ def test_a_search_finds_what_begins_with_a_text_then_what_holds_it_then_what_is_
     assert found("heat", 2) == ["Heat (1995)", "heath"]
     assert found("UP") == ["Up", "up", "A Cup"] and found("京") == ["北京", "北京人"] and found("été") == ["Été"]
     assert found("haet (1995)")[0] == "Heat (1995)"
+    assert names.search("\0") == names.search("p\0") == []  # which stands between titles where they are joined
     assert found("") == found("   ") == [] and found("zzzzzz") == []
 
 

@@ -124,27 +124,27 @@ def _labelled(table: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def words_of(served: Served, texts: Sequence[str], told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The words that spoke most for or against each text's label; none where the model cannot tell."""
+def words_of(served: Served, texts: Sequence[str], told: Sequence[dict[str, Any]]) -> list[Any]:
+    """The words that spoke most for or against each text's label; None where nothing can tell."""
     from marquee.data.text.tokenizer import encode
     from marquee.data.text.views import TextBatch
     from marquee.plots.attribution import of_tokens
 
     predictor = served.predictor
     if served.takes != "text" or not hasattr(predictor, "encoding"):
-        return [[] for _ in texts]
+        return [None for _ in texts]
     view = predictor.model.view
     length, end = getattr(view, "max_length", 400), getattr(view, "truncate", "head")
     batch = predictor.batch(texts)
     if not isinstance(batch, TextBatch):
         if not predictor.model.adds_up:
-            return [[] for _ in texts]
+            return [None for _ in texts]
         tokens, lengths = encode(texts, predictor.encoding, length, end)
         batch = TextBatch(tokens, lengths, *(batch.labels[:1].expand(len(texts)) * 0,) * 2)
     classes = [predictor.labels.index(entry["label"]) if entry["label"] in predictor.labels else 0 for entry in told]
     shares = of_tokens(predictor.model, batch, classes)
     if shares is None:
-        return [[] for _ in texts]
+        return [None for _ in texts]
     vocabulary = predictor.content["vocabulary"]
     found = []
     for tokens, values in zip(batch.tokens.tolist(), shares.values, strict=True):

@@ -15,6 +15,7 @@ import uvicorn
 
 from marquee.errors import ConfigError, JobError
 from marquee.serving.app import build
+from marquee.serving.connections import HEAD, careful
 from marquee.serving.service import Service
 from marquee.serving.settings import Settings
 
@@ -60,8 +61,8 @@ def serve(settings: Settings) -> None:
         service = Service(settings)
         config = uvicorn.Config(
             build(service), log_level="warning", access_log=False, server_header=False, lifespan="on",
+            http=careful(settings.timeout), ws="none", h11_max_incomplete_event_size=HEAD,
             timeout_graceful_shutdown=math.ceil(settings.drain), limit_concurrency=4 * settings.queue + 64,
-            h11_max_incomplete_event_size=65_536,
         )  # fmt: skip
         # What is loaded stays: looking through it for what could be freed costs half of a small answer.
         gc.collect()
