@@ -148,6 +148,15 @@ def test_a_reason_is_what_the_score_loses_without_that_title(clients, trained):
         assert [reason["share"] for reason in item["because"]] == pytest.approx(column[expected], abs=1e-6)
 
 
+def test_a_title_that_was_liked_twice_is_one_reason(clients, trained):
+    ids = package.load(trained["gru"]).items["item_id"].tolist()
+    body = {"history": [*ids[:2] * 3, *ids[:5]], "k": 5, "explain": True}
+    told = clients("gru").post(RECOMMEND, body).json()["answers"][0]["items"]
+    named = [[reason["item_id"] for reason in item["because"]] for item in told]
+    assert any(named) and all(len(set(one)) == len(one) for one in named)
+    assert all(one["because"] == sorted(one["because"], key=lambda own: -own["share"]) for one in told)
+
+
 def test_texts_and_images_are_labelled_as_by_the_predictor(clients, trained):
     texts = ["a slow start, but the last act is wonderful", "", "dreadful"]
     alone = package.load(trained["lstm"]).predict(texts)

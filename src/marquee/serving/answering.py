@@ -72,7 +72,8 @@ def _shown(served: Served, asked: asking.Asked, ranking: asking.Ranking, explain
     if explain:
         shares, history = asking.reasons(predictor, asked, ranking.items)
         for entry, row in zip(items, shares, strict=True):
-            best = [place for place in np.argsort(-row, kind="stable")[:REASONS].tolist() if row[place] > 0]
+            order = np.argsort(-row, kind="stable")[: np.count_nonzero(row > 0)]
+            best = order[np.sort(np.unique(history[order], return_index=True)[1])[:REASONS]]  # each title once
             spoke = history[best]
             entry["because"] = [
                 {"item_id": item, "title": titles[position], "share": share}
