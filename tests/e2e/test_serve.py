@@ -533,6 +533,23 @@ def test_a_damaged_newer_run_does_not_take_over_and_is_not_looked_at_twice(label
     assert client.get("/v1/run").json()["run"] == new.name
 
 
+def test_what_comes_while_a_run_is_looked_at_is_looked_at_again(label, opened, monkeypatch):
+    output, newer = label
+    client = opened("films", runs=output, reload=True)
+    new = newer(1)
+
+    def too_early(current, folder):
+        (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + "\n")
+        return "it is being copied"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.service, "_why_not", too_early)
+        client.service.look_for_newer()
+    assert client.service.served.folder != new
+    client.service.look_for_newer()
+    assert client.service.served.folder == new
+
+
 def test_the_shadow_is_asked_too_and_its_overlap_is_reported(trained, opened):
     """By hand: the share of the items of each served list that the shadow's predictor recommends as well."""
     client = opened(trained["ease"], shadow=str(trained["bpr"]))

@@ -52,6 +52,9 @@ def careful(timeout: float, base: Any = AutoHTTPProtocol) -> type[asyncio.Protoc
             self._complete()
             super().connection_lost(exc)
 
+        def _unsupported_upgrade_warning(self) -> None:
+            """Nothing here is a WebSocket, so that none of its libraries is missing."""
+
         def _wait(self) -> None:
             self._late = asyncio.get_running_loop().call_later(timeout, self._close, SLOW)
 
