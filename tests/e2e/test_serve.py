@@ -120,6 +120,9 @@ def test_several_users_or_histories_are_one_request(clients):
     assert [[item["item_id"] for item in entry["items"]] for entry in both] == [[i for i, _ in own] for own in one]
     assert client.post(RECOMMEND, {"users": []}).json()["answers"] == []
     assert len(client.post(RECOMMEND, {"histories": [[1], [], [2, 3]]}).json()["answers"]) == 3
+    limited = client.post(RECOMMEND, {"users": [1, 2, 3], "candidates": [4, 5, 6, 7], "exclude": [5]}).json()["answers"]
+    assert all({item["item_id"] for item in entry["items"]} <= {4, 6, 7} for entry in limited)
+    assert client.post(RECOMMEND, {"users": [], "exclude": [1]}).json()["answers"] == []
 
 
 def test_what_is_excluded_is_not_recommended_and_all_else_is_as_before(clients):
@@ -605,6 +608,25 @@ def test_what_cannot_be_served_is_said_before_anything_listens(trained, tmp_path
     says(3, folder, "--port", "0", parts=[str(file), "sha256 is", "marquee rerun"])
     file.unlink()
     says(3, folder, "--port", "0", parts=[str(file), "cannot be read"])
+
+
+@pytest.mark.parametrize("kind, name", [("ease", "ids.json"), ("ease", "items.json"), ("ease", "histories.safetensors"),
+                                        ("lstm", "text.json"), ("cnn", "model.json")])  # fmt: skip
+def test_any_file_that_is_not_as_training_wrote_it_is_named(trained, tmp_path, kind, name):
+    """Ids in another order would be a service that answers, and whose answers are other people's."""
+    folder = copied(trained[kind], tmp_path)
+    file = folder / "inference" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{file} is damaged: its sha256 is" in done.err, done.err
+    file.unlink()
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{file} cannot be read" in done.err, done.err
+    (folder / "inference" / GOLDEN).write_text("[1]")
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{GOLDEN} is damaged" in done.err, done.err
 
 
 class Process:

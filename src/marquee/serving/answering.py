@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def recommend(served: Served, questions: Sequence[dict[str, Any]]) -> list[Any]:
     owners: list[int] = []
     for number, question in enumerate(questions):
         try:
-            own = [asking.resolve(served.predictor, **who, **question["how"]) for who in question["who"]]
+            own = _resolved(served, question)
         except Exception as error:
             found[number] = error
             continue
@@ -58,6 +59,16 @@ def recommend(served: Served, questions: Sequence[dict[str, Any]]) -> list[Any]:
     for number, one, ranking in zip(owners, asked, rankings, strict=True):
         found[number].append(_shown(served, one, ranking, questions[number]["explain"]))
     return found
+
+
+def _resolved(served: Served, question: dict[str, Any]) -> list[asking.Asked]:
+    """All who are asked for; what limits their lists is looked up once for all of them."""
+    predictor, how, who = served.predictor, question["how"], question["who"]
+    if not who:
+        return []
+    first = asking.resolve(predictor, **who[0], **how)
+    rest = [asking.resolve(predictor, **one, k=how["k"], filter_seen=how["filter_seen"]) for one in who[1:]]
+    return [first, *(replace(one, candidates=first.candidates, exclude=first.exclude) for one in rest)]
 
 
 def _shown(served: Served, asked: asking.Asked, ranking: asking.Ranking, explain: bool) -> dict[str, Any]:

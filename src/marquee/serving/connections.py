@@ -20,6 +20,8 @@ def careful(timeout: float, base: Any = AutoHTTPProtocol) -> type[asyncio.Protoc
     """
 
     class Careful(base):
+        """Watches what has come before a request is known."""
+
         _head = True  # whether it is not complete; told by httptools, and asked of h11
         _begun = 0  # bytes of it that have come
         _late: asyncio.TimerHandle | None = None
