@@ -353,3 +353,9 @@ def _stopped_after(shell, epochs, *words):
 def test_a_stream_needs_its_split_and_a_model_that_reads_histories(shell, home):
     refused(shell("train", "data=world_ratings", "task=stream", "tracker=none"), 2, "split=stream")
     refused(shell("train", "data=world_drift", "model=mf/bpr", "tracker=none"), 2, "BPR knows users by id only")
+
+
+def test_what_is_suggested_after_a_stream_names_each_key_once(shell, home):
+    done = shell("train", "data=world_drift", "task.method=static", "tracker=none")
+    (line,) = [line for line in done.out.splitlines() if "marquee train -m" in line]
+    assert line.split() == "marquee train -m data=world_drift task.method=fine_tune,replay,joint seed=1,2".split()

@@ -1,11 +1,14 @@
 """Windows of a stream, what trains and what tests in each, and the world that drifts."""
 
+import gzip
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from marquee.data.dataset import Paths
+from marquee.data.interactions.diginetica import Diginetica
 from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.store import Interactions
 from marquee.data.interactions.stream import Stream as Windows
@@ -181,6 +184,21 @@ def test_models_of_ids_and_other_splits_are_refused(tmp_path):
     data = table(tmp_path, ROWS, Windows(windows=3, held_out=0))
     with pytest.raises(ConfigError, match="BPR knows users by id only"):
         Stream(BPR(data.spec, view=Pairs(), dim=2), data, ks=[1], monitor="recall@1")
+
+
+def test_diginetica_is_what_its_files_have(real_data, tmp_path):
+    """Second implementation: the lines of the first two periods, read with gzip alone."""
+    data = Diginetica(first=2)
+    data.setup(Windows(held_out=0), Paths(real_data, tmp_path))
+    files = [real_data / "diginetica" / f"period_{number}.txt.gz" for number in range(2)]
+    lines = [line.split() for file in files for line in gzip.decompress(file.read_bytes()).decode().splitlines()]
+    sessions, items = ({int(line[column]) for line in lines} for column in (0, 1))
+    assert (len(data.store), data.store.n_users, data.store.n_items) == (len(lines), len(sessions), len(items))
+    one = int(lines[0][0])
+    own = data.store.users == data.store.user_ids.tolist().index(one)
+    clicks = [int(item) for session, item in lines if int(session) == one]
+    assert data.store.item_ids[data.store.items[own]].tolist() == clicks
+    assert set(data.split.numbered(data.store)[own]) == {0}
 
 
 # The world that drifts -----------------------------------------------------------------------------------------------

@@ -99,4 +99,6 @@ def _commands(run: Run, use: str | None, rivals: str | None) -> list[str]:
         about, rivals = recipe, "" if rivals else None  # its keys are those of its own model, so: more seeds of it
     if rivals is None:
         return words
+    swept = {word.partition("=")[0] for word in rivals.split()}  # a key is given once
+    about = [word for word in about if word.partition("=")[0] not in swept]
     return [*words, " ".join(["marquee train -m", *map(shlex.quote, about), *([rivals] if rivals else []), "seed=1,2"])]
