@@ -11,6 +11,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import marquee
+from marquee.inference.golden import differences
 from marquee.runs.lock import LOCK
 
 from .conftest import manifest_of
@@ -85,8 +86,9 @@ def test_an_update_of_ease_is_a_run_beside_its_parent_that_equals_a_refit(shell,
     assert {file: file.read_bytes() for file in sorted(parent.rglob("*.json"))} == before
     assert manifest["data"] == former["data"] and manifest["split"] == former["split"]
 
-    # Every verb takes it.
+    # Every verb takes it; a service tries it by golden requests of its own.
     known = marquee.load(folder)
+    assert differences(known, folder / "inference") == [] != differences(known, parent / "inference")
     assert "newcomer" in known.users and "brand new" in set(known.items["item_id"])
     assert shell("recommend", folder, "--user", "newcomer", "-k", "2").code == 0
     met = set(known.recommend(users=["user03"], k=30)["item_id"])

@@ -23,6 +23,7 @@ from marquee.data.interactions.growing import hashed
 from marquee.errors import ConfigError, DataError
 from marquee.files import replacing, sync
 from marquee.inference.artefacts import load_model, save_model
+from marquee.inference.golden import write_golden
 from marquee.inference.names import Ids
 from marquee.inference.predictor import DAMAGE
 from marquee.runs.code import code_identity
@@ -174,6 +175,7 @@ def _record(run: Run, config, learnt, now, after, task, how, found, seconds: flo
     after.save(run.folder)
     inference = run.folder / "inference"
     save_model(inference, config["model"], learnt.model, now, task.predictor() or None, task.serves())
+    write_golden(inference)
     sync(inference)
     flat = {f"test/{name}": value for name, value in metrics.items()}
     if "validation" in task.results:
