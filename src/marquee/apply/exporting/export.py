@@ -13,7 +13,7 @@ from marquee.apply.exporting.archive import pack
 from marquee.apply.exporting.card import card
 from marquee.apply.exporting.graphs import graph_of
 from marquee.apply.exporting.onnx_file import write_onnx
-from marquee.apply.exporting.parity import certificate, refuse_worse, task_of
+from marquee.apply.exporting.parity import certificate, refuse_worse, scorer_of, task_of
 from marquee.apply.predictor import load
 from marquee.errors import ConfigError, JobError
 from marquee.files import sync
@@ -110,7 +110,7 @@ def _onnx(run: Run, predictor: Predictor, made: Path, wish: Wish) -> dict[str, A
     if wish.index:
         from marquee.apply.exporting.indexing import add_index
 
-        record["index"] = add_index(graph, predictor, artefact, made, run.manifest, wish.index_from)
+        record["index"] = add_index(graph, predictor, artefact, made, run, wish.index_from)
     return record
 
 
@@ -149,8 +149,8 @@ def _refuse_int8(wish: Wish) -> None:
 def _certified(
     run: Run, predictor: Predictor, artefact: Predictor, made: Path, wish: Wish, what: str
 ) -> dict[str, Any]:
-    task = task_of(run.manifest, predictor.model)
-    parity = certificate(task, artefact, run.manifest, wish.tolerance)
+    task, project = task_of(run.folder, run.manifest, predictor.model)
+    parity = certificate(task, project(scorer_of(artefact)), run.manifest, wish.tolerance)
     refuse_worse(parity, what, wish.force)
     (made / PARITY).write_text(json.dumps(parity, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     short = ("metric", "before", "after", "changed_units", "p", "max_score_difference", "tolerance", "passed")

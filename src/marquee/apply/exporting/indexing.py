@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,21 @@ from torch import Tensor
 from marquee.apply.exporting.graphs import Graph
 from marquee.apply.exporting.onnx_file import write_query
 from marquee.apply.exporting.parity import task_of
+from marquee.apply.updating.judging import Projected
 from marquee.data.interactions.histories import Histories
 from marquee.errors import ConfigError
 from marquee.inference.portable.artefact import runtime_of
 from marquee.inference.portable.index import INDEX, QUERY, TOLD, ItemIndex, faiss_of
 from marquee.inference.portable.recommender import PortableRecommender
 from marquee.inference.predictor import Predictor
-from marquee.runs.record import now
+from marquee.runs.record import Run, now
 
 RECALL, K = 0.99, 100  # the share of the exact K best that must be found, mean over the users of the test
 USERS = 1000  # of the test, that recall is measured on
 
 
 def add_index(
-    graph: Graph, predictor: Predictor, artefact: Predictor, made: Path, manifest: Mapping[str, Any], least: int
+    graph: Graph, predictor: Predictor, artefact: Predictor, made: Path, run: Run, least: int
 ) -> dict[str, Any]:
     """Write the index into the export's folder, if it is good enough; what is told of it in export.json.
 
@@ -55,8 +56,8 @@ def add_index(
     searcher.add(vectors)
     write_query(graph, made / QUERY)
     index = ItemIndex(searcher, runtime_of().InferenceSession(str(made / QUERY), providers=["CPUExecutionProvider"]))
-    task = task_of(manifest, predictor.model)
-    queries = _queries(task, artefact, index)
+    task, project = task_of(run.folder, run.manifest, predictor.model)
+    queries = _queries(task, artefact, index, project)
     exact = queries @ vectors.T
     k = min(K, n)
     wanted = np.argpartition(-exact, k - 1, axis=1)[:, :k]
@@ -74,11 +75,11 @@ def add_index(
         probed = f"{searcher.nprobe} of {lists} lists"
         return {**told, "used": False, "told": f"not used: recall@{k} {recall:.4f} with {probed}; all items are scored"}
     with torch.no_grad():
-        before = task.evaluate(_Exact(artefact), "test")[0][task.monitor]
-        after = task.evaluate(_Indexed(artefact, index, max(task.ks)), "test")[0][task.monitor]
+        before = task.evaluate(project(_Exact(artefact)), "test")[0][task.monitor]
+        after = task.evaluate(project(_Indexed(artefact, index, max(task.ks))), "test")[0][task.monitor]
     told |= {"metric": task.monitor, "exact": before, "indexed": after, "loss": before - after}
     faiss.write_index(searcher, str(made / INDEX))
-    content = {**told, "run": manifest["id"], "fingerprint": manifest["fingerprint"], "at": now()}
+    content = {**told, "run": run.manifest["id"], "fingerprint": run.manifest["fingerprint"], "at": now()}
     (made / TOLD).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return {**told, "used": True, "told": f"recall@{k} {recall:.4f} with {searcher.nprobe} of {lists} lists; test "
                                          f"{task.monitor} {before:.6f} -> {after:.6f}"}  # fmt: skip
@@ -88,11 +89,13 @@ def _doubling(lists: int) -> list[int]:
     return [2**power for power in range(lists.bit_length()) if 2**power < lists] + [lists]
 
 
-def _queries(task: Any, artefact: PortableRecommender, index: ItemIndex) -> np.ndarray:
+def _queries(task: Any, artefact: PortableRecommender, index: ItemIndex, project: Callable[[Any], Any]) -> np.ndarray:
     """Vectors [users, dim] of the first users of the test."""
-    found, n = [], 0
+    found, n, seen = [], 0, project(_Exact(artefact))
     for batch in task.evaluation_batches("test"):
-        found.append(index.vectors(artefact.feeds(*_arrays(batch.users, batch.histories))))
+        own = (batch.users, batch.histories)
+        asked = seen.asked(*own) if isinstance(seen, Projected) else own
+        found.append(index.vectors(artefact.feeds(*_arrays(*asked))))
         n += len(found[-1])
         if n >= USERS:
             break

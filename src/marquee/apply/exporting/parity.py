@@ -1,14 +1,19 @@
 """The parity certificate: the run's test, evaluated through the artefact beside the model itself."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from marquee.apply.updating.judging import Projected
+from marquee.apply.updating.lineage import lineage_of
 from marquee.compare.statistics import ALPHA, FLIPS, sign_flips
 from marquee.compare.units import COLUMNS
+from marquee.config.build import build
+from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.histories import Histories
 from marquee.errors import ConfigError, JobError
 from marquee.inference.portable.classifier import PortableImages, PortableTexts
@@ -23,14 +28,17 @@ SAME = 1e-6  # of a unit's value, so that what rounding does to a likelihood is 
 NOISE = 1e-5  # a smaller difference of means is that of rounding, however sure it is
 
 
-def task_of(manifest: Mapping[str, Any], model: Model) -> Task:
-    """The run's task on its data, set up again as its manifest says, with its trained model.
+def task_of(folder: Path, manifest: Mapping[str, Any], model: Model) -> tuple[Task, Callable[[Any], Any]]:
+    """The run's task on its data, set up again as its manifest says, with its trained model; and what makes a scorer
+    of all that the run knows one of that data, which for a run of `update` or `forget` is its first ancestor's.
 
     Raises ConfigError where the data is not what the run was trained on.
     """
     from marquee.runs.train import prepare_data, prepare_task
 
     config = manifest["config"]
+    if manifest.get("update"):
+        return _of_child(folder, config, model)
     data = prepare_data(config)
     for name, found in (("data", data.fingerprint), ("split", data.split_fingerprint)):
         if (wanted := (manifest[name] or {}).get("fingerprint")) != found:
@@ -42,16 +50,29 @@ def task_of(manifest: Mapping[str, Any], model: Model) -> Task:
     task.model.load_state_dict(model.state_dict())
     task.eval()
     task.settle()
-    return task
+    return task, lambda scorer: scorer
 
 
-def certificate(task: Task, artefact: Predictor, manifest: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
-    """What the test says of the artefact, as JSON values.
+def _of_child(folder: Path, config: dict[str, Any], model: Model) -> tuple[Task, Callable[[Any], Any]]:
+    """As `task_of`, of a run that `update` or `forget` has made."""
+    lineage = lineage_of(folder)
+    (judged, _), now = lineage.judged(), lineage.now()
+
+    def project(scorer: Any) -> Any:
+        return Projected(scorer, now, judged).eval() if isinstance(judged, InteractionData) else scorer
+
+    task: Task = build(config["task"], project(model), judged, None, None, config["seed"])
+    task.eval()
+    task.settle()
+    return task, project
+
+
+def certificate(task: Task, scorer: Any, manifest: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
+    """What the test says of an artefact that scores in the model's place, as JSON values.
 
     `passed` is false where the monitored metric is worse by more than `tolerance`, or worse beyond doubt (a paired
     test at 5 %, for differences that rounding does not explain).
     """
-    scorer = scorer_of(artefact)
     task.evaluated = "test"
     evaluators, largest, changed_scores, cells = (task.evaluator(), task.evaluator()), 0.0, 0, 0
     with torch.no_grad():
