@@ -1,5 +1,6 @@
 """What a model does with what has come since, against training on all of it, and what events are refused."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -160,14 +161,57 @@ def test_all_kinds_of_file_say_the_same(data, tmp_path):
 
 
 def test_the_runs_own_preparation_is_applied_and_counted(tmp_path):
-    text = "user,item,value,timestamp\nAnn,e,2,9\nAnn,e,5,10\nAnn,e,4,8\nZoe,a,5,11\nZoe,q,5,12\n"
+    text = "user,item,value,timestamp\nAnn,e,2,9\nAnn,e,5,10\nAnn,e,4,8\nZoe,a,5,11\nZoe,q,5,12\nZoe,b,2,13\n"
     found = read_events(events(tmp_path, text), small(tmp_path, min_rating=3))
-    assert found.report == {"read": 5, "below_min_rating": 1, "out_of_order": 1, "duplicates": 1, "below_k_core": 0}
+    assert found.report == {"read": 6, "below_min_rating": 1, "out_of_order": 1, "duplicates": 2, "below_k_core": 0}
     assert found.rows.values.tolist() == [["Ann", "e", 10, 5.0], ["Zoe", "a", 11, 5.0], ["Zoe", "q", 12, 5.0]]
     # In a 2-core q has one user and so goes; then Zoe has one item and goes, too.
     text = "user,item,value,timestamp\nAnn,a,5,10\nZoe,a,5,11\nZoe,q,5,12\nCid,c,5,13\n"
     found = read_events(events(tmp_path, text), small(tmp_path, k_core=2))
     assert found.report["below_k_core"] == 2 and found.rows["user"].tolist() == ["Ann", "Cid"]
+
+
+def test_the_k_core_counts_what_earlier_updates_have_brought(tmp_path):
+    """Zoe came with a and c; b is her third, though the first data never had her."""
+    data = small(tmp_path, k_core=2)
+    grown, _ = joined(data, frame(("Zoe", "a", 5, 11), ("Zoe", "c", 5, 12)))
+    one = events(tmp_path, "user,item,value,timestamp\nZoe,b,5,13\n")
+    assert read_events(one, grown).rows["item"].tolist() == ["b"]
+    with pytest.raises(DataError, match="no event is left"):
+        read_events(one, data)
+
+
+def test_a_rating_that_has_fallen_takes_its_pair_away_as_where_the_data_is_prepared(tmp_path):
+    data = small(tmp_path, min_rating=3)
+    found = read_events(events(tmp_path, "user,item,value,timestamp\nAnn,a,2,9\nZoe,a,2,9\nZoe,b,5,9\n"), data)
+    assert found.rows[["user", "item"]].values.tolist() == [["Ann", "a"], ["Zoe", "b"]]
+    grown, report = joined(data, found.rows)
+    assert report == {"new_users": 1, "new_items": 0, "replaced": 1, "known_before": 0, "withdrawn": 1}
+    (tmp_path / "plays.csv").write_text("user,item,value,timestamp\n" + ROWS + "Ann,a,2,9\nZoe,a,2,9\nZoe,b,5,9\n")
+    anew = InteractionTable(path=str(tmp_path / "plays.csv"), columns=COLUMNS, min_rating=3)
+    anew.setup(LeaveOneOut(), Paths(tmp_path, tmp_path / "cache"))
+    for one in (grown.store, anew.store):
+        rows = zip(one.user_ids[one.users], one.item_ids[one.items], strict=True)
+        assert ("Ann", "a") not in (rows := list(rows)) and ("Zoe", "b") in rows and len(rows) == 9
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_dates_are_in_the_unit_of_the_runs_times_and_fractions_are_refused(tmp_path, kind):
+    def told(moment):
+        if kind == "csv":
+            return events(tmp_path, f"user,item,value,timestamp\nAnn,e,5,{moment}\n")
+        quoted = moment if isinstance(moment, float) else f'"{moment}"'
+        return events(tmp_path, f'{{"user": "Ann", "item": "e", "value": 5, "timestamp": {quoted}}}\n', "new.jsonl")
+
+    for factor in (1, 1000, 1_000_000):  # seconds, milliseconds, microseconds of 2020
+        data = small(tmp_path)
+        data.store = replace(data.store, timestamps=(data.store.timestamps + 1_577_836_800) * factor)
+        rows = read_events(told("2020-01-02 00:00:00"), data).rows
+        assert rows["timestamp"].tolist() == [1_577_923_200 * factor]
+        with pytest.raises(DataError, match=r"1577923200\.5.*whole numbers"):
+            read_events(told(1577923200.5), data)
+    with pytest.raises(DataError, match="of another unit"):
+        read_events(events(tmp_path, "user,item,value,timestamp\nAnn,e,5,1577923200\n"), data)
 
 
 def test_ids_of_another_kind_than_the_runs_are_refused(tmp_path):

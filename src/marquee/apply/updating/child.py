@@ -142,7 +142,8 @@ def _child(
     content |= {
         "name": options.name, "config": config, "environment": environment(), "code": code_identity(config),
         "parent": {"id": parent["id"], "fingerprint": parent["fingerprint"]}, **facts,
-        "update": {"label": label, "forgotten": list(after.forgotten), "spec": now.spec.to_json()},
+        "update": {"label": label, "forgotten": list(after.forgotten),
+                   "events": 0 if after.events is None else len(after.events), "spec": now.spec.to_json()},
     }  # fmt: skip
     slug = options.name or f"{parent['id'].partition('-')[2]}-{'forgot' if forgets else 'updated'}"
     started = time.monotonic()

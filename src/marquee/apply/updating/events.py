@@ -39,10 +39,10 @@ def arrived(path: Path, former: Lineage) -> Arrived:
     """Read, check and add the events. Raises DataError for what cannot be added."""
     root, now = former.root, former.now()
     if isinstance(root, InteractionData):
-        events = read_events(path, former.judged()[0])
+        events = read_events(path, now)
         _, found = joined(now, events.rows)
         rows = events.rows if former.events is None else pd.concat([former.events, events.rows], ignore_index=True)
-        new = len(events.rows) - found["known_before"]
+        new = len(events.rows) - found["known_before"] - found.get("withdrawn", 0)
         if not new and not found["replaced"]:
             raise DataError(
                 f"{path}: the run knows all {len(events.rows):,} events already, so there is nothing to learn."
