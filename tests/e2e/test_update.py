@@ -11,6 +11,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 import marquee
+from marquee.inference.golden import differences
+from marquee.inference.predictor import predictor_of
 from marquee.runs.lock import LOCK
 
 from .conftest import manifest_of
@@ -123,6 +125,41 @@ def test_a_child_has_children_and_none_of_them_is_trained_again_by_its_configura
     assert {known.items["item_id"][item] for item in known.known.history(row)} == {"item01", "item02", "brand new"}
     refused(shell("rerun", "two"), 2, "marquee update", "--events FILE", manifest["events"]["sha256"])
     refused(shell("train", "resume=two"), 2, "not resumed", "marquee update")
+
+
+def test_a_child_is_exported_packed_and_served_as_its_parent_is(shell, home):
+    """Golden requests, a parity on the parent's test part, and an archive that can be updated where it is unpacked."""
+    trained(shell, home, "ease", "model=linear/ease", "model.l2=5")
+    folder = child(shell("update", "ease", "--events", since(home), "--name", "child"), home)
+    left = child(shell("forget", "child", "--user", GONE, "--name", "left"), home)
+    for run, users in ((folder, 40), (left, 39)):
+        predictor = predictor_of(run / "inference")
+        assert (run / "inference" / "golden.json").is_file() and differences(predictor, run / "inference") == []
+        done = shell("export", run, "--format", "onnx", home / run.name)
+        assert done.code == 0, done.err
+        parity = json.loads((home / run.name / "parity.json").read_text())
+        assert parity["n_units"] == users and parity["changed_units"] == 0
+        assert parity["before"] == parity["recorded"] == manifest_of(run)["metrics"]["test/ndcg@10"]
+    assert shell("export", folder, "--format", "run", home / "zip").code == 0
+    more = events(home, ("newcomer", "item02", 4, 99_100), name="more.csv")
+    here = child(shell("update", "child", "--events", more, "--name", "here"), home)
+    shutil.rmtree(folder)
+    assert shell("import", home / "zip" / f"{folder.name}.zip").code == 0
+    there = child(shell("update", "child", "--events", more, "--name", "there"), home)
+    assert there == here or all(np.array_equal(value, weights(there)[key]) for key, value in weights(here).items())
+    (home / "outputs" / "runs" / folder.name / "events.parquet").unlink()
+    shutil.rmtree(here)
+    refused(shell("update", "child", "--events", more), 3, "events.parquet is missing", "has learnt 4 events")
+
+
+def test_weights_that_are_others_than_recorded_are_not_learnt_from(shell, home):
+    parent = trained(shell, home, "ease", "model=linear/ease", "model.l2=5").resolve()
+    file = parent / "inference" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0@")
+    refused(shell("update", "ease", "--events", since(home)), 3, "damaged", "sha256", "marquee rerun")
+    file.unlink()
+    refused(shell("update", "ease", "--events", since(home)), 3, "cannot be read", "marquee rerun")
+    assert len(list((home / "outputs" / "runs").iterdir())) == 1
 
 
 @pytest.mark.parametrize(
