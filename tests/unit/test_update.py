@@ -258,7 +258,9 @@ def test_a_step_of_ease_gives_the_weights_of_a_refit(name, before, after, users,
     former, refit = fitted(EASE, before, l2=5.0), fitted(EASE, after, l2=5.0)
     model = EASE(InteractionSpec(*after.shape), view=Matrix(), l2=5.0)
     parts = sparse.csr_matrix(gone), sparse.csr_matrix(came)
-    assert model.update(former, Change(torch.from_numpy(users), torch.from_numpy(items), *before.shape, *parts, None))
+    assert model.update(
+        former, Change(torch.from_numpy(users), torch.from_numpy(items), *before.shape, *parts, matrix_batch(after))
+    )
     assert (model.weight - refit.weight).abs().max() < 2e-6
     assert (model.inverse_diagonal - refit.inverse_diagonal).abs().max() < 2e-6
     assert (model.weight - refit.weight).abs().max() < 1e-3 * refit.weight.abs().max()
@@ -269,7 +271,8 @@ def test_ease_says_no_where_a_step_would_not_be_exact_or_not_be_shorter():
     same = torch.arange(60), torch.arange(40), 60, 40
 
     def change(n):
-        return Change(*same, sparse.csr_matrix(before[:n]), sparse.csr_matrix(1 - before[:n]), None)
+        rows = sparse.csr_matrix(before[:n]), sparse.csr_matrix(1 - before[:n])
+        return Change(*same, *rows, matrix_batch(np.vstack([1 - before[:n], before[n:]])))
 
     def fresh(kind, **settings):
         return kind(InteractionSpec(60, 40), view=Matrix(), **settings)
@@ -285,6 +288,23 @@ def test_ease_says_no_where_a_step_would_not_be_exact_or_not_be_shorter():
         torch.arange(60), torch.arange(39), 60, 40, sparse.csr_matrix((0, 39)), sparse.csr_matrix((0, 39)), None
     )
     assert not EASE(InteractionSpec(60, 39), view=Matrix()).update(former, gone)
+
+
+def test_steps_of_ease_that_single_precision_does_not_carry_are_refused():
+    """A lambda that is tiny beside the counts: each step would be further off, and the child not what a refit is."""
+    rng, same = np.random.default_rng(0), (torch.arange(900), torch.arange(80), 900, 80)
+    cell = rng.random((900, 1)) < 0.5
+    before = (rng.random((900, 80)) < np.where(cell, 0.9, 0.05)).astype(np.float32)
+    before[:, 40:] = before[:, :40]  # twins, so that nothing but lambda keeps X^T X from being singular
+    after = before.copy()
+    after[:5] = 1 - before[:5]
+    change = Change(*same, sparse.csr_matrix(before[:5]), sparse.csr_matrix(after[:5]), matrix_batch(after))
+    for l2, taken in ((5.0, True), (0.02, False)):
+        former, model = fitted(EASE, before, l2=l2), EASE(InteractionSpec(900, 80), view=Matrix(), l2=l2)
+        assert model.update(former, change) == taken
+        assert bool(model.weight.any()) == taken
+        if taken:
+            assert (model.weight - fitted(EASE, after, l2=l2).weight).abs().max() < 1e-4
 
 
 def test_ials_folds_users_in_by_the_normal_equations_and_keeps_its_items():

@@ -143,7 +143,7 @@ def changed(before: InteractionData, after: InteractionData, model: Model, seed:
     differ = np.flatnonzero(abs(moved - new).sum(axis=1).A1 > 0)
     gone = np.setdiff1d(np.arange(before.store.n_users), users[there])
     removed = sparse.vstack([moved[differ], old[gone]], format="csr")
-    batch = next(iter(model.view.train_batches(after, seed, 0))) if model.updates == "fold_in" else None
+    batch = next(iter(model.view.train_batches(after, seed, 0))) if model.updates else None
     return Change(
         torch.from_numpy(users), torch.from_numpy(items), before.store.n_users, before.store.n_items,
         removed, new[differ], batch,
