@@ -20,6 +20,7 @@ from .test_use import refused
 
 COLUMNS = "data.columns={user: user, item: item, value: value, timestamp: timestamp}"
 DATA = ["data=interactions", "split=leave_one_out", "data.path=plays.csv", COLUMNS, "tracker=none"]
+SASREC = ["model=transformer/sasrec", "model.dim=4", "model.layers=1", "model.view.max_length=8"]
 GONE = "zebra-4711"  # an id that nothing else looks like
 
 
@@ -169,7 +170,7 @@ def test_weights_that_are_others_than_recorded_are_not_learnt_from(shell, home):
         (["model=mf/ials", "model.dim=4"], "fold_in"),
         (["model=mf/nmf", "model.dim=4"], "continued"),
         (["model=neighbours/item_knn"], "refit"),
-        (["model=transformer/sasrec", "model.dim=4", "model.layers=1", "model.view.max_length=8"], "fine_tune"),
+        (SASREC, "fine_tune"),
     ],
     ids=["bpr", "ials", "nmf", "item_knn", "sasrec"],
 )
@@ -183,6 +184,18 @@ def test_every_kind_of_model_takes_up_events_in_its_way_and_says_which(shell, ho
     assert manifest["metrics"][f"test/{manifest['monitor']}"] == pytest.approx(units[manifest["monitor"]].mean())
     assert len(marquee.load(folder).recommend(users=["newcomer"], k=3)) == 3
     assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("words", [["model=mf/bpr", "model.dim=4"], SASREC], ids=["bpr", "sasrec"])
+def test_the_best_epoch_is_chosen_on_what_is_known_of_everybody_not_of_those_who_train_on(shell, home, words):
+    """Nobody of the validation part trains on, so with a step of no size it says what it said of the parent."""
+    trained(shell, home, "parent", *words, "trainer.max_epochs=1", "optimizer.lr=1e-30")
+    file = events(home, ("newcomer", "item01", 4, 99_001), ("newcomer", "item02", 4, 99_002))
+    folder = child(shell("update", "parent", "--events", file, "--epochs", "1", "--replay", "0"), home)
+    seen = [pd.read_csv(place / "metrics.csv")["validation/ndcg@10"].dropna().tolist()
+            for place in (folder, home / "outputs" / "runs" / manifest_of(folder)["parent"]["id"])]  # fmt: skip
+    assert seen[0] == pytest.approx(seen[1])
+    assert "no training interactions" not in (folder / "log.txt").read_text()
 
 
 def test_a_rating_model_is_judged_by_the_values_that_its_parent_was(shell, home):

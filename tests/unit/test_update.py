@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from marquee.apply.updating.learning import changed
+from marquee.apply.updating.learning import changed, replayed
 from marquee.data.dataset import Paths
 from marquee.data.interactions.events import read_events
 from marquee.data.interactions.growing import hashed, joined, positions_of, without
@@ -358,6 +358,22 @@ def test_what_stands_behind_the_items_in_a_table_keeps_its_place_behind_them():
     tables = Tables(partial(BPR, view=Pairs(), dim=2), InteractionSpec(2, 4))
     rows = tables.rows("items", 6, torch.arange(2), torch.tensor([0, -1, 1, 2]), InteractionSpec(2, 3))
     assert rows.tolist() == [0, -1, 1, 2, 3, 4]
+
+
+def test_what_trains_on_is_of_who_has_anything_new_also_a_changed_rating(data):
+    """And of as many others as `replay` says."""
+    after, _ = joined(data, frame(("Bob", "a", 1, 20), ("Zoe", "b", 4, 8)))
+    assert ids(replayed(data, after, 0.0, 1), "train") == [("Bob", "c"), ("Bob", "a"), ("Zoe", "b")]
+    some = replayed(data, after, 0.5, 1)  # one of Ann and Cid beside the two
+    assert {user for user, _ in ids(some, "train")} in ({"Bob", "Zoe", "Ann"}, {"Bob", "Zoe", "Cid"})
+    assert ids(some, "validation") == ids(data, "validation")
+    more, _ = joined(small_all(data), frame(("Cid", "a", 5, 3)))  # once more the same
+    assert {user for user, _ in ids(replayed(data, more, 0.0, 1), "train")} == {"Cid"}
+
+
+def small_all(data):
+    data.duplicates = "keep_all"
+    return data
 
 
 def test_only_users_whose_rows_differ_count_as_changed(data):
