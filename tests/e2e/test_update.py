@@ -243,10 +243,18 @@ def test_a_text_model_with_a_closed_form_learns_new_texts_as_a_refit_would(shell
     assert manifest["certificate"]["identical"] is True and manifest["events"]["duplicates"] == 1
     former = weights(home / "outputs" / "runs" / manifest["parent"]["id"])
     assert any(not np.array_equal(values, former[name]) for name, values in weights(folder).items())
+    refused(shell("update", folder, "--events", home / "new.csv"), 3, "has learnt just these events already")
     (home / "odd.csv").write_text("text,label\nfine,sideways\n")
     refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "'sideways'", "negative, positive")
     refused(shell("update", "nb", "--events", events(home)), 3, "no column text", "wanted: text, label")
     refused(shell("forget", "nb", "--user", "1"), 2, "knows no users")
+    (home / "odd.csv").write_text("text,label\nbrilliant, moving,positive\ndull, long,negative\n")  # without quotes
+    refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "line 2", "3 fields, expected 2")
+    (home / "odd.csv").write_bytes(b"text,label\n\xff\xfe,positive\n")
+    refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "line 2", "byte 0xff is not utf-8")
+    for name, text in (("a.csv", "text,label\n ,positive\n"), ("a.jsonl", '{"text": null, "label": "positive"}\n')):
+        (home / name).write_text(text)
+        refused(shell("update", "nb", "--events", home / name), 3, "event 1", "the text or its label is missing")
 
 
 def test_a_network_trains_on_with_new_images_and_refuses_those_of_its_test(shell, home):

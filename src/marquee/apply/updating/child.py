@@ -75,7 +75,8 @@ def update(parent: Path, events: Path, options: Options, say: Callable[[str], No
         for line in come.lines():
             say(line)
         facts = {"events": {"sha256": digest, **come.report}}
-        return _child(former, come.lineage, identity, options, facts, again, say, label=f"events {digest[:8]}")
+        after = replace(come.lineage, files=(*former.files, digest))
+        return _child(former, after, identity, options, facts, again, say, label=f"events {digest[:8]}")
 
 
 def forget(parent: Path, users: Sequence[str], options: Options, say: Callable[[str], None] = print) -> Path:
@@ -142,7 +143,7 @@ def _child(
     content |= {
         "name": options.name, "config": config, "environment": environment(), "code": code_identity(config),
         "parent": {"id": parent["id"], "fingerprint": parent["fingerprint"]}, **facts,
-        "update": {"label": label, "forgotten": list(after.forgotten),
+        "update": {"label": label, "forgotten": list(after.forgotten), "files": list(after.files),
                    "events": 0 if after.events is None else len(after.events), "spec": now.spec.to_json()},
     }  # fmt: skip
     slug = options.name or f"{parent['id'].partition('-')[2]}-{'forgot' if forgets else 'updated'}"

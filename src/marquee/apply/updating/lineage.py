@@ -33,6 +33,7 @@ class Lineage:
     root       the first ancestor's data, as its split cut it
     events     all events since, or None: user, item, ...; or label, and text unless they are images
     pixels     of image events, uint8 [events, channels, height, width]
+    files      sha256 of each file of events since
     forgotten  hashes of the ids of those who are to be left out of `root`
     """
 
@@ -42,6 +43,7 @@ class Lineage:
     events: pd.DataFrame | None = None
     pixels: np.ndarray | None = None
     forgotten: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -110,7 +112,9 @@ def lineage_of(folder: Path) -> Lineage:
             )
     known = manifest.get("update") or {}
     events, pixels = _kept(folder, known.get("events") or 0)
-    return Lineage(folder, manifest, data, events, pixels, tuple(known.get("forgotten") or ()))
+    return Lineage(
+        folder, manifest, data, events, pixels, *(tuple(known.get(name) or ()) for name in ("forgotten", "files"))
+    )
 
 
 def _kept(folder: Path, rows: int) -> tuple[pd.DataFrame | None, np.ndarray | None]:
