@@ -27,7 +27,7 @@ from marquee.seeding import derive, numpy_generator
 Config = dict[str, Any]
 
 WORDS = {
-    "exact": "an exact step from the former weights, as training on all of it would give",
+    "exact": "an exact step from the former weights: what training on all of it would give, but for rounding",
     "fold_in": "item vectors stay; users, and new items, are solved from what they have met",
     "refit": "the closed form is formed anew from all of it",
     "continued": "{epochs} sweeps over all of it go on from the former weights",
