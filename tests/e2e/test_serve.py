@@ -21,6 +21,7 @@ from PIL import Image
 
 import marquee as package
 from marquee.inference.golden import GOLDEN
+from marquee.serving.reloading import newest
 
 from .commands import begin, environment
 from .conftest import answer, manifest_of
@@ -64,13 +65,19 @@ def table_of(answered):
     return [(item["item_id"], item["score"]) for item in answered.json()["answers"][0]["items"]]
 
 
-def copied(folder, output, **manifest):
-    """A second run beside another: the same files, another id, and a manifest that says something else."""
+def copied(folder, output, change=lambda folder: None, **manifest):
+    """A second run beside another: the same files, another id, and a manifest that says something else.
+
+    It is changed and moved there as a whole: a service that looks for newer runs does not see a part of it.
+    """
     new = output / "runs" / manifest.pop("id", "00000000-copy")
     new.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(folder, new, ignore=shutil.ignore_patterns("checkpoints", "wandb*", "tensorboard*"))
+    part = output / f"{new.name}.part"
+    shutil.copytree(folder, part, ignore=shutil.ignore_patterns("checkpoints", "wandb*", "tensorboard*"))
     content = {**manifest_of(folder), "id": new.name, **manifest}
-    (new / "manifest.json").write_text(json.dumps(content))
+    (part / "manifest.json").write_text(json.dumps(content))
+    change(part)
+    part.rename(new)
     return new
 
 
@@ -113,6 +120,9 @@ def test_several_users_or_histories_are_one_request(clients):
     assert [[item["item_id"] for item in entry["items"]] for entry in both] == [[i for i, _ in own] for own in one]
     assert client.post(RECOMMEND, {"users": []}).json()["answers"] == []
     assert len(client.post(RECOMMEND, {"histories": [[1], [], [2, 3]]}).json()["answers"]) == 3
+    limited = client.post(RECOMMEND, {"users": [1, 2, 3], "candidates": [4, 5, 6, 7], "exclude": [5]}).json()["answers"]
+    assert all({item["item_id"] for item in entry["items"]} <= {4, 6, 7} for entry in limited)
+    assert client.post(RECOMMEND, {"users": [], "exclude": [1]}).json()["answers"] == []
 
 
 def test_what_is_excluded_is_not_recommended_and_all_else_is_as_before(clients):
@@ -139,6 +149,15 @@ def test_a_reason_is_what_the_score_loses_without_that_title(clients, trained):
         expected = [place for place in np.argsort(-column)[:3] if column[place] > 0]
         assert [reason["title"] for reason in item["because"]] == [titles[place] for place in expected]
         assert [reason["share"] for reason in item["because"]] == pytest.approx(column[expected], abs=1e-6)
+
+
+def test_a_title_that_was_liked_twice_is_one_reason(clients, trained):
+    ids = package.load(trained["gru"]).items["item_id"].tolist()
+    body = {"history": [*ids[:2] * 3, *ids[:5]], "k": 5, "explain": True}
+    told = clients("gru").post(RECOMMEND, body).json()["answers"][0]["items"]
+    named = [[reason["item_id"] for reason in item["because"]] for item in told]
+    assert any(named) and all(len(set(one)) == len(one) for one in named)
+    assert all(one["because"] == sorted(one["because"], key=lambda own: -own["share"]) for one in told)
 
 
 def test_texts_and_images_are_labelled_as_by_the_predictor(clients, trained):
@@ -403,15 +422,17 @@ def label(trained, tmp_path):
         """Each user's ndcg@10 is lower by that share."""
         finished = f"2026-01-01T00:00:{number:02d}.000+00:00"
         fingerprint = str(number) * 64
-        new = copied(first, tmp_path, id=f"{fingerprint[:8]}-films", finished=finished, fingerprint=fingerprint,
-                     **manifest)  # fmt: skip
-        units = pd.read_parquet(new / "per_unit.parquet")
-        units["ndcg@10"] *= 1 - loss
-        units.to_parquet(new / "per_unit.parquet")
-        content = manifest_of(new)
-        content["metrics"]["test/ndcg@10"] = float(units["ndcg@10"].mean())
-        (new / "manifest.json").write_text(json.dumps(content))
-        return new
+
+        def worse(new):
+            units = pd.read_parquet(new / "per_unit.parquet")
+            units["ndcg@10"] *= 1 - loss
+            units.to_parquet(new / "per_unit.parquet")
+            content = manifest_of(new)
+            content["metrics"]["test/ndcg@10"] = float(units["ndcg@10"].mean())
+            (new / "manifest.json").write_text(json.dumps(content))
+
+        return copied(first, tmp_path, worse, id=f"{fingerprint[:8]}-films", finished=finished,
+                      fingerprint=fingerprint, **manifest)  # fmt: skip
 
     return tmp_path, newer
 
@@ -454,6 +475,41 @@ def test_a_run_of_another_protocol_or_a_worse_one_takes_over_by_force_only(label
     assert client.get("/v1/run").json()["run"] == worse.name
 
 
+def test_a_newer_run_of_another_task_does_not_hide_the_one_that_may_take_over(label, opened, trained):
+    """`latest` means every run: that a review run was finished after it does not keep a newer film run away."""
+    output, newer = label
+    client = opened("latest", runs=output, reload=True)
+    films = newer(1)
+    copied(trained["lstm"], output, id="99999999-reviews", finished="2026-01-01T00:00:09.000+00:00")
+    client.service.look_for_newer()
+    assert client.get("/v1/run").json()["run"] == films.name
+    assert client.service.reload()["outcome"] == "refused"  # that of the reviews
+
+
+def test_a_run_that_was_tested_on_fewer_users_cannot_be_compared(label, opened):
+    import pandas as pd
+
+    output, newer = label
+    client = opened("films", runs=output, reload=True)
+    new = newer(1)
+    units, content = pd.read_parquet(new / "per_unit.parquet").head(3), manifest_of(new)
+    units.to_parquet(new / "per_unit.parquet")
+    content["metrics"]["test/ndcg@10"], content["n_units"] = float(units["ndcg@10"].mean()), 3
+    (new / "manifest.json").write_text(json.dumps(content))
+    told = client.service.reload()
+    assert told["outcome"] == "refused" and "tested on 3 of the 1,000 units" in told["message"]
+
+
+def test_a_label_that_ends_in_a_number_is_one_of_its_own(label):
+    output, newer = label
+    first = output / "runs" / "00000000-films"
+    for name, own in (("33333333-films-2", "films"), ("44444444-films-2", "films-2")):
+        copied(first, output, id=name, name=own, finished="2026-01-02T00:00:00.000+00:00")
+    named = lambda run: [folder.name for folder in newest(run, output)]  # noqa: E731
+    assert named("films") == ["33333333-films-2", "00000000-films"]
+    assert named("films-2") == ["44444444-films-2", "33333333-films-2"]
+
+
 def test_a_service_with_force_takes_whatever_is_newer(label, opened):
     output, newer = label
     client = opened("films", runs=output, reload=True, force=True)
@@ -473,12 +529,28 @@ def test_a_damaged_newer_run_does_not_take_over_and_is_not_looked_at_twice(label
     assert told.status_code == 409 and "sha256" in told.json()["message"] and str(file) in told.json()["message"]
     assert client.post(RECOMMEND, {"user": 1}).status_code == 200
     with monkeypatch.context() as patch:
-        patch.setattr(client.service, "reload", lambda: pytest.fail("looked at twice"))
+        patch.setattr(client.service, "reload", lambda **_: pytest.fail("looked at twice"))
         client.service.look_for_newer()
-    shutil.copy(client.service.served.folder / "inference" / file.name, file)  # it was being copied here
-    os.utime(new / "manifest.json")
+    shutil.copy(client.service.served.folder / "inference" / file.name, file)  # it was being copied, manifest first
     client.service.look_for_newer()
     assert client.get("/v1/run").json()["run"] == new.name
+
+
+def test_what_comes_while_a_run_is_looked_at_is_looked_at_again(label, opened, monkeypatch):
+    output, newer = label
+    client = opened("films", runs=output, reload=True)
+    new = newer(1)
+
+    def too_early(current, folder):
+        (folder / "manifest.json").write_text((folder / "manifest.json").read_text() + "\n")
+        return "it is being copied"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client.service, "_why_not", too_early)
+        client.service.look_for_newer()
+    assert client.service.served.folder != new
+    client.service.look_for_newer()
+    assert client.service.served.folder == new
 
 
 def test_the_shadow_is_asked_too_and_its_overlap_is_reported(trained, opened):
@@ -538,6 +610,25 @@ def test_what_cannot_be_served_is_said_before_anything_listens(trained, tmp_path
     says(3, folder, "--port", "0", parts=[str(file), "cannot be read"])
 
 
+@pytest.mark.parametrize("kind, name", [("ease", "ids.json"), ("ease", "items.json"), ("ease", "histories.safetensors"),
+                                        ("lstm", "text.json"), ("cnn", "model.json")])  # fmt: skip
+def test_any_file_that_is_not_as_training_wrote_it_is_named(trained, tmp_path, kind, name):
+    """Ids in another order would be a service that answers, and whose answers are other people's."""
+    folder = copied(trained[kind], tmp_path)
+    file = folder / "inference" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{file} is damaged: its sha256 is" in done.err, done.err
+    file.unlink()
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{file} cannot be read" in done.err, done.err
+    (folder / "inference" / GOLDEN).write_text("[1]")
+    done = answer("serve", str(folder), "--port", "0")
+    assert done.code == 3 and f"{GOLDEN} is damaged" in done.err, done.err
+
+
 class Process:
     """`marquee serve` in a process of its own, at a free port of this machine."""
 
@@ -573,7 +664,7 @@ def test_a_stopped_service_answers_what_is_under_way_and_leaves_nothing_behind(t
     statuses = []
     with socket.create_connection((host, int(port)), timeout=30) as slow:
         slow.sendall(
-            b"POST /v1/recommend HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n" % len(body)
         )
         threads = [threading.Thread(target=lambda: statuses.append(served.get(RECOMMEND, body)[0])) for _ in range(6)]
@@ -598,7 +689,7 @@ def test_a_stopped_service_does_not_wait_for_ever_for_a_request_that_never_arriv
     served = Process(tmp_path, tmp_path, trained["ease"], "--drain", "0.5")
     host, port = served.address.split(":")
     with socket.create_connection((host, int(port)), timeout=30) as slow:
-        slow.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\n")
+        slow.sendall(b"POST /v1/recommend HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
         for _ in range(200):
             if b"marquee_working 2.0" in served.get("/metrics")[1]:
                 break

@@ -88,8 +88,9 @@ def test_an_update_of_ease_is_a_run_beside_its_parent_that_equals_a_refit(shell,
     assert {file: file.read_bytes() for file in sorted(parent.rglob("*.json"))} == before
     assert manifest["data"] == former["data"] and manifest["split"] == former["split"]
 
-    # Every verb takes it.
+    # Every verb takes it; a service tries it by golden requests of its own.
     known = marquee.load(folder)
+    assert differences(known, folder / "inference") == [] != differences(known, parent / "inference")
     assert "newcomer" in known.users and "brand new" in set(known.items["item_id"])
     assert shell("recommend", folder, "--user", "newcomer", "-k", "2").code == 0
     met = set(known.recommend(users=["user03"], k=30)["item_id"])
@@ -333,6 +334,7 @@ def holding(folder, text):
 def test_forgetting_everybody_or_nobody_known_is_refused(shell, home):
     trained(shell, home, "popular", "model=baseline/popular")
     refused(shell("forget", "popular", "--user", "nobody"), 2, "'nobody'", "40 users", "user00")
+    assert "unrecognized" in shell("forget", "popular", "--user", "user00", "--epochs", "2").err  # it trains on nothing
     refused(shell("forget", "popular", "--user", *sorted(set(plays()["user"]))), 2, "all users")
 
 

@@ -49,7 +49,7 @@ def test_every_benchmark_runs_and_names_itself_as_what_it_is(measured):
         neumf_epoch item_knn_fit lightgcn_epoch nbsvm_imdb predict_nbsvm predict_fasttext
         ml1m_raw ml1m_cache imdb_raw imdb_cache posters_decode posters_cache full_ranking_ml1m
         ease_fit_ml1m recommend_all_6040_top100 predict_lstm predict_poster_cnn predict_sasrec
-        serve_overhead serve_64_clients unknown_title_39000
+        serve_overhead serve_64_clients serve_64_clients_wall serve_64_clients_sasrec unknown_title_39000
         onnx_lstm onnx_sasrec onnx_poster_cnn score_6040 score_million growth_prepare
         growth_prepare_memory growth_rank_memory growth_prepare_linear growth_bpr_linear growth_ials_linear
         growth_rank_linear plan_1000_jobs sweep_job_overhead ls_10000_runs ledger_rebuild_10000 compare_500_runs

@@ -228,6 +228,11 @@ def test_features_that_the_model_does_not_read_are_refused(towers):
         asking.resolve(towers, features={"shoe": 44})
     with pytest.raises(ConfigError, match="a dense feature holds numbers"):
         asking.resolve(towers, features={"age": "old"})
+    for value in (float("inf"), float("nan"), ["a", float("-inf")]):
+        with pytest.raises(ConfigError, match=r"features\.tastes: -?(inf|nan)\n  allowed: finite numbers"):
+            asking.resolve(towers, features={"tastes": value})
+    with pytest.raises(ConfigError, match=r"features\.town has half a character"):
+        asking.resolve(towers, features={"town": "\ud800"})
     with pytest.raises(ConfigError, match="It reads features of users: give them"):
         asking.resolve(towers, history=[1])
     assert towers.model.user._guests is None
@@ -287,6 +292,7 @@ def test_a_search_finds_what_begins_with_a_text_then_what_holds_it_then_what_is_
     assert found("heat", 2) == ["Heat (1995)", "heath"]
     assert found("UP") == ["Up", "up", "A Cup"] and found("京") == ["北京", "北京人"] and found("été") == ["Été"]
     assert found("haet (1995)")[0] == "Heat (1995)"
+    assert names.search("\0") == names.search("p\0") == []  # which stands between titles where they are joined
     assert found("") == found("   ") == [] and found("zzzzzz") == []
 
 

@@ -1,5 +1,6 @@
 """Many requests for recommendations answered together: scores once, then what each of them may not have taken out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -202,5 +203,11 @@ def _encoded(predictor: RecommendPredictor, features: Mapping[str, Any]) -> dict
     learnt = predictor.features["user"]
     if unknown := [name for name in features if name not in learnt.kinds]:
         raise ConfigError(f"features.{unknown[0]}: no such column.\n  allowed: {', '.join(learnt.kinds)}")
+    for name, value in features.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, float) and not math.isfinite(part):
+                raise ConfigError(f"features.{name}: {part}\n  allowed: finite numbers; null where it is not known")
+            if isinstance(part, str) and any("\ud800" <= letter <= "\udfff" for letter in part):
+                raise ConfigError(f"features.{name} has half a character (U+D800 ... U+DFFF), which is no text.")
     row = {name: "|".join(map(str, value)) if isinstance(value, list) else value for name, value in features.items()}
     return learnt.encode(pd.DataFrame([{name: row.get(name) for name in learnt.kinds}]))

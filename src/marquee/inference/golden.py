@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from marquee.data.cache import file_sha256
 from marquee.errors import DataError
-from marquee.inference.artefacts import read_model
+from marquee.inference.artefacts import WEIGHTS, read_model
 from marquee.inference.predictor import Predictor, predictor_of
 
 GOLDEN = "golden.json"
@@ -38,8 +39,34 @@ def write_golden(folder: Path) -> None:
     except Exception as error:  # a trained run is worth more than its golden requests
         log.warning("no golden requests: %s", error)
         return
-    content = {"format": FORMAT, "tolerance": TOLERANCE, "requests": requests}
+    content = {"format": FORMAT, "tolerance": TOLERANCE, "requests": requests, "files": _sums(folder)}
     (folder / GOLDEN).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def stated_sums(folder: Path) -> dict[str, str]:
+    """The sha256 of the files of an `inference/` folder as they were written, by name; the manifest has the weights'.
+
+    Nothing where the folder is of an earlier version. Raises DataError for a damaged file.
+    """
+    return dict(_read(folder).get("files") or {}) if (folder / GOLDEN).is_file() else {}
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    names = {file.relative_to(folder).as_posix(): file for file in files}
+    return {name: file_sha256(file) for name, file in names.items() if name not in (GOLDEN, WEIGHTS)}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    file = folder / GOLDEN
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        sums = content.get("files") or {}
+        if not all(isinstance(value, str) for value in sums.values()):
+            raise TypeError("files are not sums by name")
+        return content
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{file} is damaged ({error}).") from error
 
 
 def answered(predictor: Predictor) -> list[dict[str, Any]]:
@@ -61,11 +88,11 @@ def differences(predictor: Predictor, folder: Path) -> list[str] | None:
     file = folder / GOLDEN
     if not file.is_file():
         return None
+    content = _read(folder)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
         requests, tolerance = content["requests"], float(content["tolerance"])
         pairs = [(request["question"], request["answer"]) for request in requests]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{file} is damaged ({error}).") from error
     found = []
     for number, (question, answer) in enumerate(pairs, start=1):

@@ -77,8 +77,7 @@ class ItemNames:
         """The error for a name that `position` does not know, with the closest titles."""
         close = self.close(str(name)[:LONGEST_NAME])
         hint = f" Close titles: {'; '.join(close)}." if close else ""
-        shown = name if not isinstance(name, str) or len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
-        return Unknown(f"{shown!r} is neither a title nor an item id of this run.{hint}", close)
+        return Unknown(f"{short(name)!r} is neither a title nor an item id of this run.{hint}", close)
 
     @cached_property
     def _by_title(self) -> dict[str, int]:
@@ -95,6 +94,11 @@ class ItemNames:
     @cached_property
     def _index(self) -> TitleIndex:
         return TitleIndex(self._folded)
+
+
+def short(name: Any) -> Any:
+    """A name as an error may repeat it."""
+    return name if not isinstance(name, str) or len(name) <= LONGEST_NAME else name[:LONGEST_NAME] + "..."
 
 
 def _first(names: Iterable[str]) -> dict[str, int]:

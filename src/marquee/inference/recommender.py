@@ -9,7 +9,7 @@ import numpy as np
 
 from marquee.data.interactions.known import EVALUATION_CELLS, Known, from_inference
 from marquee.errors import ConfigError
-from marquee.inference.names import Ids, ItemNames, Unknown
+from marquee.inference.names import Ids, ItemNames, Unknown, short
 from marquee.inference.predictor import Predictor
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class RecommendPredictor(Predictor):
         """Positions of known users. Raises Unknown (a ConfigError) that says what there is."""
         rows = [self._user_ids.position(user) for user in users]
         if None in rows:
-            unknown = users[rows.index(None)]
+            unknown = short(users[rows.index(None)])
             serve = (
                 "Give a history instead (--history)."
                 if self.serves_all

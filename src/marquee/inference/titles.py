@@ -70,7 +70,8 @@ class TitleIndex:
         place = whole.find(text)
         while place >= 0 and len(found) < n:
             row = int(np.searchsorted(starts, place, side="right")) - 1
-            found.append(row)
+            if text in self.titles[row]:  # not across the end of it
+                found.append(row)
             place = whole.find(text, int(starts[row + 1])) if row + 1 < len(starts) else -1
         return found
 

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,7 +48,7 @@ def recommend(served: Served, questions: Sequence[dict[str, Any]]) -> list[Any]:
     owners: list[int] = []
     for number, question in enumerate(questions):
         try:
-            own = [asking.resolve(served.predictor, **who, **question["how"]) for who in question["who"]]
+            own = _resolved(served, question)
         except Exception as error:
             found[number] = error
             continue
@@ -58,6 +59,16 @@ def recommend(served: Served, questions: Sequence[dict[str, Any]]) -> list[Any]:
     for number, one, ranking in zip(owners, asked, rankings, strict=True):
         found[number].append(_shown(served, one, ranking, questions[number]["explain"]))
     return found
+
+
+def _resolved(served: Served, question: dict[str, Any]) -> list[asking.Asked]:
+    """All who are asked for; what limits their lists is looked up once for all of them."""
+    predictor, how, who = served.predictor, question["how"], question["who"]
+    if not who:
+        return []
+    first = asking.resolve(predictor, **who[0], **how)
+    rest = [asking.resolve(predictor, **one, k=how["k"], filter_seen=how["filter_seen"]) for one in who[1:]]
+    return [first, *(replace(one, candidates=first.candidates, exclude=first.exclude) for one in rest)]
 
 
 def _shown(served: Served, asked: asking.Asked, ranking: asking.Ranking, explain: bool) -> dict[str, Any]:
@@ -72,7 +83,8 @@ def _shown(served: Served, asked: asking.Asked, ranking: asking.Ranking, explain
     if explain:
         shares, history = asking.reasons(predictor, asked, ranking.items)
         for entry, row in zip(items, shares, strict=True):
-            best = [place for place in np.argsort(-row, kind="stable")[:REASONS].tolist() if row[place] > 0]
+            order = np.argsort(-row, kind="stable")[: np.count_nonzero(row > 0)]
+            best = order[np.sort(np.unique(history[order], return_index=True)[1])[:REASONS]]  # each title once
             spoke = history[best]
             entry["because"] = [
                 {"item_id": item, "title": titles[position], "share": share}
@@ -124,27 +136,27 @@ def _labelled(table: pd.DataFrame) -> list[dict[str, Any]]:
     return found
 
 
-def words_of(served: Served, texts: Sequence[str], told: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The words that spoke most for or against each text's label; none where the model cannot tell."""
+def words_of(served: Served, texts: Sequence[str], told: Sequence[dict[str, Any]]) -> list[Any]:
+    """The words that spoke most for or against each text's label; None where nothing can tell."""
     from marquee.data.text.tokenizer import encode
     from marquee.data.text.views import TextBatch
     from marquee.plots.attribution import of_tokens
 
     predictor = served.predictor
     if served.takes != "text" or not hasattr(predictor, "encoding"):
-        return [[] for _ in texts]
+        return [None for _ in texts]
     view = predictor.model.view
     length, end = getattr(view, "max_length", 400), getattr(view, "truncate", "head")
     batch = predictor.batch(texts)
     if not isinstance(batch, TextBatch):
         if not predictor.model.adds_up:
-            return [[] for _ in texts]
+            return [None for _ in texts]
         tokens, lengths = encode(texts, predictor.encoding, length, end)
         batch = TextBatch(tokens, lengths, *(batch.labels[:1].expand(len(texts)) * 0,) * 2)
     classes = [predictor.labels.index(entry["label"]) if entry["label"] in predictor.labels else 0 for entry in told]
     shares = of_tokens(predictor.model, batch, classes)
     if shares is None:
-        return [[] for _ in texts]
+        return [None for _ in texts]
     vocabulary = predictor.content["vocabulary"]
     found = []
     for tokens, values in zip(batch.tokens.tolist(), shares.values, strict=True):

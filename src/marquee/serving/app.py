@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from marquee import __version__
 from marquee.serving.guard import Guard
-from marquee.serving.images import decoded, from_base64
+from marquee.serving.images import decoded, from_base64, refuse_bombs
 from marquee.serving.questions import Advise, Chat, Generate, Predict, Recommend, Reload, Reply
 from marquee.serving.refusals import Refusal, refusal_of
 from marquee.serving.served import Served
@@ -104,8 +104,9 @@ def build(service: Service) -> FastAPI:
             images = [from_base64(text) for text in inputs]
         pictures = []
         async with decoders:
+            await asyncio.to_thread(refuse_bombs, images, service.settings.max_pixels)
             for image in images:
-                pictures.append(await asyncio.to_thread(decoded, image, served.decoding, service.settings.max_pixels))
+                pictures.append(await asyncio.to_thread(decoded, image, served.decoding))
         return await asked("predict", {"inputs": pictures, "explain": False}, max(len(pictures), 1), "predictions")
 
     @app.post("/v1/generate", tags=["answers"])

@@ -4,8 +4,9 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 
 from marquee.serving.refusals import Refusal, refusal_of
@@ -34,6 +35,7 @@ class Guard:
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], service: Service, paths: set[str]):
         self.app, self.service, self.paths = app, service, paths
+        self.hosts = {"localhost", "127.0.0.1", "[::1]", service.settings.host.lower()} - {"::1"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -41,7 +43,7 @@ class Guard:
             return
         service, began, state = self.service, time.perf_counter(), {"status": 500, "begun": False}
         path = scope["path"] if scope["path"] in self.paths else "other"
-        held = 0
+        held = [0]  # bytes of its body
 
         async def answering(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
@@ -55,9 +57,7 @@ class Guard:
         service.working += 1
         try:
             self._refuse(scope, path)
-            body = await self._body(scope, receive)
-            held = len(body)
-            service.body += held
+            body = await self._body(scope, receive, held)
             await self.app(scope, _replayed(body, receive), answering)
         except Exception as error:
             refused = refusal_of(error)
@@ -68,13 +68,17 @@ class Guard:
             await _say(refused, answering)
         finally:
             service.working -= 1
-            service.body -= held
+            service.body -= held[0]
             service.metrics.requests.labels(path, str(state["status"])).inc()
             service.metrics.seconds.labels(path).observe(time.perf_counter() - began)
 
     def _refuse(self, scope: Scope, path: str) -> None:
-        """Raise Refusal for who has no token, and while the run is not ready."""
+        """Raise Refusal for who has no token, or asks by another name, and while the run is not ready."""
         token = self.service.settings.token
+        # A page elsewhere may have its name lead here (DNS rebinding), and would be taken for this service's own.
+        if token is None and (host := _host(scope["headers"])) not in self.hosts:
+            told = f"This service is not known as {host[:100]!r}: ask {', '.join(sorted(self.hosts))}, or set a token."
+            raise Refusal(421, "host", told)
         if token is not None and path not in OPEN:
             given = dict(scope["headers"]).get(b"authorization", b"")
             kind, _, said = given.partition(b" ")
@@ -84,13 +88,16 @@ class Guard:
         if path.startswith("/v1/") and path not in UNREADY:
             self.service.refuse_unready()
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body. Raises Refusal for a larger one than is taken, as soon as that is known."""
+    async def _body(self, scope: Scope, receive: Receive, held: list[int]) -> bytes:
+        """The whole body. Raises Refusal for a larger one than is taken, as soon as that is known.
+
+        What has come is counted at once, and in `held`: many that come slowly fill the memory, too.
+        """
         most = self.service.settings.max_body
         stated = dict(scope["headers"]).get(b"content-length", b"0")
         if stated.isdigit() and int(stated[:20]) > most:
             raise self._too_large(most)
-        parts, size = [], 0
+        content = bytearray()
         waiting = asyncio.current_task()
         assert waiting is not None
         given_up: list[bool] = []
@@ -106,14 +113,16 @@ class Guard:
                 message = await receive()
                 if message["type"] == "http.disconnect":
                     raise Refusal(400, "gone", "The request was broken off.")
-                parts.append(message.get("body", b""))
-                size += len(parts[-1])
-                if size > most:
+                part = message.get("body", b"")
+                content += part
+                held[0] += len(part)
+                self.service.body += len(part)
+                if len(content) > most:
                     raise self._too_large(most)
-                if self.service.body + size > BODIES * most:
+                if self.service.body > BODIES * most:
                     raise Refusal(429, "busy", "Other requests fill the memory; come back later.", retry=1)
                 if not message.get("more_body"):
-                    return b"".join(parts)
+                    return bytes(content)
         except asyncio.CancelledError:
             if not given_up:
                 raise
@@ -125,6 +134,12 @@ class Guard:
     @staticmethod
     def _too_large(most: int) -> Refusal:
         return Refusal(413, "too_large", f"The body is larger than {most:,} bytes, which is all that is taken.")
+
+
+def _host(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """The name by which a request asks, without the port: that of `Host`; of several, or none, nothing."""
+    found = [value for name, value in headers if name == b"host"]
+    return re.sub(r":[0-9]*$", "", found[0].decode("latin-1").strip().lower()) if len(found) == 1 else ""
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:

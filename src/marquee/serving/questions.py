@@ -70,7 +70,10 @@ class Predict(Question):
 
     texts: list[str] | None = Field(None, description="for a run that labels texts")
     images: list[str] | None = Field(None, description="for a run that labels images: base64, or data URLs")
-    explain: bool = Field(False, description="say which words of a text spoke for or against its label")
+    explain: bool = Field(
+        False, description="say which words of a text spoke for or against its label; null where the model does not "
+        "add up words and the extra `explain` is not installed",
+    )  # fmt: skip
 
     def inputs(self, takes: str, settings: Settings) -> list[str]:
         """Raises Refusal where it is not what the run labels, or too much of it."""

@@ -11,7 +11,7 @@ from marquee.errors import ConfigError, DataError
 from marquee.inference.artefacts import WEIGHTS
 from marquee.inference.classifier import ClassPredictor
 from marquee.inference.generation import Generator
-from marquee.inference.golden import differences
+from marquee.inference.golden import GOLDEN, differences, stated_sums
 from marquee.inference.guide import INTENTS
 from marquee.inference.player import GamePlayer
 from marquee.inference.predictor import Predictor
@@ -128,27 +128,35 @@ def open_served(
 
 
 def verify(folder: Path, manifest: dict[str, Any]) -> None:
-    """Raise DataError where the weights are not those of the manifest; nothing where it, an earlier one, has no sum."""
-    file = folder / "inference" / WEIGHTS
-    stated = (manifest.get("checkpoint") or {}).get("weights_sha256")
-    if stated is None:
-        return
-    try:
-        found = file_sha256(file)
-    except OSError as error:
-        raise DataError(
-            f"{file} cannot be read ({error.strerror}). To train it again: marquee rerun {folder.name}"
-        ) from None
-    if found != stated:
-        raise DataError(
-            f"{file} is damaged: its sha256 is {found}, and the manifest says {stated}.\n"
-            f"  fix: copy the run again, or train it again: marquee rerun {folder.name}"
-        )
+    """Raise DataError where a file is not the one that training wrote; what, of an earlier version, has no sum passes.
+
+    The manifest has the sum of the weights, `golden.json` those of the other files.
+    """
+    inference = folder / "inference"
+    sums = [(WEIGHTS, (manifest.get("checkpoint") or {}).get("weights_sha256"), "the manifest says")]
+    sums += [(name, stated, f"{GOLDEN} says") for name, stated in stated_sums(inference).items()]
+    for name, stated, says in sums:
+        if stated is None:
+            continue
+        file = inference / name
+        try:
+            found = file_sha256(file)
+        except OSError as error:
+            raise DataError(
+                f"{file} cannot be read ({error.strerror}). To train it again: marquee rerun {folder.name}"
+            ) from None
+        if found != stated:
+            raise DataError(
+                f"{file} is damaged: its sha256 is {found}, and {says} {stated}.\n"
+                f"  fix: copy the run again, or train it again: marquee rerun {folder.name}"
+            )
 
 
 def try_golden(served: Served) -> None:
     """Ask the golden requests again; what differs stands in `wrong` afterwards."""
     found = differences(served.predictor, served.folder / "inference")
     if found is None:
-        served.remarks.append("The run is of an earlier version and has no golden requests: its answers are not tried.")
+        served.remarks.append(
+            "The run has no golden requests, as those of earlier versions: its answers are not tried."
+        )
     served.wrong = found or []

@@ -4,6 +4,7 @@ import errno
 import gc
 import logging
 import math
+import os
 import signal
 import socket
 import threading
@@ -15,6 +16,7 @@ import uvicorn
 
 from marquee.errors import ConfigError, JobError
 from marquee.serving.app import build
+from marquee.serving.connections import HEAD, careful
 from marquee.serving.service import Service
 from marquee.serving.settings import Settings
 
@@ -60,8 +62,8 @@ def serve(settings: Settings) -> None:
         service = Service(settings)
         config = uvicorn.Config(
             build(service), log_level="warning", access_log=False, server_header=False, lifespan="on",
+            http=careful(settings.timeout), ws="none", h11_max_incomplete_event_size=HEAD,
             timeout_graceful_shutdown=math.ceil(settings.drain), limit_concurrency=4 * settings.queue + 64,
-            h11_max_incomplete_event_size=65_536,
         )  # fmt: skip
         # What is loaded stays: looking through it for what could be freed costs half of a small answer.
         gc.collect()
@@ -85,16 +87,18 @@ def bound(host: str, port: int) -> socket.socket:
         raise ConfigError(f"--host {host}: {error.strerror or error}. Type an address of this machine.") from None
     found = socket.socket(family, kind, protocol)
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if os.name == "posix":  # elsewhere it would let two services have one port
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
         found.listen(2048)
     except OSError as error:
         found.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(f"--host {host}: that is no address of this machine.") from None
+        other = port + 1 if 1024 <= port < 65535 else 8000
         raise JobError(
             f"--port {port} of {host} cannot be used: {error.strerror or error}.\n"
-            f"  fix: marquee serve ... --port {port + 1 if port < 65535 else 8000}, or --port 0 for one that is free"
+            f"  fix: marquee serve ... --port {other}, or --port 0 for one that is free"
         ) from None
     found.set_inheritable(False)
     return found

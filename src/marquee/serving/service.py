@@ -15,7 +15,7 @@ from marquee.serving import answering
 from marquee.serving.batcher import Batcher
 from marquee.serving.metrics import Metrics
 from marquee.serving.refusals import Refusal
-from marquee.serving.reloading import changed, newest, refusal
+from marquee.serving.reloading import newest, refusal, state
 from marquee.serving.served import Served, open_served, try_golden
 from marquee.serving.settings import Settings
 from marquee.serving.shadow import Shadow
@@ -40,8 +40,10 @@ class Service:
         self.stopping = False
         self._ready = False
         self._turn = threading.Lock()
-        self._refused: dict[Path, float] = {}  # and when its manifest was written
-        self.served = self._opened(self._folder())
+        self._refused: dict[Path, tuple] = {}  # and the state of their files
+        # Who only reloads when told to names one run to begin with.
+        run, runs = settings.run, settings.runs
+        self.served = self._opened(newest(run, runs)[0] if settings.reload else find_run(run, runs))
         shadow = self._shadow_run() if settings.shadow is not None else None
         self.batcher = Batcher(
             self._answer, lambda: self.working, settings.batch_rows, settings.batch_wait / 1000,
@@ -102,51 +104,68 @@ class Service:
 
     # Newer runs ------------------------------------------------------------------------------------------------------
 
-    def reload(self, force: bool = False) -> dict[str, Any]:
+    def reload(self, force: bool = False, again: bool = True) -> dict[str, Any]:
         """Take over the newest run that the name means. Returns what came of it: outcome, run, message.
 
         outcome  same (nothing newer), taken, refused (force helps), failed
 
-        It is loaded and tried beside the one that answers; requests under way keep theirs.
+        It is loaded and tried beside the one that answers; requests under way keep theirs. Where the newest may not,
+        the next newest is looked at; without `again`, those that were refused and are as they were are left out.
         """
         with self._turn:
             try:
-                folder = self._folder()
+                folders = self._newer(again)
             except MarqueeError as error:
                 return self._came("failed", None, str(error))
             current = self.served.folder
-            if folder == current:
+            if not folders:
                 return {"outcome": "same", "run": current.name, "message": f"{current.name} is the newest."}
-            if not (force or self.settings.force) and (why := self._why_not(current, folder)):
-                self._refused[folder] = changed(folder)
-                return self._came("refused", folder, f"{folder.name} does not take over: {why}.")
-            try:
-                served = self._opened(folder)
-                try_golden(served)
-            except Exception as error:  # whatever is wrong with it, the other goes on
-                self._refused[folder] = changed(folder)
-                return self._came("failed", folder, str(error))
-            if served.wrong:
-                self._refused[folder] = changed(folder)
-                return self._came("failed", folder, f"{folder.name} is not ready: {'; '.join(served.wrong)}")
-            self.served = served
-            self._ready = True
-            if gc.get_freeze_count():  # see server.py
-                gc.unfreeze()
-                gc.collect()
-                gc.freeze()
-            self._tell()
-            return self._came("taken", folder, f"{folder.name} answers now, in place of {current.name}.")
+            tried = []
+            for folder in folders:  # the newest that may; with `latest`, others may be of another task
+                tried.append(self._tried(current, folder, force or self.settings.force))
+                if tried[-1]["outcome"] == "taken":
+                    return tried[-1]
+            return tried[0]
+
+    def _tried(self, current: Path, folder: Path, force: bool) -> dict[str, Any]:
+        before = state(folder)  # not afterwards: what comes while it is looked at is looked at again
+        if not force and (why := self._why_not(current, folder)):
+            self._refused[folder] = before
+            return self._came("refused", folder, f"{folder.name} does not take over: {why}.")
+        try:
+            served = self._opened(folder)
+            try_golden(served)
+        except Exception as error:  # whatever is wrong with it, the other goes on
+            self._refused[folder] = before
+            return self._came("failed", folder, str(error))
+        if served.wrong:
+            self._refused[folder] = before
+            return self._came("failed", folder, f"{folder.name} is not ready: {'; '.join(served.wrong)}")
+        self.served = served
+        self._ready = True
+        if gc.get_freeze_count():  # see server.py
+            gc.unfreeze()
+            gc.collect()
+            gc.freeze()
+        self._tell()
+        return self._came("taken", folder, f"{folder.name} answers now, in place of {current.name}.")
 
     def look_for_newer(self) -> None:
-        """What happens every `reload_seconds`. A run that was refused is looked at again when its manifest changes."""
+        """What happens every `reload_seconds`. A run that was refused is looked at again when its files change."""
         try:
-            folder = self._folder()
+            folders = self._newer(again=False)
         except MarqueeError as error:
             log.warning("no newer run: %s", error)
             return
-        if folder != self.served.folder and self._refused.get(folder) != changed(folder):
-            self.reload()
+        if folders:
+            self.reload(again=False)
+
+    def _newer(self, again: bool) -> list[Path]:
+        """The runs that may take over, the newest first."""
+        folders, current = newest(self.settings.run, self.settings.runs), self.served.folder
+        if current in folders:
+            folders = folders[: folders.index(current)]
+        return folders if again else [folder for folder in folders if self._refused.get(folder) != state(folder)]
 
     def _why_not(self, current: Path, folder: Path) -> str | None:
         try:
@@ -158,11 +177,6 @@ class Service:
         (log.warning if outcome != "taken" else log.info)("reload: %s", message)
         self.metrics.reloads.labels(outcome).inc()
         return {"outcome": outcome, "run": folder.name if folder else None, "message": message}
-
-    def _folder(self) -> Path:
-        """Where the name leads: a service that reloads takes the newest finished run that it means."""
-        find = newest if self.settings.reload else find_run
-        return find(self.settings.run, self.settings.runs)
 
     def _opened(self, folder: Path) -> Served:
         return open_served(folder, self.settings.recommender, self.settings.catalogue, self.settings.runs)
