@@ -13,7 +13,7 @@ from marquee.apply.exporting.archive import pack
 from marquee.apply.exporting.card import card
 from marquee.apply.exporting.graphs import graph_of
 from marquee.apply.exporting.onnx_file import write_onnx
-from marquee.apply.exporting.parity import certificate, refuse_worse, scorer_of, task_of
+from marquee.apply.exporting.parity import certificate, refuse_worse, task_of
 from marquee.apply.predictor import load
 from marquee.errors import ConfigError, JobError
 from marquee.files import sync
@@ -150,7 +150,7 @@ def _certified(
     run: Run, predictor: Predictor, artefact: Predictor, made: Path, wish: Wish, what: str
 ) -> dict[str, Any]:
     task, project = task_of(run.folder, run.manifest, predictor.model)
-    parity = certificate(task, project(scorer_of(artefact)), run.manifest, wish.tolerance)
+    parity = certificate(task, artefact, run.manifest, wish.tolerance, project)
     refuse_worse(parity, what, wish.force)
     (made / PARITY).write_text(json.dumps(parity, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     short = ("metric", "before", "after", "changed_units", "p", "max_score_difference", "tolerance", "passed")

@@ -67,12 +67,15 @@ def _of_child(folder: Path, config: dict[str, Any], model: Model) -> tuple[Task,
     return task, project
 
 
-def certificate(task: Task, scorer: Any, manifest: Mapping[str, Any], tolerance: float) -> dict[str, Any]:
-    """What the test says of an artefact that scores in the model's place, as JSON values.
+def certificate(
+    task: Task, artefact: Predictor, manifest: Mapping[str, Any], tolerance: float, project: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """What the test says of the artefact, as JSON values; task and `project` are those of `task_of`.
 
     `passed` is false where the monitored metric is worse by more than `tolerance`, or worse beyond doubt (a paired
     test at 5 %, for differences that rounding does not explain).
     """
+    scorer = project(scorer_of(artefact))
     task.evaluated = "test"
     evaluators, largest, changed_scores, cells = (task.evaluator(), task.evaluator()), 0.0, 0, 0
     with torch.no_grad():
