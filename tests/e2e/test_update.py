@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 import marquee
 from marquee.inference.golden import differences
+from marquee.inference.predictor import predictor_of
 from marquee.runs.lock import LOCK
 
 from .conftest import manifest_of
@@ -19,6 +20,7 @@ from .test_use import refused
 
 COLUMNS = "data.columns={user: user, item: item, value: value, timestamp: timestamp}"
 DATA = ["data=interactions", "split=leave_one_out", "data.path=plays.csv", COLUMNS, "tracker=none"]
+SASREC = ["model=transformer/sasrec", "model.dim=4", "model.layers=1", "model.view.max_length=8"]
 GONE = "zebra-4711"  # an id that nothing else looks like
 
 
@@ -127,6 +129,41 @@ def test_a_child_has_children_and_none_of_them_is_trained_again_by_its_configura
     refused(shell("train", "resume=two"), 2, "not resumed", "marquee update")
 
 
+def test_a_child_is_exported_packed_and_served_as_its_parent_is(shell, home):
+    """Golden requests, a parity on the parent's test part, and an archive that can be updated where it is unpacked."""
+    trained(shell, home, "ease", "model=linear/ease", "model.l2=5")
+    folder = child(shell("update", "ease", "--events", since(home), "--name", "child"), home)
+    left = child(shell("forget", "child", "--user", GONE, "--name", "left"), home)
+    for run, users in ((folder, 40), (left, 39)):
+        predictor = predictor_of(run / "inference")
+        assert (run / "inference" / "golden.json").is_file() and differences(predictor, run / "inference") == []
+        done = shell("export", run, "--format", "onnx", home / run.name)
+        assert done.code == 0, done.err
+        parity = json.loads((home / run.name / "parity.json").read_text())
+        assert parity["n_units"] == users and parity["changed_units"] == 0
+        assert parity["before"] == parity["recorded"] == manifest_of(run)["metrics"]["test/ndcg@10"]
+    assert shell("export", folder, "--format", "run", home / "zip").code == 0
+    more = events(home, ("newcomer", "item02", 4, 99_100), name="more.csv")
+    here = child(shell("update", "child", "--events", more, "--name", "here"), home)
+    shutil.rmtree(folder)
+    assert shell("import", home / "zip" / f"{folder.name}.zip").code == 0
+    there = child(shell("update", "child", "--events", more, "--name", "there"), home)
+    assert there == here or all(np.array_equal(value, weights(there)[key]) for key, value in weights(here).items())
+    (home / "outputs" / "runs" / folder.name / "events.parquet").unlink()
+    shutil.rmtree(here)
+    refused(shell("update", "child", "--events", more), 3, "events.parquet is missing", "has learnt 4 events")
+
+
+def test_weights_that_are_others_than_recorded_are_not_learnt_from(shell, home):
+    parent = trained(shell, home, "ease", "model=linear/ease", "model.l2=5").resolve()
+    file = parent / "inference" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-4] + b"\0\0\0@")
+    refused(shell("update", "ease", "--events", since(home)), 3, "damaged", "sha256", "marquee rerun")
+    file.unlink()
+    refused(shell("update", "ease", "--events", since(home)), 3, "cannot be read", "marquee rerun")
+    assert len(list((home / "outputs" / "runs").iterdir())) == 1
+
+
 @pytest.mark.parametrize(
     "words, how",
     [
@@ -134,7 +171,7 @@ def test_a_child_has_children_and_none_of_them_is_trained_again_by_its_configura
         (["model=mf/ials", "model.dim=4"], "fold_in"),
         (["model=mf/nmf", "model.dim=4"], "continued"),
         (["model=neighbours/item_knn"], "refit"),
-        (["model=transformer/sasrec", "model.dim=4", "model.layers=1", "model.view.max_length=8"], "fine_tune"),
+        (SASREC, "fine_tune"),
     ],
     ids=["bpr", "ials", "nmf", "item_knn", "sasrec"],
 )
@@ -148,6 +185,18 @@ def test_every_kind_of_model_takes_up_events_in_its_way_and_says_which(shell, ho
     assert manifest["metrics"][f"test/{manifest['monitor']}"] == pytest.approx(units[manifest["monitor"]].mean())
     assert len(marquee.load(folder).recommend(users=["newcomer"], k=3)) == 3
     assert not (folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("words", [["model=mf/bpr", "model.dim=4"], SASREC], ids=["bpr", "sasrec"])
+def test_the_best_epoch_is_chosen_on_what_is_known_of_everybody_not_of_those_who_train_on(shell, home, words):
+    """Nobody of the validation part trains on, so with a step of no size it says what it said of the parent."""
+    trained(shell, home, "parent", *words, "trainer.max_epochs=1", "optimizer.lr=1e-30")
+    file = events(home, ("newcomer", "item01", 4, 99_001), ("newcomer", "item02", 4, 99_002))
+    folder = child(shell("update", "parent", "--events", file, "--epochs", "1", "--replay", "0"), home)
+    seen = [pd.read_csv(place / "metrics.csv")["validation/ndcg@10"].dropna().tolist()
+            for place in (folder, home / "outputs" / "runs" / manifest_of(folder)["parent"]["id"])]  # fmt: skip
+    assert seen[0] == pytest.approx(seen[1])
+    assert "no training interactions" not in (folder / "log.txt").read_text()
 
 
 def test_a_rating_model_is_judged_by_the_values_that_its_parent_was(shell, home):
@@ -195,10 +244,18 @@ def test_a_text_model_with_a_closed_form_learns_new_texts_as_a_refit_would(shell
     assert manifest["certificate"]["identical"] is True and manifest["events"]["duplicates"] == 1
     former = weights(home / "outputs" / "runs" / manifest["parent"]["id"])
     assert any(not np.array_equal(values, former[name]) for name, values in weights(folder).items())
+    refused(shell("update", folder, "--events", home / "new.csv"), 3, "has learnt just these events already")
     (home / "odd.csv").write_text("text,label\nfine,sideways\n")
     refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "'sideways'", "negative, positive")
     refused(shell("update", "nb", "--events", events(home)), 3, "no column text", "wanted: text, label")
     refused(shell("forget", "nb", "--user", "1"), 2, "knows no users")
+    (home / "odd.csv").write_text("text,label\nbrilliant, moving,positive\ndull, long,negative\n")  # without quotes
+    refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "line 2", "3 fields, expected 2")
+    (home / "odd.csv").write_bytes(b"text,label\n\xff\xfe,positive\n")
+    refused(shell("update", "nb", "--events", home / "odd.csv"), 3, "line 2", "byte 0xff is not utf-8")
+    for name, text in (("a.csv", "text,label\n ,positive\n"), ("a.jsonl", '{"text": null, "label": "positive"}\n')):
+        (home / name).write_text(text)
+        refused(shell("update", "nb", "--events", home / name), 3, "event 1", "the text or its label is missing")
 
 
 def test_a_network_trains_on_with_new_images_and_refuses_those_of_its_test(shell, home):
@@ -277,6 +334,7 @@ def holding(folder, text):
 def test_forgetting_everybody_or_nobody_known_is_refused(shell, home):
     trained(shell, home, "popular", "model=baseline/popular")
     refused(shell("forget", "popular", "--user", "nobody"), 2, "'nobody'", "40 users", "user00")
+    assert "unrecognized" in shell("forget", "popular", "--user", "user00", "--epochs", "2").err  # it trains on nothing
     refused(shell("forget", "popular", "--user", *sorted(set(plays()["user"]))), 2, "all users")
 
 

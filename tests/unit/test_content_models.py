@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import sparse
 
 from marquee.data.interactions.views import Matrix, PairBatch, Pairs
 from marquee.data.spec import Feature, InteractionSpec
+from marquee.models.base import Change
 from marquee.models.graph.freedom import FREEDOM, drawn, nearest
 from marquee.models.mf.ials import IALS
 from marquee.models.mf.mapped_ials import MappedIALS
@@ -131,6 +133,24 @@ def test_mapped_ials_is_ials_for_met_items_and_ridge_regression_for_the_others()
     numbers = np.concatenate([LOOKS, np.eye(2)[GROUPS]], 1)
     expected = Ridge(alpha=0.7).fit(numbers[:6], mapped.items[:6].numpy()).predict(numbers[6:])
     np.testing.assert_allclose(mapped.items[6:].numpy(), expected, atol=1e-4)
+
+
+def test_an_update_of_mapped_ials_fits_its_mapping_anew_and_maps_who_nobody_has_met():
+    """Second implementation: scikit-learn's Ridge on the vectors of the items that somebody has met."""
+    from sklearn.linear_model import Ridge
+
+    batch = next(iter(Matrix().train_batches(data(), 0, 0)))
+    former = seeded(MappedIALS, view=Matrix(), dim=3, ridge=0.7)
+    for _ in range(4):
+        former.fit(batch)
+    model = seeded(MappedIALS, view=Matrix(), dim=3, ridge=0.7)
+    nothing = sparse.csr_matrix((0, 8))
+    assert model.update(former, Change(torch.arange(6), torch.arange(8), 6, 8, nothing, nothing, batch))
+    assert torch.equal(model.items[:6], former.items[:6])
+    numbers = np.concatenate([LOOKS, np.eye(2)[GROUPS]], 1)
+    expected = Ridge(alpha=0.7).fit(numbers[:6], model.items[:6].numpy()).predict(numbers[6:])
+    np.testing.assert_allclose(model.items[6:].numpy(), expected, atol=1e-4)
+    assert model.weights.any()
 
 
 def test_freedoms_vectors_are_those_of_both_graphs_dense():

@@ -67,10 +67,13 @@ def test_rows_of_one_moment_are_not_separated_and_too_few_moments_are_refused(tm
         table(tmp_path, rows, Windows(windows=4, held_out=0))
 
 
-def test_periods_of_the_data_are_the_windows_whatever_is_asked_for():
+def test_periods_of_the_data_are_the_windows_and_no_other_number_is_taken():
     frame = pd.DataFrame({"user": [1, 2, 3], "item": [1, 1, 1], "label": [0, 4, 9]})
     store, _ = Interactions.from_frame(frame, duplicates="keep_all", ordered=True, periods=True)
-    assert Windows(windows=2).numbered(store).tolist() == [0, 1, 2]
+    for windows in (None, 3):
+        assert Windows(windows=windows).numbered(store).tolist() == [0, 1, 2]
+    with pytest.raises(ConfigError, match="split.windows=2: this data comes in 3 periods"):
+        Windows(windows=2).numbered(store)
     ordered, _ = Interactions.from_frame(frame.drop(columns="label"), duplicates="keep_all", ordered=True)
     with pytest.raises(ConfigError, match="an order but no times"):
         Windows().numbered(ordered)

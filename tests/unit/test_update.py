@@ -1,5 +1,6 @@
 """What a model does with what has come since, against training on all of it, and what events are refused."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import torch
 from scipy import sparse
 
-from marquee.apply.updating.learning import changed
+from marquee.apply.updating.learning import changed, replayed
 from marquee.data.dataset import Paths
 from marquee.data.interactions.events import read_events
 from marquee.data.interactions.growing import hashed, joined, positions_of, without
@@ -160,14 +161,57 @@ def test_all_kinds_of_file_say_the_same(data, tmp_path):
 
 
 def test_the_runs_own_preparation_is_applied_and_counted(tmp_path):
-    text = "user,item,value,timestamp\nAnn,e,2,9\nAnn,e,5,10\nAnn,e,4,8\nZoe,a,5,11\nZoe,q,5,12\n"
+    text = "user,item,value,timestamp\nAnn,e,2,9\nAnn,e,5,10\nAnn,e,4,8\nZoe,a,5,11\nZoe,q,5,12\nZoe,b,2,13\n"
     found = read_events(events(tmp_path, text), small(tmp_path, min_rating=3))
-    assert found.report == {"read": 5, "below_min_rating": 1, "out_of_order": 1, "duplicates": 1, "below_k_core": 0}
+    assert found.report == {"read": 6, "below_min_rating": 1, "out_of_order": 1, "duplicates": 2, "below_k_core": 0}
     assert found.rows.values.tolist() == [["Ann", "e", 10, 5.0], ["Zoe", "a", 11, 5.0], ["Zoe", "q", 12, 5.0]]
     # In a 2-core q has one user and so goes; then Zoe has one item and goes, too.
     text = "user,item,value,timestamp\nAnn,a,5,10\nZoe,a,5,11\nZoe,q,5,12\nCid,c,5,13\n"
     found = read_events(events(tmp_path, text), small(tmp_path, k_core=2))
     assert found.report["below_k_core"] == 2 and found.rows["user"].tolist() == ["Ann", "Cid"]
+
+
+def test_the_k_core_counts_what_earlier_updates_have_brought(tmp_path):
+    """Zoe came with a and c; b is her third, though the first data never had her."""
+    data = small(tmp_path, k_core=2)
+    grown, _ = joined(data, frame(("Zoe", "a", 5, 11), ("Zoe", "c", 5, 12)))
+    one = events(tmp_path, "user,item,value,timestamp\nZoe,b,5,13\n")
+    assert read_events(one, grown).rows["item"].tolist() == ["b"]
+    with pytest.raises(DataError, match="no event is left"):
+        read_events(one, data)
+
+
+def test_a_rating_that_has_fallen_takes_its_pair_away_as_where_the_data_is_prepared(tmp_path):
+    data = small(tmp_path, min_rating=3)
+    found = read_events(events(tmp_path, "user,item,value,timestamp\nAnn,a,2,9\nZoe,a,2,9\nZoe,b,5,9\n"), data)
+    assert found.rows[["user", "item"]].values.tolist() == [["Ann", "a"], ["Zoe", "b"]]
+    grown, report = joined(data, found.rows)
+    assert report == {"new_users": 1, "new_items": 0, "replaced": 1, "known_before": 0, "withdrawn": 1}
+    (tmp_path / "plays.csv").write_text("user,item,value,timestamp\n" + ROWS + "Ann,a,2,9\nZoe,a,2,9\nZoe,b,5,9\n")
+    anew = InteractionTable(path=str(tmp_path / "plays.csv"), columns=COLUMNS, min_rating=3)
+    anew.setup(LeaveOneOut(), Paths(tmp_path, tmp_path / "cache"))
+    for one in (grown.store, anew.store):
+        rows = zip(one.user_ids[one.users], one.item_ids[one.items], strict=True)
+        assert ("Ann", "a") not in (rows := list(rows)) and ("Zoe", "b") in rows and len(rows) == 9
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_dates_are_in_the_unit_of_the_runs_times_and_fractions_are_refused(tmp_path, kind):
+    def told(moment):
+        if kind == "csv":
+            return events(tmp_path, f"user,item,value,timestamp\nAnn,e,5,{moment}\n")
+        quoted = moment if isinstance(moment, float) else f'"{moment}"'
+        return events(tmp_path, f'{{"user": "Ann", "item": "e", "value": 5, "timestamp": {quoted}}}\n', "new.jsonl")
+
+    for factor in (1, 1000, 1_000_000):  # seconds, milliseconds, microseconds of 2020
+        data = small(tmp_path)
+        data.store = replace(data.store, timestamps=(data.store.timestamps + 1_577_836_800) * factor)
+        rows = read_events(told("2020-01-02 00:00:00"), data).rows
+        assert rows["timestamp"].tolist() == [1_577_923_200 * factor]
+        with pytest.raises(DataError, match=r"1577923200\.5.*whole numbers"):
+            read_events(told(1577923200.5), data)
+    with pytest.raises(DataError, match="of another unit"):
+        read_events(events(tmp_path, "user,item,value,timestamp\nAnn,e,5,1577923200\n"), data)
 
 
 def test_ids_of_another_kind_than_the_runs_are_refused(tmp_path):
@@ -214,7 +258,9 @@ def test_a_step_of_ease_gives_the_weights_of_a_refit(name, before, after, users,
     former, refit = fitted(EASE, before, l2=5.0), fitted(EASE, after, l2=5.0)
     model = EASE(InteractionSpec(*after.shape), view=Matrix(), l2=5.0)
     parts = sparse.csr_matrix(gone), sparse.csr_matrix(came)
-    assert model.update(former, Change(torch.from_numpy(users), torch.from_numpy(items), *before.shape, *parts, None))
+    assert model.update(
+        former, Change(torch.from_numpy(users), torch.from_numpy(items), *before.shape, *parts, matrix_batch(after))
+    )
     assert (model.weight - refit.weight).abs().max() < 2e-6
     assert (model.inverse_diagonal - refit.inverse_diagonal).abs().max() < 2e-6
     assert (model.weight - refit.weight).abs().max() < 1e-3 * refit.weight.abs().max()
@@ -225,7 +271,8 @@ def test_ease_says_no_where_a_step_would_not_be_exact_or_not_be_shorter():
     same = torch.arange(60), torch.arange(40), 60, 40
 
     def change(n):
-        return Change(*same, sparse.csr_matrix(before[:n]), sparse.csr_matrix(1 - before[:n]), None)
+        rows = sparse.csr_matrix(before[:n]), sparse.csr_matrix(1 - before[:n])
+        return Change(*same, *rows, matrix_batch(np.vstack([1 - before[:n], before[n:]])))
 
     def fresh(kind, **settings):
         return kind(InteractionSpec(60, 40), view=Matrix(), **settings)
@@ -241,6 +288,23 @@ def test_ease_says_no_where_a_step_would_not_be_exact_or_not_be_shorter():
         torch.arange(60), torch.arange(39), 60, 40, sparse.csr_matrix((0, 39)), sparse.csr_matrix((0, 39)), None
     )
     assert not EASE(InteractionSpec(60, 39), view=Matrix()).update(former, gone)
+
+
+def test_steps_of_ease_that_single_precision_does_not_carry_are_refused():
+    """A lambda that is tiny beside the counts: each step would be further off, and the child not what a refit is."""
+    rng, same = np.random.default_rng(0), (torch.arange(900), torch.arange(80), 900, 80)
+    cell = rng.random((900, 1)) < 0.5
+    before = (rng.random((900, 80)) < np.where(cell, 0.9, 0.05)).astype(np.float32)
+    before[:, 40:] = before[:, :40]  # twins, so that nothing but lambda keeps X^T X from being singular
+    after = before.copy()
+    after[:5] = 1 - before[:5]
+    change = Change(*same, sparse.csr_matrix(before[:5]), sparse.csr_matrix(after[:5]), matrix_batch(after))
+    for l2, taken in ((5.0, True), (0.02, False)):
+        former, model = fitted(EASE, before, l2=l2), EASE(InteractionSpec(900, 80), view=Matrix(), l2=l2)
+        assert model.update(former, change) == taken
+        assert bool(model.weight.any()) == taken
+        if taken:
+            assert (model.weight - fitted(EASE, after, l2=l2).weight).abs().max() < 1e-4
 
 
 def test_ials_folds_users_in_by_the_normal_equations_and_keeps_its_items():
@@ -294,6 +358,22 @@ def test_what_stands_behind_the_items_in_a_table_keeps_its_place_behind_them():
     tables = Tables(partial(BPR, view=Pairs(), dim=2), InteractionSpec(2, 4))
     rows = tables.rows("items", 6, torch.arange(2), torch.tensor([0, -1, 1, 2]), InteractionSpec(2, 3))
     assert rows.tolist() == [0, -1, 1, 2, 3, 4]
+
+
+def test_what_trains_on_is_of_who_has_anything_new_also_a_changed_rating(data):
+    """And of as many others as `replay` says."""
+    after, _ = joined(data, frame(("Bob", "a", 1, 20), ("Zoe", "b", 4, 8)))
+    assert ids(replayed(data, after, 0.0, 1), "train") == [("Bob", "c"), ("Bob", "a"), ("Zoe", "b")]
+    some = replayed(data, after, 0.5, 1)  # one of Ann and Cid beside the two
+    assert {user for user, _ in ids(some, "train")} in ({"Bob", "Zoe", "Ann"}, {"Bob", "Zoe", "Cid"})
+    assert ids(some, "validation") == ids(data, "validation")
+    more, _ = joined(small_all(data), frame(("Cid", "a", 5, 3)))  # once more the same
+    assert {user for user, _ in ids(replayed(data, more, 0.0, 1), "train")} == {"Cid"}
+
+
+def small_all(data):
+    data.duplicates = "keep_all"
+    return data
 
 
 def test_only_users_whose_rows_differ_count_as_changed(data):

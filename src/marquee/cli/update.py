@@ -18,6 +18,8 @@ def add_verbs(verb: Verb) -> None:
     parser.add_argument("--events", type=Path, required=True, metavar="FILE", help="what has happened since")
     parser.add_argument("--replay", type=_share, default=1.0, metavar="SHARE", help="old users or examples that train "
                         "beside each new one, where a model is trained on (default 1)")  # fmt: skip
+    parser.add_argument("--epochs", type=positive, default=5, metavar="N",
+                        help="epochs, or sweeps, of a model that is trained on (default 5)")  # fmt: skip
     _common(parser)
 
     parser = runs_option(verb(
@@ -31,8 +33,6 @@ def add_verbs(verb: Verb) -> None:
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=positive, default=5, metavar="N",
-                        help="epochs, or sweeps, of a model that is trained on (default 5)")  # fmt: skip
     parser.add_argument("--certify", action="store_true", help="train another from scratch on all of it, and compare")
     parser.add_argument("--name", metavar="NAME", help="of the child's folder")
 
@@ -58,7 +58,7 @@ def _forget(parsed: argparse.Namespace) -> None:
     folder = _ready(parsed)
     from marquee.apply.updating.child import Options, forget
 
-    forget(folder, parsed.user, Options(parsed.epochs, certify=parsed.certify, name=parsed.name))
+    forget(folder, parsed.user, Options(certify=parsed.certify, name=parsed.name))
 
 
 def _ready(parsed: argparse.Namespace) -> Path:

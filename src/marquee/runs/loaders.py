@@ -26,7 +26,7 @@ class TrainLoader:
     def __len__(self) -> int:
         if self.task.passes > 1:  # windows differ in length, and Lightning would keep to that of the first
             raise TypeError("each pass has a length of its own")
-        return -(-self.task.model.view.steps(self.task.data) // self.task.steps_at_once)
+        return -(-self.task.model.view.steps(self.task.trains_on) // self.task.steps_at_once)
 
     def __iter__(self) -> Iterator[Any]:
         view = self.task.model.view

@@ -148,7 +148,7 @@ _SHAPE: dict[type, tuple[str, ...]] = {
         "baselines", "oracle", "checkpoint", "cost", "process", "parent", "events", "update", "certificate",
     ),
     list: (
-        "overrides", "tags", "resumed", "exports", "task.measured", "task.shown", "update.forgotten",
+        "overrides", "tags", "resumed", "exports", "task.measured", "task.shown", "update.forgotten", "update.files",
     ),
     str: (
         "id", "fingerprint", "status", "name", "sweep", "model", "monitor", "mode", "started", "finished", "error",

@@ -134,8 +134,11 @@ def prepare_data(config: Config) -> DataSet:
     return data
 
 
-def prepare_task(config: Config, data: DataSet, model: Model | None = None) -> Task:
-    """The model, initialised from the seed and shown the data, inside its task; one that is given is taken as it is."""
+def prepare_task(config: Config, data: DataSet, model: Model | None = None, trains_on: DataSet | None = None) -> Task:
+    """The model, initialised from the seed and shown the data, inside its task; one that is given is taken as it is.
+
+    trains_on  the data with another train part, where not all of it is trained on
+    """
     fresh = model is None
     if fresh:
         torch.manual_seed(derive(config["seed"], "init"))
@@ -153,7 +156,7 @@ def prepare_task(config: Config, data: DataSet, model: Model | None = None) -> T
         every = node.pop("interval", "epoch")
         extra = {"mode": task.mode} if node["_target_"].endswith("ReduceLROnPlateau") else {}
         asks = "total" in signature(resolve(node["_target_"])).supplied
-        length = [planned(config["trainer"], model.view.steps(data), every)] if asks else []
+        length = [planned(config["trainer"], model.view.steps(task.trains_on), every)] if asks else []
         return Schedule(build(node | extra, optimizer, *length), every)
 
     node = config["optimizer"]
@@ -163,6 +166,8 @@ def prepare_task(config: Config, data: DataSet, model: Model | None = None) -> T
     chosen = scheduler if config.get("scheduler") else None
     task: Task = build(config["task"], model, data, optimizer, chosen, config["seed"])
     task.make_model = partial(build, config["model"])
+    if trains_on is not None:
+        task.trains_on = trains_on
     refuse_untrainable(config, task)
     return task
 

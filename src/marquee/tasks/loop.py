@@ -63,12 +63,13 @@ class Loop(pl.LightningModule):
         self._schedules: dict[str, Schedule] = {}
         self._saved_schedules: dict[str, Any] = {}
         self._steps = 0
+        self.trains_on = self.data  # an update puts what is new, and some of the old, in its place
 
     # Training --------------------------------------------------------------------------------------------------------
 
     def training_data(self, epoch: int) -> DataSet:
         """What an epoch trains on; called when its batches are about to be made."""
-        return self.data
+        return self.trains_on
 
     def total_epochs(self, each: int) -> int:
         """How many epochs the Trainer makes where `trainer.max_epochs` is `each`."""

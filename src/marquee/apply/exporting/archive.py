@@ -16,7 +16,17 @@ from marquee.runs.finding import run_folders
 from marquee.runs.record import MANIFEST, read_manifest, unwritable
 
 # What inference, comparison and a rerun read of a run; checkpoints (pickled by Lightning) and logs stay behind.
-TAKEN = (MANIFEST, "config.yaml", "metrics.csv", "per_unit.parquet", "keywords.csv")
+TAKEN = (
+    MANIFEST,
+    "config.yaml",
+    "metrics.csv",
+    "per_unit.parquet",
+    "keywords.csv",
+    "events.parquet",
+    "events.safetensors",
+    "windows.csv",
+    "windows.json",
+)
 ENDINGS = (".json", ".yaml", ".csv", ".parquet", ".safetensors", ".txt", ".png", ".svg")
 MOST_BYTES = 20_000_000_000  # of all files together, unpacked
 MOST_FILES = 10_000

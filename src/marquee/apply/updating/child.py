@@ -22,7 +22,7 @@ from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.growing import hashed
 from marquee.errors import ConfigError, DataError
 from marquee.files import replacing, sync
-from marquee.inference.artefacts import load_model, save_model
+from marquee.inference.artefacts import WEIGHTS, load_model, save_model
 from marquee.inference.golden import write_golden
 from marquee.inference.names import Ids
 from marquee.inference.predictor import DAMAGE
@@ -42,7 +42,7 @@ log = logging.getLogger("marquee")
 class Options:
     """How a child is made.
 
-    epochs   of training on, or sweeps, where the model has no exact way
+    epochs   of training on, or sweeps, where the model has no exact way; who forgets is trained anew, or formed
     replay   how many old users (examples) train beside each that is new
     certify  train another from scratch and compare
     name     of the child
@@ -75,7 +75,8 @@ def update(parent: Path, events: Path, options: Options, say: Callable[[str], No
         for line in come.lines():
             say(line)
         facts = {"events": {"sha256": digest, **come.report}}
-        return _child(former, come.lineage, identity, options, facts, again, say, label=f"events {digest[:8]}")
+        after = replace(come.lineage, files=(*former.files, digest))
+        return _child(former, after, identity, options, facts, again, say, label=f"events {digest[:8]}")
 
 
 def forget(parent: Path, users: Sequence[str], options: Options, say: Callable[[str], None] = print) -> Path:
@@ -99,7 +100,7 @@ def forget(parent: Path, users: Sequence[str], options: Options, say: Callable[[
             raise ConfigError("These are all users of the run, and nothing would be left to learn from.")
         ids = [now.store.user_ids[place] for place in dict.fromkeys(places)]
         hashes = hashed(ids, former.salt)
-        identity, child = _identity(former, {"forgotten": sorted(hashes), "epochs": options.epochs})
+        identity, child = _identity(former, {"forgotten": sorted(hashes)})
         if child is not None and _enough(child, options):
             say(f"{child.name} has forgotten them already; nothing is done.")
             return child
@@ -142,7 +143,8 @@ def _child(
     content |= {
         "name": options.name, "config": config, "environment": environment(), "code": code_identity(config),
         "parent": {"id": parent["id"], "fingerprint": parent["fingerprint"]}, **facts,
-        "update": {"label": label, "forgotten": list(after.forgotten), "spec": now.spec.to_json()},
+        "update": {"label": label, "forgotten": list(after.forgotten), "files": list(after.files),
+                   "events": 0 if after.events is None else len(after.events), "spec": now.spec.to_json()},
     }  # fmt: skip
     slug = options.name or f"{parent['id'].partition('-')[2]}-{'forgot' if forgets else 'updated'}"
     started = time.monotonic()
@@ -200,7 +202,7 @@ def _identity(former: Lineage, told_apart: dict[str, Any]) -> tuple[str, Path | 
     """The child's fingerprint, and the finished run that has it."""
     manifest = former.manifest
     content = {
-        "parent": manifest["fingerprint"], "weights": manifest["checkpoint"]["weights_sha256"],
+        "parent": manifest["fingerprint"], "weights": _weights(former),
         "code": code_identity(former.config)["sha256"], **told_apart,
     }  # fmt: skip
     identity = hashlib.sha256(canonical(content).encode()).hexdigest()
@@ -209,6 +211,20 @@ def _identity(former: Lineage, told_apart: dict[str, Any]) -> tuple[str, Path | 
         if found.get("fingerprint") == identity and status_of(folder, found) == "finished":
             return identity, folder
     return identity, None
+
+
+def _weights(former: Lineage) -> str:
+    """The sha256 of the former weights. Raises DataError where they are missing, or others than recorded."""
+    file = former.folder / "inference" / WEIGHTS
+    again = f"To train it again: marquee rerun {former.folder.name}"
+    try:
+        found = file_sha256(file)
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}). {again}") from error
+    stated = (former.manifest.get("checkpoint") or {}).get("weights_sha256")  # earlier versions have none
+    if stated not in (None, found):
+        raise DataError(f"{file} is damaged: its sha256 is {found}, and the manifest says {stated}. {again}")
+    return found
 
 
 def _enough(child: Path, options: Options) -> bool:

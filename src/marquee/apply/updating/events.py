@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from marquee.apply.updating.lineage import Lineage, labels_of
+from marquee.data.cache import file_sha256
 from marquee.data.images import growing as images
 from marquee.data.images.decoding import decode_image
+from marquee.data.interactions.columns import read_table
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.events import read_events
 from marquee.data.interactions.growing import joined
@@ -18,6 +20,7 @@ from marquee.data.text.dataset import TextData
 from marquee.errors import DataError
 
 SHOWN = 3
+ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 @dataclass
@@ -38,11 +41,13 @@ class Arrived:
 def arrived(path: Path, former: Lineage) -> Arrived:
     """Read, check and add the events. Raises DataError for what cannot be added."""
     root, now = former.root, former.now()
+    if file_sha256(path) in former.files:
+        raise DataError(f"{path}: {former.folder.name} has learnt just these events already, or a run before it has.")
     if isinstance(root, InteractionData):
-        events = read_events(path, former.judged()[0])
+        events = read_events(path, now)
         _, found = joined(now, events.rows)
         rows = events.rows if former.events is None else pd.concat([former.events, events.rows], ignore_index=True)
-        new = len(events.rows) - found["known_before"]
+        new = len(events.rows) - found["known_before"] - found.get("withdrawn", 0)
         if not new and not found["replaced"]:
             raise DataError(
                 f"{path}: the run knows all {len(events.rows):,} events already, so there is nothing to learn."
@@ -80,16 +85,10 @@ def arrived(path: Path, former: Lineage) -> Arrived:
 
 def _labelled(path: Path, kind: str) -> pd.DataFrame:
     """A table of inputs with labels, as text."""
-    readers = {
-        ".csv": lambda: pd.read_csv(path, dtype=str, keep_default_na=False),
-        ".tsv": lambda: pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False),
-        ".jsonl": lambda: pd.read_json(path, lines=True, dtype=str),
-        ".parquet": lambda: pd.read_parquet(path),
-    }
-    if path.suffix not in readers:
-        raise DataError(f"--events {path}: unknown ending {path.suffix!r}; read are {', '.join(readers)}.")
+    if path.suffix not in ENDINGS:
+        raise DataError(f"--events {path}: unknown ending {path.suffix!r}; read are {', '.join(ENDINGS)}.")
     try:
-        frame = readers[path.suffix]()
+        frame = pd.read_json(path, lines=True, dtype=str) if path.suffix == ".jsonl" else read_table(path, None, None)
     except (ValueError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from error
     if missing := [name for name in (kind, "label") if name not in frame]:
@@ -99,6 +98,9 @@ def _labelled(path: Path, kind: str) -> pd.DataFrame:
         )
     if frame.empty:
         raise DataError(f"{path} holds no events.")
-    if (blank := frame[[kind, "label"]].isna().any(axis=1) | (frame["label"].astype(str) == "")).any():
+    wanted = frame[[kind, "label"]]
+    if (
+        blank := (wanted.isna() | (wanted.astype(str).apply(lambda column: column.str.strip()) == "")).any(axis=1)
+    ).any():
         raise DataError(f"{path}, event {int(blank.to_numpy().argmax()) + 1}: the {kind} or its label is missing.")
-    return frame[[kind, "label"]].astype(str)
+    return wanted.astype(str)

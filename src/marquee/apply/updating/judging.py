@@ -25,13 +25,13 @@ from marquee.tasks.base import Task
 class Projected(RatingModel):
     """A model of more (or fewer) users and items, asked as though it knew those of other data alone.
 
-    model  of the data `now`
+    model  of the data `now`, or what scores as one
     data   whose users and items are asked for; each of them is among those of `now`
     """
 
     def __init__(self, model: Recommender, now: InteractionData, data: InteractionData):
         super().__init__()
-        self.model, self.view = model, model.view
+        self.model, self.view = model, getattr(model, "view", None)
         self.predicts_values = getattr(model, "predicts_values", False)
         for name in ("user", "item"):
             places = pd.Index(getattr(now.store, f"{name}_ids")).get_indexer(getattr(data.store, f"{name}_ids"))
@@ -41,15 +41,17 @@ class Projected(RatingModel):
     def scores_unseen_users(self) -> bool:
         return self.model.scores_unseen_users
 
-    def _own(self, histories: Histories) -> Histories:
-        return histories._replace(items=self.items[histories.items])
+    def asked(self, users: Tensor | None, histories: Histories) -> tuple[Tensor | None, Histories]:
+        """Users and histories as the model knows them."""
+        return None if users is None else self.users[users], histories._replace(items=self.items[histories.items])
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        scores = self.model.score(None if users is None else self.users[users], self._own(histories))
+        scores = self.model.score(*self.asked(users, histories))
         return scores.index_select(1, self.items)
 
     def predict(self, users: Tensor | None, items: Tensor, histories: Histories) -> Tensor:
-        return self.model.predict(None if users is None else self.users[users], self.items[items], self._own(histories))
+        users, histories = self.asked(users, histories)
+        return self.model.predict(users, self.items[items], histories)
 
 
 def judge(config: dict[str, Any], model: Model, now: DataSet, judged: DataSet, numbers: np.ndarray | None) -> Task:

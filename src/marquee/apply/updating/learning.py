@@ -18,6 +18,7 @@ from scipy import sparse
 from marquee.config.build import build
 from marquee.data.dataset import DataSet
 from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.store import Interactions
 from marquee.models.base import Change, Model
 from marquee.models.tables import Tables, take_over
 from marquee.runs.train import fit, load_best, prepare_task, prepare_trainer
@@ -26,7 +27,7 @@ from marquee.seeding import derive, numpy_generator
 Config = dict[str, Any]
 
 WORDS = {
-    "exact": "an exact step from the former weights, as training on all of it would give",
+    "exact": "an exact step from the former weights: what training on all of it would give, but for rounding",
     "fold_in": "item vectors stay; users, and new items, are solved from what they have met",
     "refit": "the closed form is formed anew from all of it",
     "continued": "{epochs} sweeps over all of it go on from the former weights",
@@ -82,7 +83,8 @@ def learn(
                     model.fit(batch)
         else:
             how = "fine_tune"
-            model = on_trainer(config, model, _replayed(before, after, replay, config["seed"]), folder, epochs)
+            some = replayed(before, after, replay, config["seed"])
+            model = on_trainer(config, model, after, folder, epochs, some)
     return Learnt(model.eval(), how, round(time.process_time() - began, 3))
 
 
@@ -107,12 +109,17 @@ def trained(config: Config, data: DataSet, folder: Path) -> Model:
     return on_trainer(config, model, data, folder, None)
 
 
-def on_trainer(config: Config, model: Model, data: DataSet, folder: Path, epochs: int | None) -> Model:
-    """The model trained on by the run's own Trainer, the best weights on validation; what that writes is removed."""
+def on_trainer(
+    config: Config, model: Model, data: DataSet, folder: Path, epochs: int | None, some: DataSet | None = None
+) -> Model:
+    """The model trained on by the run's own Trainer, the best weights on validation; what that writes is removed.
+
+    some  the data with what it trains on as its train part, where that is not all; validation knows all
+    """
     quiet = {name: node for name, node in config["callbacks"].items() if name != "pruning"}
     trainer = {**config["trainer"], **({} if epochs is None else {"max_epochs": epochs})}
     settings = {**config, "callbacks": quiet, "trainer": trainer}
-    task = prepare_task(settings, data, model)
+    task = prepare_task(settings, data, model, some)
     place = SimpleNamespace(folder=folder)
     worker, checkpoint = prepare_trainer(settings, task, place, [])
     try:
@@ -143,7 +150,7 @@ def changed(before: InteractionData, after: InteractionData, model: Model, seed:
     differ = np.flatnonzero(abs(moved - new).sum(axis=1).A1 > 0)
     gone = np.setdiff1d(np.arange(before.store.n_users), users[there])
     removed = sparse.vstack([moved[differ], old[gone]], format="csr")
-    batch = next(iter(model.view.train_batches(after, seed, 0))) if model.updates == "fold_in" else None
+    batch = next(iter(model.view.train_batches(after, seed, 0))) if model.updates else None
     return Change(
         torch.from_numpy(users), torch.from_numpy(items), before.store.n_users, before.store.n_items,
         removed, new[differ], batch,
@@ -168,10 +175,10 @@ def _begin(model: Model, former: Model, change: Change | None, make: Callable[..
     take_over(model, former.state_dict(), Tables(make, after.spec), change.users, change.items, spec)
 
 
-def _replayed(before: DataSet, after: DataSet, replay: float, seed: int) -> DataSet:
+def replayed(before: DataSet, after: DataSet, replay: float, seed: int) -> DataSet:
     """The data with a train part of what is new and `replay` times as many others, drawn at random.
 
-    Of interactions: all training rows of the users who have new ones, and those of so many other users.
+    Of interactions: all training rows of the users who have new or changed ones, and those of so many other users.
     """
     data, generator = copy(after), numpy_generator(seed, "replay of an update")
     if not isinstance(after, InteractionData):
@@ -180,13 +187,26 @@ def _replayed(before: DataSet, after: DataSet, replay: float, seed: int) -> Data
         drawn = generator.choice(old, min(len(old), round(replay * len(new))), replace=False)
         data.parts = {**after.parts, "train": np.sort(np.concatenate([new, drawn]))}
         return data
+    counts = np.diff(after.parts["train"].offsets)
+    known, own = (_told_apart(data.parts["train"], after) for data in (before, after))
+    new = np.unique(after.parts["train"].users[~np.isin(own, known)])
     places = pd.Index(before.store.user_ids).get_indexer(after.store.user_ids)
-    counts, former = np.diff(after.parts["train"].offsets), np.diff(before.parts["train"].offsets)
-    new = np.flatnonzero(counts != np.where(places >= 0, former[places], 0))
+    former = np.where(places >= 0, np.diff(before.parts["train"].offsets)[places], 0)
+    new = np.union1d(new, np.flatnonzero(counts != former))  # a row that has gone, or one more of the same
     old = np.setdiff1d(np.flatnonzero(counts), new)
     chosen = np.zeros(after.store.n_users, dtype=bool)
     chosen[new] = True
     chosen[generator.choice(old, min(len(old), round(replay * len(new))), replace=False)] = True
     train = after.parts["train"]
-    data.parts = {**after.parts, "train": train.take(chosen[train.users])}
+    rows = chosen[train.users]
+    if rows.any():  # else what is new has only taken something away, and all that is left trains on
+        data.parts = {**after.parts, "train": train.take(rows)}
     return data
+
+
+def _told_apart(rows: Interactions, data: InteractionData) -> np.ndarray:
+    """A number a row, int64 [n]: equal for equal user, item, value and time, whoever else the data has."""
+    columns = {name: pd.Index(getattr(data.store, f"{name[:-1]}_ids")).get_indexer(getattr(rows, f"{name[:-1]}_ids"))[
+        getattr(rows, name)] for name in ("users", "items")}  # fmt: skip
+    columns |= {name: column for name in ("timestamps", "values") if (column := getattr(rows, name)) is not None}
+    return pd.util.hash_pandas_object(pd.DataFrame(columns), index=False).to_numpy().view(np.int64)

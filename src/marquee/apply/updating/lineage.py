@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from marquee.config.build import build, paths
 from marquee.data.dataset import DataSet
@@ -22,7 +24,7 @@ from marquee.runs.content import with_content
 from marquee.runs.liveness import status_of
 from marquee.runs.record import read_manifest
 
-EVENTS, PIXELS = "events.parquet", "events.npy"
+EVENTS, PIXELS = "events.parquet", "events.safetensors"
 
 
 @dataclass
@@ -32,6 +34,7 @@ class Lineage:
     root       the first ancestor's data, as its split cut it
     events     all events since, or None: user, item, ...; or label, and text unless they are images
     pixels     of image events, uint8 [events, channels, height, width]
+    files      sha256 of each file of events since
     forgotten  hashes of the ids of those who are to be left out of `root`
     """
 
@@ -41,6 +44,7 @@ class Lineage:
     events: pd.DataFrame | None = None
     pixels: np.ndarray | None = None
     forgotten: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def config(self) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class Lineage:
         if self.events is not None and len(self.events):
             self.events.to_parquet(folder / EVENTS, index=False)
         if self.pixels is not None:
-            np.save(folder / PIXELS, self.pixels, allow_pickle=False)
+            save_file({"pixels": np.ascontiguousarray(self.pixels)}, folder / PIXELS)
 
 
 def lineage_of(folder: Path) -> Lineage:
@@ -107,10 +111,26 @@ def lineage_of(folder: Path) -> Lineage:
                 f"{manifest[what]['fingerprint'][:8]}), so nothing can be added to it. Put the former files back, or "
                 "train anew on all of it."
             )
-    events = pd.read_parquet(folder / EVENTS) if (folder / EVENTS).is_file() else None
-    pixels = np.load(folder / PIXELS, allow_pickle=False) if (folder / PIXELS).is_file() else None
-    forgotten = tuple((manifest.get("update") or {}).get("forgotten") or ())
-    return Lineage(folder, manifest, data, events, pixels, forgotten)
+    known = manifest.get("update") or {}
+    events, pixels = _kept(folder, known.get("events") or 0)
+    return Lineage(
+        folder, manifest, data, events, pixels, *(tuple(known.get(name) or ()) for name in ("forgotten", "files"))
+    )
+
+
+def _kept(folder: Path, rows: int) -> tuple[pd.DataFrame | None, np.ndarray | None]:
+    """The events of a child and its images, which are as many as the manifest says. Raises DataError otherwise."""
+    again = f"{folder.name} has learnt {rows:,} events, which stand there. Copy the run again."
+    try:
+        events = pd.read_parquet(folder / EVENTS) if rows else None
+        pixels = load_file(folder / PIXELS)["pixels"] if (folder / PIXELS).is_file() else None
+    except FileNotFoundError:
+        raise DataError(f"{folder / EVENTS} is missing. {again}") from None
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        raise DataError(f"The events of {folder} cannot be read ({error}). {again}") from error
+    if rows and (len(events) != rows or (pixels is not None and len(pixels) != rows)):
+        raise DataError(f"{folder / EVENTS} has {len(events):,} rows. {again}")
+    return events, pixels
 
 
 def labels_of(labels: list[Any], data: TextData | ImageData) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Clicks in a shop: 205,337 sessions of DIGINETICA in 17 weekly periods, to learn one after the other."""
+"""Clicks in a shop: 204,789 sessions of DIGINETICA in 17 weekly periods, to learn one after the other."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,9 @@ PERIODS = 17
 
 
 class Diginetica(InteractionData):
-    """993,483 clicks of 205,337 sessions on 43,136 items, in order within a session; sessions are the users.
+    """993,483 clicks of 204,789 sessions on 43,136 items, in order within a session; sessions are the users.
+
+    548 sessions go on in the next period, so that the periods have 205,337 together.
 
     CIKM Cup 2016, prepared by Mi, Lin & Faltings 2020, "ADER: Adaptively distilled exemplar replay towards continual
     learning for session-based recommendation", RecSys. There are no times, but the period of each session.

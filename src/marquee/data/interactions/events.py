@@ -56,9 +56,6 @@ def read_events(path: Path, data: InteractionData) -> Events:
             rows[name] = frame[name].to_numpy()
     _refuse_odd(path, rows, data)
     _refuse_leak(path, rows, data)
-    if data.min_rating is not None:
-        low = rows["value"] < data.min_rating
-        rows, report["below_min_rating"] = rows[~low], int(low.sum())
     if "timestamp" in rows:
         late = rows["timestamp"].diff().fillna(0) < 0
         report["out_of_order"] = int(late.sum())
@@ -66,6 +63,10 @@ def read_events(path: Path, data: InteractionData) -> Events:
     if data.duplicates != "keep_all":
         twice = rows.duplicated(["user", "item"], keep=data.duplicates.removeprefix("keep_"))
         rows, report["duplicates"] = rows[~twice], int(twice.sum())
+    if data.min_rating is not None:  # a changed rating counts as the user left it: it takes the former one's place
+        low = (rows["value"] < data.min_rating).to_numpy()
+        changes = low & among(_pairs(rows, data), data.store.pairs()) & (data.duplicates == "keep_last")
+        rows, report["below_min_rating"] = rows[~low | changes], int(low.sum())
     rows, report["below_k_core"] = _k_core(rows, data)
     if rows.empty:
         raise DataError(f"{path}: no event is left of {report['read']:,} after the run's own preparation ({report}).")
@@ -102,15 +103,32 @@ def _read(path: Path, data: InteractionData) -> pd.DataFrame:
         frame = pd.DataFrame({name: table.column(column).to_pylist() for name, column in found.items()})
         if (blank := frame.isna().any(axis=1)).any():
             raise DataError(f"{path}, line {int(blank.to_numpy().argmax()) + 1}: a value is missing.")
+        dates = "timestamp" in frame and frame["timestamp"].dtype.kind == "M"
         try:
-            return frame.astype({name: "int64" if name == "timestamp" else "float64"
-                                 for name in ("timestamp", "value") if name in frame})  # fmt: skip
+            frame = frame.astype({name: "float64" for name in ("timestamp", "value")
+                                  if name in frame and not (dates and name == "timestamp")
+                                  and frame[name].dtype.kind != "i"})  # fmt: skip
         except (ValueError, TypeError) as error:
             raise DataError(f"{path}: {error}. Timestamps are whole numbers, values numbers.") from error
-    frame = read_interactions(source, found)
+        if "timestamp" in frame and not dates:
+            if (parts := frame["timestamp"] % 1 != 0).any():
+                row = int(parts.to_numpy().argmax())
+                raise DataError(
+                    f"{path}, line {row + 1}: the timestamp is {frame['timestamp'][row]}. Timestamps are whole numbers "
+                    "or ISO 8601 dates; fractions would lose their order."
+                )
+            frame["timestamp"] = frame["timestamp"].astype("int64")
+    else:
+        frame = read_interactions(source, found)
     if "timestamp" in frame and frame["timestamp"].dtype.kind == "M":
-        frame["timestamp"] = frame["timestamp"].astype("datetime64[s]").astype("int64")
+        unit = _unit(int(data.store.timestamps.max()))
+        frame["timestamp"] = frame["timestamp"].astype(f"datetime64[{unit}]").astype("int64")
     return frame
+
+
+def _unit(last: int) -> str:
+    """Of times as numbers, the last of which is this: that of dates from 1973 to 5138."""
+    return next((unit for unit, limit in (("s", 10**11), ("ms", 10**14), ("us", 10**17)) if last < limit), "ns")
 
 
 def _ids(path: Path, column: pd.Series, name: str, known: np.ndarray) -> np.ndarray:
@@ -144,24 +162,23 @@ def _refuse_odd(path: Path, rows: pd.DataFrame, data: InteractionData) -> None:
                 f"{float(scale[0]):g} to {float(scale[-1]):g}. In all {int(wrong.sum())} of {len(rows):,} are."
             )
     if "timestamp" in rows:
-        times, last = rows["timestamp"].to_numpy(np.int64), int(data.store.timestamps.max())
-        wrong = (times < 0) | (times > 20 * max(last, 1))
+        times, own = rows["timestamp"].to_numpy(np.int64), data.store.timestamps
+        first, last = int(own.min()), int(own.max())
+        wrong = (times < (first // 20 if first > 0 else 20 * first)) | (times > 20 * max(last, 1))
         if wrong.any():
             row = int(wrong.argmax())
             raise DataError(
-                f"{path}, event {row + 1}: the time {times[row]} is of another unit than the run's, whose last is "
-                f"{last}. Are these milliseconds?"
+                f"{path}, event {row + 1}: the time {times[row]} is of another unit than the run's, which go from "
+                f"{first} to {last}. Are one of these milliseconds?"
             )
 
 
 def _refuse_leak(path: Path, rows: pd.DataFrame, data: InteractionData) -> None:
     """Events that the run is judged by: training on them would make its metrics worthless."""
     store, held = data.store, np.isin(data._assigned, (VALIDATION, TEST))
-    users, items = _places(rows["user"], store.user_ids), _places(rows["item"], store.item_ids)
-    known = (users >= 0) & (items >= 0)
-    own = users * store.n_items + items
+    own = _pairs(rows, data)
     pairs = store.pairs()[held]
-    leak = known & among(np.where(known, own, -1), pairs)
+    leak = among(own, pairs)
     if data.duplicates == "keep_all" and "timestamp" in rows:  # who repeats an item at another time meets it anew
         times = pd.MultiIndex.from_arrays([pairs, store.timestamps[held]])
         leak &= pd.MultiIndex.from_arrays([own, rows["timestamp"].to_numpy()]).isin(times)
@@ -185,6 +202,13 @@ def _k_core(rows: pd.DataFrame, data: InteractionData) -> tuple[pd.DataFrame, in
                     for name in ("user", "item"))  # fmt: skip
     keep = k_core(users, items, data.k_core)[len(store) :]
     return rows[keep], int((~keep).sum())
+
+
+def _pairs(rows: pd.DataFrame, data: InteractionData) -> np.ndarray:
+    """The user and item of each event as `Interactions.pairs` numbers them, int64 [n]; -1 where one is not known."""
+    store = data.store
+    users, items = _places(rows["user"], store.user_ids), _places(rows["item"], store.item_ids)
+    return np.where((users >= 0) & (items >= 0), users * store.n_items + items, -1)
 
 
 def _places(ids: pd.Series, known: np.ndarray) -> np.ndarray:

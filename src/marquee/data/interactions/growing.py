@@ -40,6 +40,10 @@ def joined(data: InteractionData, events: pd.DataFrame) -> tuple[InteractionData
     free = np.isin(assigned, (TRAIN, HISTORY))
     own = None if columns["timestamps"] is None else columns["timestamps"][free]
     keep[free] = without_duplicates(users[free], items[free], own, data.duplicates)
+    low = np.zeros(len(users), dtype=bool)
+    if data.min_rating is not None:  # after the rule for duplicates, as where the data is prepared
+        low = free & (columns["values"] < data.min_rating)
+        keep &= ~low
     order = np.flatnonzero(keep)
     keys = (users[order],) if columns["timestamps"] is None else (columns["timestamps"][order], users[order])
     order = order[np.lexsort(keys)]
@@ -49,8 +53,10 @@ def joined(data: InteractionData, events: pd.DataFrame) -> tuple[InteractionData
         "new_users": len(user_ids) - store.n_users,
         "new_items": len(item_ids) - store.n_items,
         "replaced": int((~keep[: len(store)]).sum()),
-        "known_before": int((~keep[len(store) :]).sum()),
+        "known_before": int((~keep & ~low)[len(store) :].sum()),
     }
+    if data.min_rating is not None:
+        report["withdrawn"] = int(low[len(store) :].sum())  # events that are below it, and so take their pair away
     return _with(data, grown, assigned[order]), report
 
 

@@ -13,6 +13,8 @@ from marquee.seeding import numpy_generator
 if TYPE_CHECKING:
     from marquee.data.interactions.store import Interactions
 
+WINDOWS = 10  # of data without periods
+
 
 class Stream(InteractionSplit):
     """The timeline in windows: a model is tested on each window, and then trained on it (`task=stream`).
@@ -35,9 +37,9 @@ class Stream(InteractionSplit):
     the window a target's history holds what its user met before. A session is a user: it may lie in one window.
 
     Interactions of one second are never separated, so windows have about as many rows each. Data that comes in periods
-    (data=diginetica) keeps those, whatever `windows` says.
+    (data=diginetica) keeps those.
 
-    windows   how many there are
+    windows   how many there are; None: as the periods of the data, 10 where it has none
     held_out  share of the users whose rows are never trained on: what is forgotten of old windows is measured on them
     seed      of that draw
     """
@@ -47,7 +49,7 @@ class Stream(InteractionSplit):
     def __init__(
         self,
         *,
-        windows: Annotated[int, Ge(2)] = 10,
+        windows: Annotated[int, Ge(2)] | None = None,
         held_out: Annotated[float, Interval(ge=0, lt=1)] = 0.05,
         seed: int = 0,
     ):
@@ -62,23 +64,30 @@ class Stream(InteractionSplit):
     def numbered(self, store: "Interactions") -> np.ndarray:
         """The window of each row, int64 [n], from 0.
 
-        Raises ConfigError where the data has neither periods nor times, DataError where times are too few.
+        Raises ConfigError where the data has neither periods nor times, or periods and not `windows` of them, DataError
+        where times are too few.
         """
         if store.periods:
-            _, found = np.unique(store.labels, return_inverse=True)
+            periods, found = np.unique(store.labels, return_inverse=True)
+            if self.windows not in (None, len(periods)):
+                raise ConfigError(
+                    f"split.windows={self.windows}: this data comes in {len(periods)} periods, which are its windows.\n"
+                    "  fix: split.windows=null"
+                )
             return found.astype(np.int64)
         need_order(store, "stream")
+        windows = self.windows or WINDOWS
         if store.timestamps is None:
             raise ConfigError(
                 "split=stream cuts all users at the same moments, and this data has an order but no times. Use data "
                 "with timestamps, or one that comes in periods (data=diginetica)."
             )
         ages = np.sort(store.timestamps)
-        starts = ages[[len(ages) * window // self.windows for window in range(1, self.windows)]]
+        starts = ages[[len(ages) * window // windows for window in range(1, windows)]]
         found = np.searchsorted(starts, store.timestamps, side="right")
-        if len(empty := np.flatnonzero(np.bincount(found, minlength=self.windows) == 0)):
+        if len(empty := np.flatnonzero(np.bincount(found, minlength=windows) == 0)):
             raise DataError(
-                f"split.windows={self.windows}: window {empty[0]} is empty, because too many rows are of one moment. "
+                f"split.windows={windows}: window {empty[0]} is empty, because too many rows are of one moment. "
                 "Take fewer windows."
             )
         return found

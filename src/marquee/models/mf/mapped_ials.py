@@ -11,6 +11,7 @@ from torch import Tensor
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
+from marquee.models.base import Change
 from marquee.models.features import FeatureVectors
 from marquee.models.mf.ials import IALS
 
@@ -64,6 +65,19 @@ class MappedIALS(IALS):
         met = torch.bincount(batch.items, minlength=len(self.items)) > 0
         self.items[~met] = 0  # what was mapped is no part of the sweep
         loss = super().fit(batch)
+        self._map(met)
+        return loss
+
+    @torch.no_grad()
+    def update(self, former: "MappedIALS", change: Change) -> bool:
+        """As mf/ials, among the items that somebody has met; the mapping is then fitted anew."""
+        met = torch.bincount(change.batch.items, minlength=len(self.items)) > 0
+        super().update(former, change._replace(items=change.items.where(met, -1)))
+        self._map(met)
+        return True
+
+    def _map(self, met: Tensor) -> None:
+        """Fit the mapping to the items that somebody has met, and give the others what it makes of them."""
         numbers = _side_by_side(self.features.columns_as_numbers())
         known = numbers[met].double()
         penalty = torch.full((known.shape[1],), self.ridge, dtype=known.dtype, device=known.device)
@@ -71,7 +85,6 @@ class MappedIALS(IALS):
         gram = known.T @ known + penalty.diag()
         self.weights.copy_(torch.linalg.solve(gram, known.T @ self.items[met].double()))
         self.items[~met] = numbers[~met] @ self.weights
-        return loss
 
     def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor:
         return _side_by_side(self.features.columns_as_numbers(encoded)) @ self.weights
