@@ -142,24 +142,21 @@ def asked_as(model: Model, scorer: Any) -> Any:
 
 def own_names(model: Model, users: Tensor | None, histories: Histories) -> tuple[Tensor | None, Histories]:
     """Users and histories of a test by the numbers that the run's own model knows them by."""
-    if not isinstance(model, Projected):
-        return users, histories
-    return None if users is None else model.users[users], histories._replace(items=model.items[histories.items])
+    return model.asked(users, histories) if isinstance(model, Projected) else (users, histories)
 
 
 class _Projected:
     """Scores as `Projected` does, of what the artefact knows."""
 
-    def __init__(self, scorer: Any, asked: Projected):
-        self.scorer, self.asked = scorer, asked
+    def __init__(self, scorer: Any, model: Projected):
+        self.scorer, self.model = scorer, model
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
-        scores = self.scorer.score(*own_names(self.asked, users, histories))
-        return scores.index_select(1, self.asked.items)
+        return self.scorer.score(*self.model.asked(users, histories)).index_select(1, self.model.items)
 
     def predict(self, users: Tensor | None, items: Tensor, histories: Histories) -> Tensor:
-        users, histories = own_names(self.asked, users, histories)
-        return self.scorer.predict(users, self.asked.items[items], histories)
+        users, histories = self.model.asked(users, histories)
+        return self.scorer.predict(users, self.model.items[items], histories)
 
 
 class _Scores:
