@@ -41,7 +41,7 @@ def test_a_child_is_certified_on_the_test_that_it_was_judged_by(outputs, tmp_pat
     runs = tmp_path / "outputs" / "runs"
     done = answer("update", parent, "--events", tmp_path / "events.csv", "--epochs", "1")
     assert done.code == 0, done.err
-    assert answer("forget", parent, "--user", "5", "--epochs", "1").code == 0
+    assert answer("forget", parent, "--user", "5").code == 0
     for ending, n in (("updated", 1001), ("forgot", 999)):
         (child,) = runs.glob(f"*-{ending}")
         for words in (["--index", "--index-from", "100"], ["--format", "torch"]):
