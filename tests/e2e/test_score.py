@@ -1,6 +1,9 @@
 """Parquet through a finished run, in parts: what is there is not made again, whoever was killed, on either engine."""
 
 import json
+import os
+import shutil
+import sys
 import time
 from functools import partial
 
@@ -193,9 +196,12 @@ def _both_engines(trained, sessions, tmp_path):
     )  # fmt: skip
 
 
-def test_sparks_map_in_pandas_takes_the_same_function(trained):
-    """The example of the documentation, where pyspark is installed."""
+def test_sparks_map_in_pandas_takes_the_same_function(trained, monkeypatch):
+    """The example of the documentation, where pyspark is installed and finds a Java."""
     sql = pytest.importorskip("pyspark.sql")
+    if shutil.which("java") is None and "JAVA_HOME" not in os.environ:
+        pytest.skip("there is no Java here")
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)  # its workers are else the system's Python
     spark = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
     try:
         users = spark.createDataFrame([(1,), (2,)], "user long")

@@ -51,9 +51,8 @@ class Loop(pl.LightningModule):
         self.results: dict[str, tuple[dict[str, float], Any]] = {}
         self.automatic_optimization = not (model.learns_in_fit or self.learners)
         self.steps_at_once = 1
-        self.epochs_each = (
-            1  # of each of `passes`, and how the model of a spec is built: whoever makes the Trainer knows
-        )
+        # Epochs of each of `passes`, and how the model of a spec is built: whoever makes the Trainer sets them.
+        self.epochs_each = 1
         self.make_model: Callable[[Any], Model] | None = None
         self.evaluated: Part = "validation"  # set before each evaluation
         self._collector: Evaluator | None = None
