@@ -9,6 +9,12 @@ from torch import Tensor, nn
 
 from marquee.data.spec import Feature
 
+# Of a model that knows items by their features alone, and of its like without.
+NOTHING_TO_READ = (
+    "{} reads what data.item_features names, and it names none. Name a column, such as "
+    "data.item_features={{genres: multi_hot}}, or a source, data.item_features=[NAME:RUN]; without features: model={}"
+)
+
 
 class FeatureVectors(nn.Module):
     """The encoded columns of a table and a vector space for each of them.

@@ -138,7 +138,7 @@ def _of_files(predictor: Predictor, source: Path, output: Path, identity: Mappin
     elif source.is_file():
         files = [source]
     else:
-        raise DataError(f"{source} does not exist.")
+        raise DataError(f"--input {source} does not exist. It takes a folder of .parquet files, or one of them.")
     if source.resolve() == output.resolve():
         raise ConfigError(f"--input and --output are one folder, {source}.")
     if source.is_dir() and output.resolve().is_relative_to(source.resolve()):

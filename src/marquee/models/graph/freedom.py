@@ -12,7 +12,7 @@ from torch import Tensor
 from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.views import PairBatch, Pairs
 from marquee.data.spec import InteractionSpec
-from marquee.models.features import FeatureVectors
+from marquee.models.features import NOTHING_TO_READ, FeatureVectors
 from marquee.models.graph.bipartite import GraphRecommender, pair_loss, penalty
 from marquee.models.sparse import Rows, product
 
@@ -49,7 +49,7 @@ class FREEDOM(GraphRecommender):
     ):
         super().__init__(spec, view=view, dim=dim, init_std=init_std)
         if not spec.item_features:
-            raise ValueError("graph/freedom reads what data.item_features names, and it names none (graph/lightgcn)")
+            raise ValueError(NOTHING_TO_READ.format("graph/freedom", "graph/lightgcn"))
         self.layers, self.item_layers, self.neighbours = layers, item_layers, neighbours
         self.pruned, self.content, self.l2 = pruned, content, l2
         self.features = FeatureVectors(spec.item_features, spec.n_items, dim, init_std)

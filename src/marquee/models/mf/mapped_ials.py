@@ -12,7 +12,7 @@ from marquee.data.interactions.dataset import InteractionData
 from marquee.data.interactions.views import Matrix, MatrixBatch
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Change
-from marquee.models.features import FeatureVectors
+from marquee.models.features import NOTHING_TO_READ, FeatureVectors
 from marquee.models.mf.ials import IALS
 
 
@@ -47,7 +47,7 @@ class MappedIALS(IALS):
         init_std: Annotated[float, Gt(0)] = 0.1,
     ):
         if not spec.item_features:
-            raise ValueError("mf/mapped_ials reads what data.item_features names, and it names none (model=mf/ials)")
+            raise ValueError(NOTHING_TO_READ.format("mf/mapped_ials", "mf/ials"))
         super().__init__(
             spec, view=view, dim=dim, alpha0=alpha0, l2=l2, nu=nu, confidence=confidence, alpha=alpha, epsilon=epsilon,
             solver=solver, cg_steps=cg_steps, block_size=block_size, init_std=init_std,

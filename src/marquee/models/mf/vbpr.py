@@ -13,7 +13,7 @@ from marquee.data.interactions.histories import Histories
 from marquee.data.interactions.views import PairBatch, Pairs
 from marquee.data.spec import InteractionSpec
 from marquee.models.base import Recommender
-from marquee.models.features import FeatureVectors
+from marquee.models.features import NOTHING_TO_READ, FeatureVectors
 from marquee.models.neural.objective import ranking_loss
 
 
@@ -43,7 +43,7 @@ class VBPR(Recommender):
     ):
         super().__init__()
         if not spec.item_features:
-            raise ValueError("mf/vbpr reads what data.item_features names, and it names none (without: model=mf/bpr)")
+            raise ValueError(NOTHING_TO_READ.format("mf/vbpr", "mf/bpr"))
         self.view, self.l2, self.l2_content, self.dim = view, l2, l2_content, dim
         self.users = nn.Parameter(nn.init.normal_(torch.empty(spec.n_users, dim + content_dim), std=init_std))
         self.items = nn.Parameter(nn.init.normal_(torch.empty(spec.n_items, dim), std=init_std))
