@@ -100,7 +100,7 @@ def test_vbpr_is_equation_4_of_he_and_mcauley_with_a_part_of_e_for_each_column()
     with torch.no_grad():
         model.bias.copy_(torch.randn(8))
     features = torch.cat([torch.from_numpy(LOOKS), F.one_hot(torch.from_numpy(GROUPS + 1), 3).float()], 1)
-    e, c = (torch.cat(list(part.spaces)) for part in (model.content, model.taste))
+    e, c = torch.cat(list(model.content.spaces)).split([5, 1], dim=1)
     user, t = model.users[:, :3], model.users[:, 3:]
     met = torch.tensor([1.0] * 6 + [0.0] * 2)
     expected = model.bias * met + user @ (model.items * met[:, None]).T + t @ (features @ e).T + (features @ c).T
@@ -113,7 +113,7 @@ def test_vbprs_loss_is_that_of_the_formula():
     scores = model.score(torch.arange(6), histories(*[[]] * 6))
     margins = torch.stack([scores[0, 1] - scores[0, [3, 4]], scores[4, 5] - scores[4, [0, 1]]])
     used = model.users[[0, 4]].square().sum() + model.items[[1, 3, 4, 5, 0, 1]].square().sum()
-    shared = sum(space.square().sum() for part in (model.content, model.taste) for space in part.spaces)
+    shared = sum(space.square().sum() for space in model.content.spaces)
     expected = -F.logsigmoid(margins).mean() + 0.2 / 4 * used + 0.3 / 2 * shared
     torch.testing.assert_close(model.loss(batch), expected)
 

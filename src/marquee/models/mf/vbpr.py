@@ -48,14 +48,11 @@ class VBPR(Recommender):
         self.users = nn.Parameter(nn.init.normal_(torch.empty(spec.n_users, dim + content_dim), std=init_std))
         self.items = nn.Parameter(nn.init.normal_(torch.empty(spec.n_items, dim), std=init_std))
         self.bias = nn.Parameter(torch.zeros(spec.n_items))
-        self.content = FeatureVectors(spec.item_features, spec.n_items, content_dim, init_std)
-        self.taste = FeatureVectors(spec.item_features, spec.n_items, 1, init_std)
+        self.content = FeatureVectors(spec.item_features, spec.n_items, content_dim + 1, init_std)  # E, and c behind it
         self.register_buffer("known", torch.ones(spec.n_items, dtype=torch.bool))
 
     def prepare(self, data: InteractionData) -> None:
-        columns = data.encoded("item")
-        self.content.fill(columns)
-        self.taste.fill(columns)
+        self.content.fill(data.encoded("item"))
         met = np.bincount(data.parts["train"].items, minlength=data.spec.n_items) > 0
         self.known.copy_(torch.from_numpy(met))
 
@@ -64,15 +61,14 @@ class VBPR(Recommender):
         with torch.autocast(batch.users.device.type, enabled=False):
             rows = torch.cat([batch.items[:, None], batch.negatives], 1).view(-1)
             user, item = self.users.index_select(0, batch.users), self.items.index_select(0, rows)
-            content = self.content(rows).sum(1)
-            whole = torch.cat([item, content], 1).view(n, k + 1, -1)
-            scores = (user[:, None] * whole).sum(-1) + (self.bias[rows] + self.taste(rows).sum(1)[:, 0]).view(n, k + 1)
+            whole = torch.cat([item, self.content(rows).sum(1)], 1).view(n, k + 1, -1)
+            scores = (nn.functional.pad(user, (0, 1), value=1.0)[:, None] * whole).sum(-1)
+            scores = scores + self.bias[rows].view(n, k + 1)
             loss = ranking_loss(scores[:, 0], scores[:, 1:], "bpr")
             if self.l2:
                 loss = loss + self.l2 / (2 * n) * (user.square().sum() + item.square().sum())
             if self.l2_content:
-                shared = (space.square().sum() for part in (self.content, self.taste) for space in part.spaces)
-                loss = loss + self.l2_content / 2 * sum(shared)
+                loss = loss + self.l2_content / 2 * sum(space.square().sum() for space in self.content.spaces)
             return loss
 
     def score(self, users: Tensor | None, histories: Histories) -> Tensor:
@@ -83,9 +79,9 @@ class VBPR(Recommender):
 
     def item_vectors(self) -> Tensor:
         known = self.known[:, None]
-        bias = self.bias[:, None] * known + self.taste.all().sum(1)
-        return torch.cat([self.items * known, self.content.all().sum(1), bias], 1)
+        content = self.content.all().sum(1)
+        return torch.cat([self.items * known, content[:, :-1], content[:, -1:] + self.bias[:, None] * known], 1)
 
     def content_vectors(self, encoded: Mapping[str, np.ndarray]) -> Tensor:
-        content, taste = self.content.of(encoded).sum(1), self.taste.of(encoded).sum(1)
-        return torch.cat([content.new_zeros(len(content), self.dim), content, taste], 1)
+        content = self.content.of(encoded).sum(1)
+        return torch.cat([content.new_zeros(len(content), self.dim), content], 1)
