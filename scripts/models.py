@@ -172,7 +172,8 @@ def grown(text: str, rows: list[Row], scores, ratings, cost) -> str:
     head = [one for one in before[:at] if not one.startswith(f"**NDCG@10 of {names}**")]
     head += told(scores, f"NDCG@10 of {names}")
     order = [row.name for row in rows if row.name in table]
-    return "\n".join([*head, *before[at : at + 2], *(table[name] for name in order)]) + "\n"
+    page = "\n".join([*head, *before[at : at + 2], *(table[name] for name in order)]) + "\n"
+    return re.sub(r"\n{3,}", "\n\n", page)  # a line that went leaves a blank one behind
 
 
 def main(words: list[str] | None = None) -> int:

@@ -59,6 +59,8 @@ def test_the_page_is_made_of_what_the_runs_have_recorded(shell, tmp_path):
     grown = page.read_text()
     assert rows(grown)["linear/ease"] == ease and "| `mf/bpr` | kept" in grown
     assert "**NDCG@10 of `baseline/popular`, `linear/ease`**: data world_ratings" in grown
+    assert forked(script, "models.py", sweep, "--add", "--output", str(page)).returncode == 0
+    assert page.read_text() == grown  # once more changes nothing
 
 
 def results_of_the_same(sweep, page):
