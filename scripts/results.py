@@ -4,7 +4,8 @@
 
 SWEEP is a folder such as outputs/sweeps/models_100k. Everything on the page is read from the records of the sweeps and
 the manifests of their runs; the tables are those of `marquee compare`. Sections of other sweeps that the page has
-already are kept, so that a page can grow. What others published stands in references.yaml beside this script.
+already are kept, so that a page can grow, and so is the one that replicate.py writes. What others published stands in
+references.yaml beside this script.
 """
 
 import argparse
@@ -23,9 +24,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 REFERENCES = Path(__file__).with_name("references.yaml")
 HEAD = """# Results
 
-Made by `scripts/results.py` from finished sweeps; nothing here is typed. Each command makes its table again: what is
-finished is not run twice. Baselines stand in every table, the protocol below it. Settings not named are the defaults,
-chosen on validation parts; the test part was looked at once a run.
+Made by `scripts/results.py`, and the replications by `scripts/replicate.py`, from finished sweeps; nothing here is
+typed. Each command makes its table again: what is finished is not run twice. Baselines stand in every table, the
+protocol below it. Settings not named are the defaults, chosen on validation parts; the test part was looked at once a
+run.
 """
 
 
@@ -89,6 +91,15 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
+def put_sections(page: Path, head: str, made: dict[str, str]) -> None:
+    """Write a page: its head, and its sections with those in `made` in the place of the ones of their headings."""
+    from marquee.files import write_text
+
+    whole = sections(page) | made
+    write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    print(f"wrote {shlex.quote(str(page))}")
+
+
 def write(
     words: list[str] | None, doc: str, page: str, head: str, make: Callable[..., tuple[str, str]], metrics: bool = False
 ) -> int:
@@ -105,16 +116,13 @@ def write(
     arguments = parser.parse_args(words)
     more = [arguments.metric] if metrics else []
     from marquee.errors import MarqueeError
-    from marquee.files import write_text
 
     try:
         made = dict(make(folder, *more) for folder in arguments.sweeps)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    whole = sections(arguments.output) | made
-    write_text(arguments.output, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
-    print(f"wrote {shlex.quote(str(arguments.output))}")
+    put_sections(arguments.output, head, made)
     return 0
 
 

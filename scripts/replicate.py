@@ -1,0 +1,302 @@
+"""Replicate published numbers: run recipes of conf/experiment/replicate/ and say how what they find stands to them.
+
+    python scripts/replicate.py [NAME ...] [--seeds 1,2,3] [KEY=VALUE ...]
+    python scripts/replicate.py [NAME ...] --list | --write | --page
+
+Without a name, all recipes are listed. NAME may be a pattern, 'ml100k_*'. Each recipe's jobs run as the sweep
+replicate_NAME: what is finished is taken as it is, what was interrupted goes on. KEY=VALUE says where and how jobs run
+(hydra.launcher.n_jobs=2, trainer=gpu, tracker=none, paths.output=FOLDER), nothing that would make another experiment.
+
+Exit code: 0 all ran and reproduced their recipes; 1 a row differs from its recipe; 2 configuration; 3 data is missing;
+4 a job failed; 130 Ctrl-C.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from replications.evidence import Evidence
+    from replications.recipes import Recipe
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+WIDTH = 80
+INTERRUPTED = 130
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    typed = list(sys.argv[1:] if words is None else words)
+    arguments = _parser().parse_args(typed)
+    from marquee.errors import MarqueeError
+
+    try:
+        return _act(arguments, typed)
+    except MarqueeError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say_how_to_go_on(typed)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("words", nargs="*", metavar="NAME | KEY=VALUE", help=argparse.SUPPRESS)
+    parser.add_argument("--seeds", type=_seeds, metavar="1,2,3", help="instead of the recipe's own")
+    parser.add_argument("--list", action="store_true", help="the recipes with minutes, published number, ours, verdict")
+    parser.add_argument("--write", action="store_true",
+                        help="run nothing: put what finished sweeps found into the heads of the recipes")  # fmt: skip
+    parser.add_argument("--page", action="store_true",
+                        help="run nothing: write the section of docs/results.md of all recipes")  # fmt: skip
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE",
+                        help="the page, instead of docs/results.md")  # fmt: skip
+    return parser
+
+
+def _seeds(text: str) -> str:
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} are no seeds; whole numbers joined by commas, such as 1,2,3")
+    return ",".join(dict.fromkeys(text.split(",")))
+
+
+def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
+    from replications import recipes
+    from replications.evidence import refuse_other_experiments
+
+    overrides = [word for word in arguments.words if "=" in word or word.startswith(("~", "+"))]
+    asked = [word for word in arguments.words if word not in overrides]
+    # Whatever a pattern means, all are written to the page: it is one.
+    rows = [recipes.read(name) for name in (recipes.chosen(asked) if asked else recipes.names())]
+    refuse_other_experiments([recipe.name for recipe in rows] or ["NAME"], overrides)
+    output = _output(overrides)
+    if arguments.write:
+        _write(rows, output, bool(asked))
+    if arguments.page:
+        _page(output, arguments.output)
+    if arguments.write or arguments.page:
+        return 0
+    if arguments.list or not asked:
+        _list(rows, bool(asked))
+        return 0
+    return _run(rows, arguments.seeds, overrides, output, typed)
+
+
+def _output(overrides: Sequence[str]) -> Path:
+    said = [word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("paths.output=")]
+    return Path(said[-1].strip("'\"") if said else os.environ.get("MARQUEE_OUTPUT", "outputs")).expanduser()
+
+
+# The list ------------------------------------------------------------------------------------------------------------
+
+
+def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
+    from replications.verdicts import against_published
+
+    lines = [("row", "minutes", "metric", "published", "ours", "verdict")]
+    for recipe in rows:
+        figures = recipe.ours.figures if recipe.ours else ()
+        metrics = [part.metric for part in figures or recipe.bounds] or [""]
+        for metric in metrics:
+            bound, figure = recipe.bound(metric), recipe.ours and recipe.ours.figure(metric)
+            verdict = against_published(figure, bound) if bound and figure else "" if figure else "not run yet"
+            first = (recipe.name, recipe.minutes) if metric == metrics[0] else ("", "")
+            lines.append((*first, metric, str(bound or ""), str(figure or ""), verdict))
+    widths = [max(len(line[place]) for line in lines) for place in range(6)]
+    beside = sum(widths) + 2 * 5 <= WIDTH  # else the rest stands below the name, which is never cut
+    for line in lines:
+        cells = [cell.ljust(width) for cell, width in zip(line, widths)]
+        if beside:
+            print("  ".join(cells).rstrip())
+        else:
+            print(*[line[0]] * bool(line[0]), "  " + "  ".join(cells[1:]).rstrip(), sep="\n")
+    if rows and not asked:
+        several = shlex.quote(f"{rows[0].name.partition('_')[0]}_*")
+        print(
+            "\nrun one, or several:",
+            *(f"  python scripts/replicate.py {name}" for name in (rows[0].name, several)),
+            sep="\n",
+        )
+        _say("Minutes: of the CPU, or of a card's clock, as the recipe says. " + _rules("reached", "within tolerance"))
+
+
+def _rules(*words: str) -> str:
+    from replications.verdicts import RULES
+
+    return " ".join(f"{word[0].upper()}{word[1:]}: {RULES[word]}." for word in words)
+
+
+def _say(text: str, indent: str = "") -> None:
+    """Text on lines of 80 columns; long words, which are names and paths, stay whole."""
+    print(textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent or "  ", break_long_words=False,
+                        break_on_hyphens=False))  # fmt: skip
+
+
+# Running -------------------------------------------------------------------------------------------------------------
+
+
+def _run(
+    rows: "Sequence[Recipe]", seeds: str | None, overrides: Sequence[str], output: Path, typed: Sequence[str]
+) -> int:
+    """Run the rows in turn; the exit code."""
+    from replications.evidence import evidence, sweep_name, versions_here
+    from replications.recipes import GROUP
+
+    from marquee.cli.main import main as marquee
+    from marquee.errors import ConfigError
+    from marquee.sweeps import session
+
+    words = {recipe.name: recipe.words(seeds) for recipe in rows}  # also says where there are no seeds
+    _look_at_data(rows, words, overrides)
+    here = versions_here()
+    for recipe in rows:
+        _note_versions(recipe, here, "this installation")
+    codes, found = [], []
+    for recipe in rows:
+        name = sweep_name(recipe)
+        code = marquee(
+            ["train", "-m", f"experiment={GROUP}/{recipe.name}", *words[recipe.name], *overrides, f"sweep={name}"]
+        )
+        print()
+        if code == INTERRUPTED:
+            break
+        codes.append(code)
+        if code == 0:
+            of_row = evidence(recipe, output, words[recipe.name], session.current().jobs)
+            if of_row is None:
+                raise ConfigError(f"{name} has left no sweep in {output}, so there is nothing to compare.")
+            found.append(of_row)
+    differ = [of_row.recipe.name for of_row in found if not _compared(of_row, here)]
+    if found:
+        _say(_rules("reached", "within tolerance", "reproduced"))
+    for recipe, code in zip(rows, codes):
+        if code:
+            print(f"{recipe.name}: not all of its jobs are finished, see above")
+    if len(codes) < len(rows):
+        _say_how_to_go_on(typed)
+        return INTERRUPTED
+    return next((code for code in codes if code), 1 if differ else 0)
+
+
+def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrides: Sequence[str]) -> None:
+    """Before the first job of the first row: the files of all of them. Raises DataError for what is missing."""
+    from replications.files import look
+    from replications.recipes import GROUP, cells
+
+    from marquee.config.compose import compose_all
+
+    values = [word for word in overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
+    jobs = {
+        f"{recipe.name} {' '.join(cell)}": [f"experiment={GROUP}/{recipe.name}", *cell, *values]
+        for recipe in rows
+        for cell in cells(words[recipe.name])
+    }
+    composed = compose_all(list(jobs.values()))
+    by_name = {name: job.config for name, job in zip(jobs, composed)}
+    for note in look(by_name):
+        _say(f"note: {note}")
+
+
+def _note_versions(recipe: "Recipe", now: dict[str, str], whose: str) -> None:
+    from replications.evidence import other_versions
+
+    if recipe.ours and (others := other_versions(recipe.ours.versions, now)):
+        _say(f"note: {recipe.name} was measured with other versions than {whose} has: {', '.join(others)}")
+
+
+def _compared(of_row: "Evidence", here: dict[str, str]) -> bool:
+    """Print how a row's numbers stand to what is published and to its recipe's; whether it reproduces the recipe."""
+    from replications.evidence import versions_of
+    from replications.recipes import jobs_word
+    from replications.verdicts import REPRODUCED, against_own, against_published, own_tolerance, published_tolerance
+
+    recipe, whole = of_row.recipe, True
+    _say(f"{recipe.name}: {jobs_word(len(of_row.runs))}, {of_row.spent}")
+    for figure in of_row.measured.figures:
+        print(f"  {figure.metric} {figure}")
+        if bound := recipe.bound(figure.metric):
+            tolerance = f"tolerance {published_tolerance(figure, bound):.4f}"
+            print(f"    published {str(bound):<17} {tolerance}  {against_published(figure, bound)}")
+        if own := recipe.ours and recipe.ours.figure(figure.metric):
+            verdict = against_own(figure, own)
+            whole = whole and verdict == REPRODUCED
+            print(f"    recipe    {str(own):<17} tolerance {own_tolerance(own):.4f}  {verdict}")
+    if recipe.ours is None:
+        _say(f"The recipe has no number of its own so far: {recipe.unmeasured}. --write puts this one there.", "    ")
+    _note_versions(recipe, {**here, **versions_of(of_row.manifest)}, "what has run")
+    experiment, machine = of_row.differences
+    if experiment or machine:
+        _say(f"note: it ran with {'; '.join([*experiment, *machine])}")
+    print()
+    return whole
+
+
+def _say_how_to_go_on(typed: Sequence[str]) -> None:
+    print(f"interrupted; the same again goes on:\n  {shlex.join(['python', 'scripts/replicate.py', *typed])}",
+          file=sys.stderr)  # fmt: skip
+
+
+# Writing -------------------------------------------------------------------------------------------------------------
+
+
+def _found(rows: "Sequence[Recipe]", output: Path, strict: bool) -> "dict[str, Evidence]":
+    """What whole sweeps below `output` hold, by the recipe's name; with `strict`, an error where one is not whole."""
+    from replications.evidence import evidence, sweep_name
+
+    from marquee.errors import ConfigError
+
+    found = {}
+    for recipe in rows:
+        try:
+            of_row = evidence(recipe, output, recipe.words())
+        except ConfigError as error:
+            if strict:
+                raise
+            print(f"note: {error}")
+            continue
+        if of_row is not None:
+            found[recipe.name] = of_row
+        elif strict:
+            raise ConfigError(f"{output / 'sweeps' / sweep_name(recipe)} is not there.\n"
+                              f"  fix: python scripts/replicate.py {recipe.name}")  # fmt: skip
+    return found
+
+
+def _write(rows: "Sequence[Recipe]", output: Path, strict: bool) -> None:
+    """Put what the sweeps found into the recipes. Raises ConfigError for a recipe that has changed since they ran."""
+    from replications.recipes import rewrite
+
+    from marquee.errors import ConfigError
+
+    found = _found(rows, output, strict)
+    for of_row in found.values():
+        if changed := of_row.differences[0]:
+            raise ConfigError(f"{of_row.recipe.file} is not what its sweep has run: {'; '.join(changed)}.\n"
+                              f"  fix: python scripts/replicate.py {of_row.recipe.name}")  # fmt: skip
+    for of_row in found.values():
+        new = rewrite(of_row.recipe, of_row.measured, of_row.minutes)
+        print(f"{of_row.recipe.name}: {of_row.measured}" if new else f"{of_row.recipe.name}: as it was")
+
+
+def _page(output: Path, page: Path) -> None:
+    """Write the section, the first of the page."""
+    import results
+    from replications import recipes
+    from replications.page import TITLE, section
+
+    rows = [recipes.read(name) for name in recipes.names()]  # read again: --write may have been before
+    before = results.sections(page)
+    text, notes = section(rows, _found(rows, output, strict=False), before.get(TITLE, ""))
+    for note in notes:
+        _say(f"note: {note}")
+    others = {heading: part for heading, part in before.items() if heading != TITLE}
+    results.put_sections(page, results.HEAD, {TITLE: text, **others})
+
+
+if __name__ == "__main__":
+    sys.exit(main())

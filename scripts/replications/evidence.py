@@ -1,0 +1,233 @@
+"""What a recipe's sweep found: its finished runs, their numbers, cost and machine, and what the recipe does not say."""
+
+import re
+import shlex
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from marquee.errors import ConfigError
+from marquee.runs.record import MANIFEST, Run
+from marquee.sweeps.store import RECORD, Job, Sweep
+from replications.recipes import GROUP, Figure, Measured, Recipe, cells, jobs_word
+
+# Words that say where, how fast and before whose eyes jobs run, and nothing of what is measured. Precision is among
+# them, as trainer=gpu sets it, and is told where it is not the recipe's.
+MACHINE_KEYS = (
+    "threads", "plots", "tags", "task.evaluation_batch_size", "trainer.accelerator", "trainer.devices",
+    "trainer.strategy", "trainer.precision", "trainer.deterministic", "trainer.enable_progress_bar",
+    "trainer.enable_model_summary", "trainer.log_every_n_steps",
+)  # fmt: skip
+MACHINE_WORDS = re.compile(
+    r"\+{0,2}(hydra\.launcher\b.*|hydra/launcher=.*|tracker(\.[\w.]+)?=.*|paths\.\w+=.*|trainer=(default|gpu|ddp)|"
+    rf"({'|'.join(map(re.escape, MACHINE_KEYS))})=.*)"
+)
+ALLOWED = "hydra.launcher..., tracker, paths.*, trainer=gpu, " + ", ".join(MACHINE_KEYS)
+
+
+def sweep_name(recipe: Recipe) -> str:
+    return f"{GROUP}_{recipe.name}"
+
+
+def refuse_other_experiments(names: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raise ConfigError for a word that would make another experiment of a row."""
+    for word in overrides:
+        if MACHINE_WORDS.fullmatch(word):
+            continue
+        key, _, value = word.partition("=")
+        if key == "seed":
+            raise ConfigError(f"{word}: a row's seeds are chosen with --seeds {value}")
+        rest = [other for other in overrides if MACHINE_WORDS.fullmatch(other)]
+        typed = shlex.join(["marquee", "train", f"experiment={GROUP}/{names[0]}", word, *rest])
+        raise ConfigError(
+            f"{word} would make another experiment of {names[0]}, and its number would stand under that name.\n"
+            f"  allowed: {ALLOWED}\n  fix: {typed}"
+        )
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The finished runs of a recipe's jobs, in the order of the jobs; `cells` are the jobs' own words."""
+
+    recipe: Recipe
+    cells: tuple[tuple[str, ...], ...]
+    runs: tuple[Run, ...]
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return self.runs[0].manifest
+
+    @property
+    def metrics(self) -> list[str]:
+        return self.recipe.metrics(self.manifest["monitor"])
+
+    def figure(self, metric: str, baseline: str | None = None) -> Figure:
+        """A test metric over the jobs, or that of a baseline on the same splits: mean and standard deviation.
+
+        Raises ConfigError for a metric that runs do not have.
+        """
+        found = [
+            run.manifest["metrics"].get(f"test/{metric}")
+            if baseline is None
+            else run.manifest["baselines"].get(baseline, {}).get(metric)
+            for run in self.runs
+        ]
+        values = [value for value in found if value is not None]
+        if len(values) < len(self.runs):
+            known = sorted(name[5:] for name in self.manifest["metrics"] if name.startswith("test/"))
+            raise ConfigError(f"{self.recipe.file}: runs of it have no {metric}.\n  they have: {', '.join(known)}")
+        spread = round(statistics.stdev(values), 4) if len(values) > 1 else None
+        return Figure(metric, round(statistics.fmean(values), 4), spread)
+
+    @cached_property
+    def measured(self) -> Measured:
+        """What the recipe's `Ours` is to say."""
+        figures = tuple(self.figure(metric) for metric in self.metrics)
+        return Measured(figures, len(self.runs), self.versions, self.machine)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        each = [versions_of(run.manifest) for run in self.runs]
+        return {name: _joined(versions[name] for versions in each if name in versions) for name in each[0]}
+
+    @property
+    def machine(self) -> str:
+        """The models of processors or cards as the runs know them, with a precision that is not the recipe's."""
+        where = [run.manifest.get("environment") or {} for run in self.runs]
+        key = "gpu" if on_card(self.runs[0]) else "cpu"
+        name = _joined(place.get(key) or "not recorded" for place in where)
+        precise = [change for change in self.differences[1] if change.startswith("trainer.precision=")]
+        return " with ".join([name, *(change.partition(", not")[0] for change in precise)])
+
+    @property
+    def minutes(self) -> str:
+        """`0.5 on 2 cores (CPU time)`, or `1.4 on one NVIDIA H100`: training and validation of all jobs together."""
+        cores = int((self.manifest.get("environment") or {}).get("cores") or 1)
+        if on_card(self.runs[0]):
+            place, remarks = f"one {self.machine.partition(' with ')[0]}", []
+        else:
+            place, remarks = f"{cores} core{'' if cores == 1 else 's'}", ["CPU time"]
+        if untimed := len(self.runs) - len(self._timed):
+            remarks.append(f"without {untimed} of {jobs_word(len(self.runs))}, resumed")
+        return f"{self._minutes} on {place}" + (f" ({'; '.join(remarks)})" if remarks else "")
+
+    @property
+    def spent(self) -> str:
+        """`0.5 CPU minutes on AMD EPYC`."""
+        unit = "minutes" if on_card(self.runs[0]) else "CPU minutes"
+        return f"{self._minutes} {unit} on {self.machine}"
+
+    @property
+    def _timed(self) -> list[dict[str, Any]]:
+        """The manifests of runs that were trained in one go; of others nobody knows how long it took."""
+        return [run.manifest for run in self.runs if not run.manifest.get("resumed")]
+
+    @property
+    def _minutes(self) -> str:
+        if on_card(self.runs[0]):
+            return minutes(sum(manifest["durations"]["fit"] for manifest in self._timed))
+        return minutes(sum(manifest["cost"].get("fit_cpu_s") or 0.0 for manifest in self._timed))
+
+    @cached_property
+    def differences(self) -> tuple[list[str], list[str]]:
+        """What runs were trained with, and the recipe as it is now does not say: of the experiment, of the machine."""
+        from marquee.config.compose import compose_all
+        from marquee.config.fingerprint import identity
+        from marquee.runs.listing import flat
+
+        said = compose_all([[f"experiment={GROUP}/{self.recipe.name}", *cell] for cell in self.cells])
+        found: dict[str, None] = {}
+        for run, composed in zip(self.runs, said):
+            now, then = flat(identity(composed.config)), flat(identity(run.manifest["config"]))
+            for key in now.keys() & then.keys():  # a key that only one has was added, or taken away, since
+                was, is_now = _without_digits(then[key]), _without_digits(now[key])
+                if was != is_now:
+                    found[f"{key}={was}, not {is_now}"] = None
+        machine = [change for change in found if change.partition("=")[0] in MACHINE_KEYS]
+        return sorted(set(found) - set(machine)), sorted(machine)
+
+
+def minutes(seconds: float) -> str:
+    value = seconds / 60
+    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{max(value, 0.01):.2f}"
+
+
+def versions_of(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """The versions that a number depends on, by the names in `recipes.PACKAGES`."""
+    packages = (manifest.get("environment") or {}).get("packages") or {}
+    data = (manifest.get("data") or {}).get("fingerprint") or ""
+    return _told(packages, (manifest.get("code") or {}).get("version"), data)
+
+
+def versions_here() -> dict[str, str]:
+    """Those of this installation; what the data is, is known when it has been read."""
+    import marquee
+    from marquee.runs.environment import environment
+
+    return _told(environment()["packages"], marquee.__version__, "")
+
+
+def _told(packages: Mapping[str, str], marquee: str | None, data: str) -> dict[str, str]:
+    found = {name: packages.get(name, "").partition("+")[0] for name in ("torch", "numpy")}  # +cpu is a build of it
+    return {name: version for name, version in {**found, "marquee": marquee, "data": data[:8]}.items() if version}
+
+
+def other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """`torch 2.13.0, here 2.12.0` of each version that both know and that differs."""
+    return [f"{name} {before[name]}, here {now[name]}" for name in before if name in now and before[name] != now[name]]
+
+
+def _without_digits(value: Any) -> str:
+    """A value in words; a record has twelve digits of a sha256 behind each run and file that features come from."""
+    from marquee.runs.listing import brief_value
+
+    return re.sub(r"@[0-9a-f]{12}\b", "", brief_value(value))
+
+
+def _joined(words: Any) -> str:
+    return " and ".join(sorted(set(words)))
+
+
+# Finding the runs ----------------------------------------------------------------------------------------------------
+
+
+def evidence(recipe: Recipe, output: Path, words: Sequence[str], jobs: Sequence[Job] | None = None) -> Evidence | None:
+    """The finished runs of a recipe's jobs in its sweep below `output`; None where there is no sweep.
+
+    words  of the jobs, `seed=1,2,3`
+    jobs   those of the sweep that count; by default, of several that differ in the machine alone, the newest
+
+    Raises ConfigError where jobs are not finished, with what to type, and where some ran on a card and others did not.
+    """
+    folder = output / "sweeps" / sweep_name(recipe)
+    if not (folder / RECORD).is_file():
+        return None
+    sweep, found = Sweep.open(folder), {}
+    wanted = [frozenset({f"experiment={GROUP}/{recipe.name}", *cell}) for cell in cells(words)]
+    grid = frozenset().union(*wanted)
+    for job in sweep.jobs if jobs is None else jobs:
+        place = sweep.run_folder(job)
+        if sweep.status(job) == "finished" and place is not None and (place / MANIFEST).is_file():
+            own = (word for word in job.overrides if not word.startswith("sweep="))
+            key = frozenset(word for word in own if word in grid or not MACHINE_WORDS.fullmatch(word))
+            found.setdefault(key, []).append(Run.open(place))
+    missing = [" ".join(cell) for cell, key in zip(cells(words), wanted) if key not in found]
+    if missing:
+        raise ConfigError(
+            f"{recipe.name}: {len(missing)} of {jobs_word(len(wanted))} are not finished in {folder}: "
+            f"{', '.join(missing)}.\n  fix: python scripts/replicate.py {recipe.name}"
+        )
+    runs = tuple(max(found[key], key=lambda run: run.manifest["started"]) for key in wanted)
+    if len({on_card(run) for run in runs}) > 1:
+        raise ConfigError(
+            f"{recipe.name}: some of its jobs ran on a card and some on the processor, so they make no row together. "
+            "Run all of them on one."
+        )
+    return Evidence(recipe, tuple(cells(words)), runs)
+
+
+def on_card(run: Run) -> bool:
+    return "peak_gpu_memory_mb" in (run.manifest.get("cost") or {})
