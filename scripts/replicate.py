@@ -32,7 +32,7 @@ INTERRUPTED = 130
 
 def main(words: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if words is None else words)
-    arguments = _parser().parse_args(typed)
+    arguments = _parser().parse_intermixed_args(typed)  # options between names, too
     from marquee.errors import MarqueeError
 
     try:
@@ -66,19 +66,22 @@ def _seeds(text: str) -> str:
 
 
 def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
-    from replications import recipes
+    from replications import recipes, writing
     from replications.evidence import refuse_other_experiments
+
+    from marquee.errors import ConfigError
 
     overrides = [word for word in arguments.words if "=" in word or word.startswith(("~", "+"))]
     asked = [word for word in arguments.words if word not in overrides]
-    # Whatever a pattern means, all are written to the page: it is one.
+    if arguments.seeds and (not asked or arguments.list or arguments.write or arguments.page):
+        raise ConfigError(f"--seeds {arguments.seeds} is for running: give the NAME of a recipe, and nothing else.")
     rows = [recipes.read(name) for name in (recipes.chosen(asked) if asked else recipes.names())]
     refuse_other_experiments([recipe.name for recipe in rows] or ["NAME"], overrides)
     output = _output(overrides)
     if arguments.write:
-        _write(rows, output, bool(asked))
+        writing.write(rows, output, bool(asked))
     if arguments.page:
-        _page(output, arguments.output)
+        writing.page(output, arguments.output)  # of all recipes, whatever names were given
     if arguments.write or arguments.page:
         return 0
     if arguments.list or not asked:
@@ -104,7 +107,7 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
         metrics = [part.metric for part in figures or recipe.bounds] or [""]
         for metric in metrics:
             bound, figure = recipe.bound(metric), recipe.ours and recipe.ours.figure(metric)
-            verdict = against_published(figure, bound) if bound and figure else "" if figure else "not run yet"
+            verdict = against_published(figure, bound) if bound and figure else "" if figure else "not measured"
             first = (recipe.name, recipe.minutes) if metric == metrics[0] else ("", "")
             lines.append((*first, metric, str(bound or ""), str(figure or ""), verdict))
     widths = [max(len(line[place]) for line in lines) for place in range(6)]
@@ -117,11 +120,9 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
             print(*[line[0]] * bool(line[0]), "  " + "  ".join(cells[1:]).rstrip(), sep="\n")
     if rows and not asked:
         several = shlex.quote(f"{rows[0].name.partition('_')[0]}_*")
-        print(
-            "\nrun one, or several:",
-            *(f"  python scripts/replicate.py {name}" for name in (rows[0].name, several)),
-            sep="\n",
-        )
+        print("\nrun one, or several:")
+        for name in (rows[0].name, several):
+            print(f"  python scripts/replicate.py {name}")
         _say("Minutes: of the CPU, or of a card's clock, as the recipe says. " + _rules("reached", "within tolerance"))
 
 
@@ -148,7 +149,7 @@ def _run(
     from replications.recipes import GROUP
 
     from marquee.cli.main import main as marquee
-    from marquee.errors import ConfigError
+    from marquee.errors import ConfigError, JobError
     from marquee.sweeps import session
 
     words = {recipe.name: recipe.words(seeds) for recipe in rows}  # also says where there are no seeds
@@ -158,16 +159,17 @@ def _run(
         _note_versions(recipe, here, "this installation")
     codes, found = [], []
     for recipe in rows:
-        name = sweep_name(recipe)
-        code = marquee(
-            ["train", "-m", f"experiment={GROUP}/{recipe.name}", *words[recipe.name], *overrides, f"sweep={name}"]
-        )
+        name, earlier = sweep_name(recipe), session.current()
+        row_words = [f"experiment={GROUP}/{recipe.name}", *words[recipe.name], *overrides, f"sweep={name}"]
+        code = marquee(["train", "-m", *row_words])
+        jobs = session.current().jobs if session.current() is not earlier else []
         print()
         if code == INTERRUPTED:
             break
-        codes.append(code)
+        # A job that began and could not finish, for whatever reason; else what kept all of them from being started.
+        codes.append(JobError.exit_code if any(job.status == "failed" for job in jobs) else code)
         if code == 0:
-            of_row = evidence(recipe, output, words[recipe.name], session.current().jobs)
+            of_row = evidence(recipe, output, words[recipe.name], jobs)
             if of_row is None:
                 raise ConfigError(f"{name} has left no sweep in {output}, so there is nothing to compare.")
             found.append(of_row)
@@ -239,63 +241,6 @@ def _compared(of_row: "Evidence", here: dict[str, str]) -> bool:
 def _say_how_to_go_on(typed: Sequence[str]) -> None:
     print(f"interrupted; the same again goes on:\n  {shlex.join(['python', 'scripts/replicate.py', *typed])}",
           file=sys.stderr)  # fmt: skip
-
-
-# Writing -------------------------------------------------------------------------------------------------------------
-
-
-def _found(rows: "Sequence[Recipe]", output: Path, strict: bool) -> "dict[str, Evidence]":
-    """What whole sweeps below `output` hold, by the recipe's name; with `strict`, an error where one is not whole."""
-    from replications.evidence import evidence, sweep_name
-
-    from marquee.errors import ConfigError
-
-    found = {}
-    for recipe in rows:
-        try:
-            of_row = evidence(recipe, output, recipe.words())
-        except ConfigError as error:
-            if strict:
-                raise
-            print(f"note: {error}")
-            continue
-        if of_row is not None:
-            found[recipe.name] = of_row
-        elif strict:
-            raise ConfigError(f"{output / 'sweeps' / sweep_name(recipe)} is not there.\n"
-                              f"  fix: python scripts/replicate.py {recipe.name}")  # fmt: skip
-    return found
-
-
-def _write(rows: "Sequence[Recipe]", output: Path, strict: bool) -> None:
-    """Put what the sweeps found into the recipes. Raises ConfigError for a recipe that has changed since they ran."""
-    from replications.recipes import rewrite
-
-    from marquee.errors import ConfigError
-
-    found = _found(rows, output, strict)
-    for of_row in found.values():
-        if changed := of_row.differences[0]:
-            raise ConfigError(f"{of_row.recipe.file} is not what its sweep has run: {'; '.join(changed)}.\n"
-                              f"  fix: python scripts/replicate.py {of_row.recipe.name}")  # fmt: skip
-    for of_row in found.values():
-        new = rewrite(of_row.recipe, of_row.measured, of_row.minutes)
-        print(f"{of_row.recipe.name}: {of_row.measured}" if new else f"{of_row.recipe.name}: as it was")
-
-
-def _page(output: Path, page: Path) -> None:
-    """Write the section, the first of the page."""
-    import results
-    from replications import recipes
-    from replications.page import TITLE, section
-
-    rows = [recipes.read(name) for name in recipes.names()]  # read again: --write may have been before
-    before = results.sections(page)
-    text, notes = section(rows, _found(rows, output, strict=False), before.get(TITLE, ""))
-    for note in notes:
-        _say(f"note: {note}")
-    others = {heading: part for heading, part in before.items() if heading != TITLE}
-    results.put_sections(page, results.HEAD, {TITLE: text, **others})
 
 
 if __name__ == "__main__":

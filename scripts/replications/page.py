@@ -227,7 +227,7 @@ def _written(table: Table, known: Mapping[str, Recipe]) -> str:
     columns = SWITCH_COLUMNS if table.key == SWITCHES else COLUMNS
     # The row with the whole protocol first: the others are beside it.
     rows = sorted(table.rows, key=lambda name: (name != WHOLE, name))
-    told = [f"- `{name}`: {_remarks(known[name])}" for name in rows]
+    told = [f"- `{name}`: {remarks(known[name])}" for name in rows]
     body = [line for name in rows for line in table.rows[name]]
     right = {"published", "ours", "n", "minutes", f"beside `{WHOLE}`"}
     rule = "| " + " | ".join("---:" if column in right else "---" for column in columns) + " |"
@@ -237,7 +237,8 @@ def _written(table: Table, known: Mapping[str, Recipe]) -> str:
     ])  # fmt: skip
 
 
-def _remarks(recipe: Recipe) -> str:
+def remarks(recipe: Recipe) -> str:
+    """What stands below the table: whose number it is, how ours was chosen, the note."""
     published = f"Published: {recipe.source}" if recipe.bounds else f"Nothing published: {recipe.source}"
     parts = [published, f"Chosen: {recipe.chosen}", *([f"Note: {recipe.note}"] if recipe.notes else [])]
     return ". ".join(part.rstrip(".") for part in parts) + "."

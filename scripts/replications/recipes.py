@@ -10,8 +10,8 @@
     # Note:      what differs from the reference's protocol, why it is missed
     #            and more
 
-Only `Note` may be left out. Each entry may go on over lines as the last one. A row that has not been run yet says `?` in
-the places of Minutes and Ours.
+Only `Note` may be left out. Each entry may go on over lines as the last one. A row that has not been run yet says `?`
+in the places of Minutes and Ours.
 """
 
 import itertools

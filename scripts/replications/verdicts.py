@@ -16,7 +16,7 @@ RULES = {
     WITHIN: f"short of it by no more than the larger of {PUBLISHED_SD} sd over jobs and {SHARE * 100:g} % of it",
     MISSED: "short of it by more",
     CHECK: f"better than published by more than {BEYOND * 100:g} %, so the protocol is to be checked first",
-    REPRODUCED: f"off the recipe's own number by no more than the larger of {OWN_SD} of its sd and {SHARE * 100:g} % of it",
+    REPRODUCED: f"off the recipe's number by no more than the larger of {OWN_SD} of its sd and {SHARE * 100:g} % of it",
     DIFFERS: "off it by more",
 }
 
