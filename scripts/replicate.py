@@ -193,14 +193,9 @@ def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrid
     from marquee.config.compose import compose_all
 
     values = [word for word in overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
-    jobs = {
-        f"{recipe.name} {' '.join(cell)}": [f"experiment={GROUP}/{recipe.name}", *cell, *values]
-        for recipe in rows
-        for cell in cells(words[recipe.name])
-    }
-    composed = compose_all(list(jobs.values()))
-    by_name = {name: job.config for name, job in zip(jobs, composed)}
-    for note in look(by_name):
+    jobs = [(recipe.name, cell) for recipe in rows for cell in cells(words[recipe.name])]
+    composed = compose_all([[f"experiment={GROUP}/{name}", *cell, *values] for name, cell in jobs])
+    for note in look([(name, job.config) for (name, _), job in zip(jobs, composed)]):
         _say(f"note: {note}")
 
 

@@ -110,15 +110,19 @@ class Evidence:
             place, remarks = f"one {self.machine.partition(' with ')[0]}", []
         else:
             place, remarks = f"{cores} core{'' if cores == 1 else 's'}", ["CPU time"]
-        if untimed := len(self.runs) - len(self._timed):
-            remarks.append(f"without {untimed} of {jobs_word(len(self.runs))}, resumed")
+        remarks += self._untimed
         return f"{self._minutes} on {place}" + (f" ({'; '.join(remarks)})" if remarks else "")
 
     @property
     def spent(self) -> str:
         """`0.5 CPU minutes on AMD EPYC`."""
         unit = "minutes" if on_card(self.runs[0]) else "CPU minutes"
-        return f"{self._minutes} {unit} on {self.machine}"
+        return ", ".join([f"{self._minutes} {unit} on {self.machine}", *self._untimed])
+
+    @property
+    def _untimed(self) -> list[str]:
+        count = len(self.runs) - len(self._timed)
+        return [f"without {count} of {jobs_word(len(self.runs))}, resumed"] if count else []
 
     @property
     def _timed(self) -> list[dict[str, Any]]:

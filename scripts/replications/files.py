@@ -2,7 +2,7 @@
 
 import gzip
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from marquee.errors import DataError
 SUMS = Path(__file__).with_name("sums.yaml")
 
 
-def look(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Notes on files that are not those that the recipes were measured on; `configs` are composed ones by name.
+def look(configs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """Notes on files that are not those that the recipes were measured on; `configs` are composed, a row's name each.
 
     What a data set has an address of is downloaded, as a run would. Raises one DataError for all files that are
     missing, with where they come from and their sha256.
@@ -20,14 +20,14 @@ def look(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
     from marquee.config.build import build, paths
     from marquee.config.fingerprint import canonical
 
-    notes: dict[str, None] = {}
-    lacking: dict[str, list[str]] = {}
+    found: dict[Path, None] = {}
+    lacking: dict[str, dict[str, None]] = {}  # names of rows by message
     seen: dict[str, str] = {}
-    for name, config in configs.items():
+    for name, config in configs:
         key = canonical([config["data"], config["split"], config["paths"]])
         if key in seen:
             if seen[key]:
-                lacking[seen[key]].append(name)
+                lacking[seen[key]][name] = None
             continue
         seen[key] = ""
         data, split, places = build(config["data"]), build(config["split"]), paths(config["paths"])
@@ -39,14 +39,13 @@ def look(configs: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 sources = split.sources(sources, places)
         except DataError as error:
             seen[key] = str(error)
-            lacking.setdefault(seen[key], []).append(name)
+            lacking.setdefault(seen[key], {})[name] = None
             continue
-        for path in sources.values():
-            notes.update(dict.fromkeys(_other(path)))
+        found.update(dict.fromkeys(sources.values()))
     if lacking:
         parts = [_told(message, names) for message, names in lacking.items()]
         raise DataError("\n\n".join([f"No job was started. {parts[0]}", *parts[1:]]))
-    return list(notes)
+    return [note for path in found for note in _other(path)]
 
 
 def known() -> dict[str, dict[str, Any]]:
@@ -81,13 +80,13 @@ def _other(path: Path) -> list[str]:
     return [f"{path} is not what the recipes were measured on: its sha256 is {found}, theirs {' or '.join(expected)}"]
 
 
-def _told(message: str, names: list[str]) -> str:
+def _told(message: str, names: Iterable[str]) -> str:
     """A data set's own message with what is known of the files that it names."""
     lines = [f"{', '.join(names)}: {message}"]
     for name, entry in known().items():
-        if name in message:
+        if name in message and not any(sha256 in message for sha256 in entry["sha256"]):
             lines.append(f"sha256 of {name}: {' or '.join(entry['sha256'])}")
-            lines += [f"  from {entry['from']}"] * ("from" in entry)
+            lines += [f"  from {entry['from']}"] if "from" in entry else []
     return "\n".join(lines)
 
 

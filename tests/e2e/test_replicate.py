@@ -233,7 +233,7 @@ def test_missing_data_is_told_before_anything_starts(place):
     shutil.rmtree(place / "outputs")
     done = replicate("world_ease", "protocol_full")
     assert done.returncode == 3, done.stderr
-    assert "protocol_full seed=1: data.path=ml-1m/infae_split.npz was not found" in done.stderr
+    assert "protocol_full: data.path=ml-1m/infae_split.npz was not found" in done.stderr
     assert "de473c335625a0bdb7d011e831426bd140dc205a078bb35cefc83e8ea29a5bd8" in done.stderr
     assert "github.com/noveens/infinite_ae_cf" in done.stderr
     assert not (place / "outputs").exists() and "planning" not in done.stdout

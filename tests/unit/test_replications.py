@@ -3,6 +3,7 @@
 import re
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -186,6 +187,53 @@ def test_other_versions_are_named_with_both_and_a_build_of_a_version_is_no_other
     assert evidence.other_versions(before, now) == ["numpy 2.4.6, here 2.5.0", "data 0123abcd, here fedcba98"]
 
 
+class Ran(NamedTuple):
+    """A run as far as it is looked at here."""
+
+    manifest: dict
+
+
+def ran(fit, card, resumed=False, precision=32):
+    """A run of 60 CPU seconds and `fit` seconds by the clock, on a card or not."""
+    return Ran({
+        "environment": {"cpu": "AMD EPYC", "cores": 2, "gpu": "NVIDIA H100 80GB HBM3" if card else None},
+        "cost": {"fit_cpu_s": None if resumed else 60.0, **({"peak_gpu_memory_mb": 1.0} if card else {})},
+        "durations": {"fit": fit}, "metrics": {"test/ndcg@10": 0.1 * fit / 30, "test/recall@10": 0.2},
+        "resumed": [{}] if resumed else None, "config": {"trainer": {"precision": precision, "max_epochs": 3}},
+    })  # fmt: skip
+
+
+def test_a_card_is_named_with_minutes_of_the_clock_and_a_processor_with_those_of_its_cores(sample, monkeypatch):
+    """By hand: 30 s and 60 s are 1.5 minutes; two runs of 60 CPU seconds are 2.0."""
+    monkeypatch.setattr(evidence.Evidence, "differences", ([], []))
+    card = evidence.Evidence(sample(), ((), ()), (ran(30, True), ran(60, True)))
+    assert (card.minutes, card.machine) == ("1.5 on one NVIDIA H100 80GB HBM3", "NVIDIA H100 80GB HBM3")
+    assert card.spent == "1.5 minutes on NVIDIA H100 80GB HBM3"
+    assert card.figure("ndcg@10") == Figure("ndcg@10", 0.15, 0.0707)  # .1 and .2
+    plain = evidence.Evidence(sample(), ((), ()), (ran(30, False), ran(60, False)))
+    assert (plain.minutes, plain.machine) == ("2.0 on 2 cores (CPU time)", "AMD EPYC")
+    resumed = evidence.Evidence(sample(), ((), ()), (ran(30, False, resumed=True), ran(60, False)))
+    assert resumed.minutes == "1.0 on 2 cores (CPU time; without 1 of 2 jobs, resumed)"
+    with pytest.raises(ConfigError, match=r"runs of it have no mrr@10\.\n  they have: ndcg@10, recall@10"):
+        plain.figure("mrr@10")
+
+
+def test_a_precision_that_is_not_the_recipes_is_told_beside_the_machine(tmp_path, monkeypatch):
+    folder = tmp_path / "experiment" / "replicate"
+    folder.mkdir(parents=True)
+    (folder / "sample.yaml").write_text(HEAD + "trainer:\n  max_epochs: 3\n")
+    monkeypatch.setenv("MARQUEE_CONF", str(tmp_path))
+    recipe = recipes.read("sample")
+    runs = (ran(30, True, precision="bf16-mixed"),)
+    found = evidence.Evidence(recipe, (("seed=1",),), runs)
+    assert found.differences == ([], ["trainer.precision=bf16-mixed, not 32"])
+    assert found.machine == "NVIDIA H100 80GB HBM3 with trainer.precision=bf16-mixed"
+    assert found.minutes == "0.50 on one NVIDIA H100 80GB HBM3"
+    longer = ran(30, True)
+    longer.manifest["config"]["trainer"]["max_epochs"] = 30
+    assert evidence.Evidence(recipe, (("seed=1",),), (longer,)).differences[0] == ["trainer.max_epochs=30, not 3"]
+
+
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
@@ -251,15 +299,17 @@ def config(tmp_path, **data):
 
 def test_all_missing_files_are_told_at_once_with_their_sums_and_where_they_come_from(tmp_path):
     with pytest.raises(DataError) as error:
-        files.look({
-            "a": config(tmp_path, path="ml-1m/sequences.txt.gz"), "b": config(tmp_path, path="ml-1m/sequences.txt.gz"),
-            "c": config(tmp_path, path="own.txt"),
-        })  # fmt: skip
+        files.look([
+            ("a", config(tmp_path, path="ml-1m/sequences.txt.gz")), ("b", config(tmp_path, path="gowalla/train.txt")),
+            ("c", config(tmp_path, path="ml-1m/sequences.txt.gz")), ("a", config(tmp_path, path="own.txt")),
+        ])  # fmt: skip
     told = str(error.value)
-    assert told.startswith("No job was started. a, b: ") and "c: data.path=own.txt was not found" in told
+    assert told.startswith("No job was started. a, c: ") and "\n\na: data.path=own.txt was not found" in told
     # sha256 of the file that the recipes were measured on, unpacked.
     sha256 = "15127e11881559e6221377d0ceea6396c9f5f72e29139810672848b07b56fdbc"
     assert f"sha256 of ml-1m/sequences.txt: {sha256}\n  from the preprocessing of SASRec" in told
+    # One that its data set has an address of: its sum alone.
+    assert "sha256 of gowalla/train.txt: 0f086326b28a56c2e6dcb81d86ee72d4ccb7eed3a8d26788392356d8f51111cc\n\n" in told
 
 
 def test_a_file_with_other_content_is_remarked_on_whether_packed_or_not(tmp_path, monkeypatch):
@@ -273,9 +323,9 @@ def test_a_file_with_other_content_is_remarked_on_whether_packed_or_not(tmp_path
     sums = tmp_path / "sums.yaml"
     monkeypatch.setattr(files, "SUMS", sums)
     sums.write_text(f"s/x.txt: {{sha256: {right}}}\n")
-    assert files.look({"a": config(tmp_path, path="s/x.txt.gz")}) == []
+    assert files.look([("a", config(tmp_path, path="s/x.txt.gz"))]) == []
     sums.write_text(f"s/x.txt: {{sha256: {'f' * 64}}}\n")
-    (note,) = files.look({"a": config(tmp_path, path="s/x.txt.gz")})
+    (note,) = files.look([("a", config(tmp_path, path="s/x.txt.gz"))])
     assert right in note and "f" * 64 in note and "x.txt.gz is not what the recipes were measured on" in note
 
 
