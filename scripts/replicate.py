@@ -99,9 +99,9 @@ def _output(overrides: Sequence[str]) -> Path:
 
 
 def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
-    from replications.verdicts import against_published
+    from replications.verdicts import WITHIN, against_published
 
-    lines = [("row", "minutes", "metric", "published", "ours", "verdict")]
+    lines = [("row", "min", "published", "ours", "verdict")]
     for recipe in rows:
         figures = recipe.ours.figures if recipe.ours else ()
         metrics = [part.metric for part in figures or recipe.bounds] or [""]
@@ -109,9 +109,10 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
             bound, figure = recipe.bound(metric), recipe.ours and recipe.ours.figure(metric)
             verdict = against_published(figure, bound) if bound and figure else "" if figure else "not measured"
             first = (recipe.name, recipe.minutes) if metric == metrics[0] else ("", "")
-            lines.append((*first, metric, str(bound or ""), str(figure or ""), verdict))
-    widths = [max(len(line[place]) for line in lines) for place in range(6)]
-    beside = sum(widths) + 2 * 5 <= WIDTH  # else the rest stands below the name, which is never cut
+            published = f"{metric} {bound or ''}".rstrip()
+            lines.append((*first, published, str(figure or ""), "within" if verdict == WITHIN else verdict))
+    widths = [max(len(line[place]) for line in lines) for place in range(5)]
+    beside = sum(widths) + 2 * 4 <= WIDTH  # else the rest stands below the name, which is never cut
     for line in lines:
         cells = [cell.ljust(width) for cell, width in zip(line, widths)]
         if beside:
@@ -123,7 +124,7 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
         print("\nrun one, or several:")
         for name in (rows[0].name, several):
             print(f"  python scripts/replicate.py {name}")
-        _say("Minutes: of the CPU, or of a card's clock, as the recipe says. " + _rules("reached", "within tolerance"))
+        _say("Min: CPU minutes, or minutes on a card. " + _rules("reached", "within tolerance"))
 
 
 def _rules(*words: str) -> str:

@@ -22,10 +22,10 @@ MACHINE_KEYS = (
     "trainer.enable_model_summary", "trainer.log_every_n_steps",
 )  # fmt: skip
 MACHINE_WORDS = re.compile(
-    r"\+{0,2}(hydra\.launcher\b.*|hydra/launcher=.*|tracker(\.[\w.]+)?=.*|paths\.\w+=.*|trainer=(default|gpu|ddp)|"
+    r"\+{0,2}(hydra\.launcher\b.*|hydra/launcher=.*|tracker(\.[\w.]+)?=.*|paths\.\w+=.*|trainer=(default|auto|gpu|ddp)|"
     rf"({'|'.join(map(re.escape, MACHINE_KEYS))})=.*)"
 )
-ALLOWED = "hydra.launcher..., tracker, paths.*, trainer=gpu, " + ", ".join(MACHINE_KEYS)
+ALLOWED = "hydra.launcher..., tracker, paths.*, trainer=gpu or auto, " + ", ".join(MACHINE_KEYS)
 
 
 def sweep_name(recipe: Recipe) -> str:

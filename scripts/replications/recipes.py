@@ -11,7 +11,7 @@
     #            and more
 
 Only `Note` may be left out. Each entry may go on over lines as the last one. A row that has not been run yet says `?`
-in the places of Minutes and Ours.
+in the places of Minutes and Ours, or `none yet`.
 """
 
 import itertools
@@ -28,10 +28,10 @@ from marquee.errors import ConfigError
 GROUP = "replicate"  # the folder below conf/experiment
 KEYS = ("Command", "Jobs", "Minutes", "Reference", "Ours", "Chosen", "Note")
 PACKAGES = ("torch", "numpy", "marquee", "data")  # what `Ours` says of versions; data: the fingerprint's first digits
-UNKNOWN = "?"
+UNKNOWN = ("?", "none yet")
 INDENT, WIDTH = 13, 120
 
-_METRIC, _NUMBER = r"[A-Za-z_][\w@.\-]*", r"\d+(?:\.\d+)?"
+_METRIC, _NUMBER = r"[A-Za-z_][\w@.\-]*", r"(?:\d*\.)?\d+"
 _ENTRY = re.compile(r"# ([A-Z]\w*):\s+(\S.*)")
 _MORE = re.compile(r"#\s{3,}(\S.*)")
 _BOUND = re.compile(rf"({_METRIC}) (>=|≥|<=|≤) ({_NUMBER})")
@@ -203,13 +203,14 @@ def parse(name: str, file: Path) -> Recipe:
     if any(not re.fullmatch(r"[a-z][\w.]*=[\w.\-/]+(,[\w.\-/]+)*", word) for word in jobs):
         raise wrong("Jobs", "words such as seed=1,2,3 or split.fold=0,1,2,3,4: key=value, values joined by commas")
     minutes = _MINUTES.fullmatch(entries["Minutes"].text)
-    if minutes is None and entries["Minutes"].text != UNKNOWN:
+    if minutes is None and entries["Minutes"].text not in UNKNOWN:
         raise wrong("Minutes", "0.5 on 2 cores, or 1.4 on one NVIDIA H100; a remark in parentheses may follow")
     reference, source = _with_remark(entries["Reference"].text)
     bounds = [_BOUND.fullmatch(part) for part in reference.split(", ")]
     if not source or (reference != "none" and not all(bounds)):
         raise wrong("Reference", "rmse <= 0.934 (source), recall@10 >= 0.305, ndcg@10 >= 0.175 (source), none (why)")
-    found, remark = ("none", "not run yet") if entries["Ours"].text == UNKNOWN else _with_remark(entries["Ours"].text)
+    text = entries["Ours"].text
+    found, remark = ("none", "not run yet") if text in UNKNOWN else _with_remark(text)
     ours = _measured(found, remark) if found != "none" else None
     if not remark or (ours is None and found != "none"):
         raise wrong("Ours", "ndcg@10 0.3326 ± 0.0047 (3 jobs; torch 2.13.0; AMD EPYC), none (why)")

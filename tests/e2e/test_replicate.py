@@ -33,8 +33,8 @@ model:
 """
 ROWS = {
     "world_ease": ("split.seed=0,1", "ndcg@10 >= 9.9 (nobody)", "it is made up"),
-    "protocol_full": ("seed=1", "none (a switch)", "nothing: all items are ranked"),
-    "protocol_sampled": ("seed=1", "none (a switch)", "a hundred items are ranked,\n#            drawn by chance"),
+    "switch_full": ("seed=1", "none (a switch)", "nothing: all items are ranked"),
+    "switch_sampled": ("seed=1", "none (a switch)", "a hundred items are ranked,\n#            drawn by chance"),
 }
 
 
@@ -44,6 +44,9 @@ def typed(*words):
     import sys
 
     sys.argv, sys.path = [str(SCRIPTS / "replicate.py"), *words], [str(SCRIPTS), *sys.path]
+    from replications import page
+
+    page.SWITCHES, page.WHOLE = "switch", "switch_full"  # recipes that ship have the other names
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -56,7 +59,7 @@ def write_recipes(folder, names=ROWS):
     for name in names:
         jobs, reference, note = ROWS[name]
         text = EASE.format(name=name, jobs=jobs, reference=reference, note=note)
-        if name == "protocol_sampled":
+        if name == "switch_sampled":
             text += "task:\n  candidates: uniform\n"
         (folder / "experiment" / "replicate" / f"{name}.yaml").write_text(text)
 
@@ -72,8 +75,8 @@ def finished(tmp_path_factory, world_cache):
     write_recipes(folder / "conf")
     place = {**environment(folder / "outputs", world_cache), "MARQUEE_CONF": str(folder / "conf")}
     with mock.patch.dict(os.environ, place):
-        ran = replicate("world_ease", "protocol_*")
-        wrote = replicate("world_ease", "protocol_*", "--write", "--page", "--output", folder / "results.md")
+        ran = replicate("world_ease", "switch_*")
+        wrote = replicate("world_ease", "switch_*", "--write", "--page", "--output", folder / "results.md")
     return folder, ran, wrote
 
 
@@ -142,8 +145,8 @@ def test_the_page_has_a_table_a_protocol_and_one_of_what_is_switched(finished):
     assert "- `world_ease`: Published: nobody. Chosen: the model's defaults. Note: it is made up." in world
     assert switches.startswith("protocol: what the switch alone changes\n")
     full, sampled = (line.split(" | ") for line in switches.splitlines() if line.startswith("| `"))
-    assert full[0] == "| `protocol_full`" and full[2] == "ndcg@10" and full[4] == ""
-    assert sampled[:3] == ["| `protocol_sampled`", "a hundred items are ranked,", "ndcg_uniform100@10"]
+    assert full[0] == "| `switch_full`" and full[2] == "ndcg@10" and full[4] == ""
+    assert sampled[:3] == ["| `switch_sampled`", "a hundred items are ranked,", "ndcg_uniform100@10"]
     off, ratio = float(sampled[3]) - float(full[3]), float(sampled[3]) / float(full[3])
     assert sampled[4] == f"{off:+.4f} (× {ratio:.2f})" and ratio > 1.2
 
@@ -169,9 +172,9 @@ def test_a_row_that_differs_from_its_recipe_ends_with_1_and_other_versions_are_n
 
 
 def test_other_seeds_run_in_the_same_sweep_and_where_there_are_none_it_says_so(place):
-    done = replicate("protocol_full", "--seeds", "1,2", "plots=false", "hydra.launcher.n_jobs=1")
+    done = replicate("switch_full", "--seeds", "1,2", "plots=false", "hydra.launcher.n_jobs=1")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "2 jobs: 1 stored, 1 to run" in done.stdout and "protocol_full: 2 jobs, " in done.stdout
+    assert "2 jobs: 1 stored, 1 to run" in done.stdout and "switch_full: 2 jobs, " in done.stdout
     assert "reproduced" in done.stdout
     refused = replicate("world_ease", "--seeds", "1,2")
     assert refused.returncode == 2 and "its jobs are split.seed=0,1. Leave --seeds out" in refused.stderr
@@ -212,9 +215,9 @@ def test_results_of_other_sweeps_keep_the_section(place):
 
     page = place / "results.md"
     section = page.read_text().partition("## Replications")[2]
-    done = forked(script, "results.py", str(place / "outputs/sweeps/replicate_protocol_full"), "--output", str(page))
+    done = forked(script, "results.py", str(place / "outputs/sweeps/replicate_switch_full"), "--output", str(page))
     assert done.returncode == 0, done.stderr
-    assert f"## Replications{section}\n## replicate_protocol_full\n" in page.read_text()
+    assert f"## Replications{section}\n## replicate_switch_full\n" in page.read_text()
 
 
 def test_a_sweep_that_is_not_whole_is_not_written(place):
@@ -227,38 +230,38 @@ def test_a_sweep_that_is_not_whole_is_not_written(place):
 
 
 def test_missing_data_is_told_before_anything_starts(place):
-    edit(head(place, "protocol_full"), "data: world_ratings", "data: sequences")
-    with head(place, "protocol_full").open("a") as file:
+    edit(head(place, "switch_full"), "data: world_ratings", "data: sequences")
+    with head(place, "switch_full").open("a") as file:
         file.write("data:\n  path: ml-1m/infae_split.npz\n")
     shutil.rmtree(place / "outputs")
-    done = replicate("world_ease", "protocol_full")
+    done = replicate("world_ease", "switch_full")
     assert done.returncode == 3, done.stderr
-    assert "protocol_full: data.path=ml-1m/infae_split.npz was not found" in done.stderr
+    assert "switch_full: data.path=ml-1m/infae_split.npz was not found" in done.stderr
     assert "de473c335625a0bdb7d011e831426bd140dc205a078bb35cefc83e8ea29a5bd8" in done.stderr
     assert "github.com/noveens/infinite_ae_cf" in done.stderr
     assert not (place / "outputs").exists() and "planning" not in done.stdout
 
 
 def test_a_failed_job_ends_with_4_and_the_other_rows_run_all_the_same(place):
-    edit(head(place, "protocol_full"), "model: linear/ease", "model: mf/bpr")
-    edit(head(place, "protocol_full"), "  l2: 50", "  dim: 4\n  l2: 0\noptimizer:\n  lr: 1e30")
-    done = replicate("protocol_full", "world_ease")
+    edit(head(place, "switch_full"), "model: linear/ease", "model: mf/bpr")
+    edit(head(place, "switch_full"), "  l2: 50", "  dim: 4\n  l2: 0\noptimizer:\n  lr: 1e30")
+    done = replicate("switch_full", "world_ease")
     assert done.returncode == 4, done.stdout + done.stderr
-    assert "protocol_full: not all of its jobs are finished, see above" in done.stdout
+    assert "switch_full: not all of its jobs are finished, see above" in done.stdout
     assert "world_ease: 2 jobs, " in done.stdout
 
 
 def test_a_mistake_in_a_recipe_ends_with_2_as_a_run_would(place):
-    edit(head(place, "protocol_full"), "l2: 50", "l3: 50")
-    done = replicate("protocol_full")
+    edit(head(place, "switch_full"), "l2: 50", "l3: 50")
+    done = replicate("switch_full")
     assert done.returncode == 2 and "model.l3" in done.stderr and "EASE takes view, l2" in done.stderr
 
 
 def test_ctrl_c_says_what_to_type_and_that_goes_on(place):
-    edit(head(place, "protocol_full"), "model: linear/ease", "model: mf/bpr")
-    edit(head(place, "protocol_full"), "  l2: 50", "  dim: 4\n  view:\n    batch_size: 64\ntrainer:\n  max_epochs: 400")
-    process = Forked(typed, "protocol_full", env=dict(os.environ))
-    job = place / "outputs/sweeps/replicate_protocol_full/jobs/0000.run"
+    edit(head(place, "switch_full"), "model: linear/ease", "model: mf/bpr")
+    edit(head(place, "switch_full"), "  l2: 50", "  dim: 4\n  view:\n    batch_size: 64\ntrainer:\n  max_epochs: 400")
+    process = Forked(typed, "switch_full", env=dict(os.environ))
+    job = place / "outputs/sweeps/replicate_switch_full/jobs/0000.run"
     before, deadline = job.read_text(), time.monotonic() + 60
     while time.monotonic() < deadline and (not job.is_file() or job.read_text() == before):
         time.sleep(0.05)
@@ -267,9 +270,9 @@ def test_ctrl_c_says_what_to_type_and_that_goes_on(place):
         time.sleep(0.3)
     out, err = process.communicate(60)
     assert process.returncode == 130, out + err
-    assert "interrupted; the same again goes on:\n  python scripts/replicate.py protocol_full\n" in err
-    again = Forked(typed, "protocol_full", env=dict(os.environ))
+    assert "interrupted; the same again goes on:\n  python scripts/replicate.py switch_full\n" in err
+    again = Forked(typed, "switch_full", env=dict(os.environ))
     while time.monotonic() < deadline and "1 job: 1 to continue" not in again.told():
         time.sleep(0.05)
     again.kill()
-    assert "sweep replicate_protocol_full: 1 job: 1 to continue, 0 to run" in again.told()
+    assert "sweep replicate_switch_full: 1 job: 1 to continue, 0 to run" in again.told()

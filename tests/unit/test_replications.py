@@ -22,7 +22,7 @@ HEAD = """\
 # Command:   marquee train experiment=replicate/sample
 # Jobs:      seed=1,2,3
 # Minutes:   1.4 on one NVIDIA H100 80GB HBM3
-# Reference: recall@10 >= 0.305, ndcg@10 ≥ 0.175 (Petrov (2023), full ranking)
+# Reference: recall@10 >= 0.305, ndcg@10 ≥ .175 (Petrov (2023), full ranking)
 # Ours:      recall@10 0.3012 ± 0.0020, ndcg@10 0.1740 ± 0.0011 (3 jobs; torch 2.13.0, numpy 2.4.6,
 #            marquee 0.1.0, data 0123abcd; NVIDIA H100 80GB HBM3)
 # Chosen:    the paper's values
@@ -52,7 +52,7 @@ def sample(tmp_path):
 def test_a_head_is_read_whole(sample):
     recipe = sample()
     assert recipe.jobs == ("seed=1,2,3",)
-    assert recipe.bounds == (Bound("recall@10", True, "0.305"), Bound("ndcg@10", True, "0.175"))
+    assert recipe.bounds == (Bound("recall@10", True, "0.305"), Bound("ndcg@10", True, ".175"))
     assert recipe.source == "Petrov (2023), full ranking"
     assert recipe.ours == Measured(
         (Figure("recall@10", 0.3012, 0.0020), Figure("ndcg@10", 0.1740, 0.0011)), 3,
@@ -64,7 +64,7 @@ def test_a_head_is_read_whole(sample):
 
 
 def test_a_row_without_a_reference_is_judged_by_what_it_has_or_by_what_its_runs_are_watched_by(sample):
-    reference = "recall@10 >= 0.305, ndcg@10 ≥ 0.175 (Petrov (2023), full ranking)"
+    reference = "recall@10 >= 0.305, ndcg@10 ≥ .175 (Petrov (2023), full ranking)"
     assert sample(reference, "none (ours is a contribution)").metrics("mrr@10") == ["recall@10", "ndcg@10"]
     ours = HEAD[HEAD.index("# Ours") : HEAD.index("# Chosen")]
     recipe = sample(f"{reference}\n{ours}", "none (nobody has)\n# Ours:      ?\n")
@@ -239,7 +239,7 @@ def test_a_precision_that_is_not_the_recipes_is_told_beside_the_machine(tmp_path
 
 def test_words_of_the_machine_pass_and_those_of_another_experiment_do_not():
     fine = ["hydra.launcher.n_jobs=2", "hydra/launcher=slurm", "tracker=none", "tracker.wandb.mode=online", "threads=1",
-            "paths.output=/x", "plots=false", "trainer=gpu", "++trainer.devices=1"]  # fmt: skip
+            "paths.output=/x", "plots=false", "trainer=auto", "++trainer.devices=1"]  # fmt: skip
     evidence.refuse_other_experiments(["sample"], fine)
     for word in ("model.dim=3", "trainer=smoke", "trainer.max_epochs=1", "data=imdb", "~model.dim", "resume=latest",
                  "trackers=none", "sweep=x"):  # fmt: skip
@@ -273,8 +273,8 @@ def test_the_list_keeps_names_whole_in_80_columns(tmp_path, monkeypatch, capsys,
     assert replicate.main([name, "--list"]) == 0
     told = capsys.readouterr().out
     assert name in told and all(len(line) <= 80 or line == name for line in told.splitlines())
-    assert re.search(r"1\.4 +recall@10 +≥ 0\.305 +0\.3012 ± 0\.0020 +within tolerance", told)
-    assert re.search(r"ndcg@10 +≥ 0\.175 +0\.1740 ± 0\.0011 +within tolerance", told)
+    assert re.search(r"1\.4 +recall@10 ≥ 0\.305 +0\.3012 ± 0\.0020 +within$", told, re.M)
+    assert re.search(r"ndcg@10 ≥ \.175 +0\.1740 ± 0\.0011 +within$", told, re.M)
 
 
 def test_what_belongs_to_running_is_refused_elsewhere(capsys):
