@@ -43,6 +43,9 @@ def main(words: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say_how_to_go_on(typed)
         return INTERRUPTED
+    except BrokenPipeError:  # `replicate.py | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:

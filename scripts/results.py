@@ -91,11 +91,17 @@ def sections(page: Path) -> dict[str, str]:
     return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
 
 
-def put_sections(page: Path, head: str, made: dict[str, str]) -> None:
-    """Write a page: its head, and its sections with those in `made` in the place of the ones of their headings."""
+def put_sections(page: Path, head: str, made: dict[str, str], first: bool = False) -> None:
+    """Write a page: its head, and its sections with those in `made` in the places of the ones of their headings.
+
+    first  they stand before all others
+    """
     from marquee.files import write_text
 
-    whole = sections(page) | made
+    before = sections(page)
+    whole = (
+        made | {heading: text for heading, text in before.items() if heading not in made} if first else before | made
+    )
     write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
     print(f"wrote {shlex.quote(str(page))}")
 

@@ -31,8 +31,7 @@ def page(output: Path, file: Path) -> None:
     text, notes = section(rows, _found(rows, output, strict=False), before.get(TITLE, ""))
     for note in notes:
         print(f"note: {note}")
-    others = {heading: part for heading, part in before.items() if heading != TITLE}
-    results.put_sections(file, results.HEAD, {TITLE: text, **others})
+    results.put_sections(file, results.HEAD, {TITLE: text}, first=True)
 
 
 def _found(rows: Sequence[Recipe], output: Path, strict: bool) -> dict[str, Evidence]:
