@@ -197,8 +197,8 @@ def test_a_page_wants_the_figures_of_the_sweep_and_keeps_rows_without_one(place)
     page = place / "results.md"
     before = page.read_text()
     shutil.move(place / "outputs/sweeps", place / "kept")
-    head, _, section = before.partition("## Replications")
-    page.write_text(f"{head}## other\n\nof another script\n\n## Replications{section}")
+    top, _, section = before.partition("## Replications")
+    page.write_text(f"{top}## other\n\nof another script\n\n## Replications{section}")
     done = replicate("--page", "--output", page)
     assert done.returncode == 0, done.stderr
     assert page.read_text() == before + "\n## other\n\nof another script\n"
