@@ -99,9 +99,7 @@ def put_sections(page: Path, head: str, made: dict[str, str], first: bool = Fals
     from marquee.files import write_text
 
     before = sections(page)
-    whole = (
-        made | {heading: text for heading, text in before.items() if heading not in made} if first else before | made
-    )
+    whole = made | before | made if first else before | made
     write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
     print(f"wrote {shlex.quote(str(page))}")
 

@@ -190,7 +190,10 @@ class _Entry(NamedTuple):
 
 def parse(name: str, file: Path) -> Recipe:
     """What the head of a recipe's file says."""
-    entries = _entries(file, file.read_text(encoding="utf-8").split("\n"))
+    try:
+        entries = _entries(file, file.read_text(encoding="utf-8").split("\n"))
+    except UnicodeDecodeError as error:
+        raise _wrong(file, 0, f"it is no text in UTF-8 ({error}).") from error
 
     def wrong(key: str, allowed: str) -> ConfigError:
         entry = entries[key]

@@ -98,6 +98,13 @@ def test_a_head_that_cannot_be_read_is_named_with_its_line_and_what_is_allowed(s
     assert f"sample.yaml, line {line}: " in str(error.value) and told in str(error.value)
 
 
+def test_a_file_that_is_no_text_is_named(sample):
+    file = sample().file
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"sample.yaml, line 1: it is no text in UTF-8"):
+        recipes.parse("sample", file)
+
+
 def test_jobs_are_a_grid_and_other_seeds_take_the_place_of_its_own(sample):
     assert recipes.cells(["split.fold=0,1", "seed=1,2"]) == [
         ("split.fold=0", "seed=1"), ("split.fold=0", "seed=2"), ("split.fold=1", "seed=1"), ("split.fold=1", "seed=2")
@@ -277,6 +284,12 @@ def test_the_list_keeps_names_whole_in_80_columns(tmp_path, monkeypatch, capsys,
     assert re.search(r"ndcg@10 ≥ \.175 +0\.1740 ± 0\.0011 +within$", told, re.M)
 
 
+def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MARQUEE_OUTPUT", str(tmp_path))
+    assert replicate.main(["--page", "--output", str(tmp_path / "nowhere" / "page.md")]) == 2
+    assert "page.md cannot be written" in capsys.readouterr().err
+
+
 def test_what_belongs_to_running_is_refused_elsewhere(capsys):
     for words in (["--seeds", "1"], ["ml100k_*", "--list", "--seeds", "1"], ["--page", "--seeds", "1"]):
         assert replicate.main(words) == 2
@@ -363,10 +376,14 @@ def test_every_recipe_passes_the_check_with_its_jobs(composed):
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
-def test_a_recipe_that_misses_its_reference_says_why_and_none_is_left_open(shipped):
+def test_a_recipe_that_misses_its_reference_says_why(shipped):
     assert [
         recipe.name for recipe in shipped if verdicts.of_recipe(recipe) == verdicts.MISSED and not recipe.note
     ] == []
+
+
+def test_no_recipe_is_left_open(shipped):
+    """One that cannot be run here says so: `none (why)`."""
     assert [recipe.name for recipe in shipped if recipe.unmeasured == "not run yet"] == []
 
 
