@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", type=_seeds, metavar="1,2,3", help="instead of the recipe's own")
     parser.add_argument("--list", action="store_true", help="the recipes with minutes, published number, ours, verdict")
     parser.add_argument("--write", action="store_true",
-                        help="run nothing: put what finished sweeps found into the heads of the recipes")  # fmt: skip
+                        help="run nothing: put what finished runs found into the heads of the recipes")  # fmt: skip
     parser.add_argument("--page", action="store_true",
                         help="run nothing: write the section of docs/results.md of all recipes")  # fmt: skip
     parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE",

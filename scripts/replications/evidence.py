@@ -4,8 +4,9 @@ import re
 import shlex
 import statistics
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -138,20 +139,27 @@ class Evidence:
     @cached_property
     def differences(self) -> tuple[list[str], list[str]]:
         """What runs were trained with, and the recipe as it is now does not say: of the experiment, of the machine."""
-        from marquee.config.compose import compose_all
-        from marquee.config.fingerprint import identity
-        from marquee.runs.listing import flat
+        said = composed(self.recipe, self.cells)
+        found = {change for run, config in zip(self.runs, said) for change in changes(run, config)}
+        machine = {change for change in found if change.partition("=")[0] in MACHINE_KEYS}
+        return sorted(found - machine), sorted(machine)
 
-        said = compose_all([[f"experiment={GROUP}/{self.recipe.name}", *cell] for cell in self.cells])
-        found: dict[str, None] = {}
-        for run, composed in zip(self.runs, said):
-            now, then = flat(identity(composed.config)), flat(identity(run.manifest["config"]))
-            for key in now.keys() & then.keys():  # a key that only one has was added, or taken away, since
-                was, is_now = _without_digits(then[key]), _without_digits(now[key])
-                if was != is_now:
-                    found[f"{key}={was}, not {is_now}"] = None
-        machine = [change for change in found if change.partition("=")[0] in MACHINE_KEYS]
-        return sorted(set(found) - set(machine)), sorted(machine)
+
+def composed(recipe: Recipe, jobs: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    """The configurations of jobs as the recipe is now."""
+    from marquee.config.compose import compose_all
+
+    return [job.config for job in compose_all([[f"experiment={GROUP}/{recipe.name}", *job] for job in jobs])]
+
+
+def changes(run: Run, config: Mapping[str, Any]) -> list[str]:
+    """`model.dim=32, not 64` of each key that a run was trained with and a configuration says otherwise."""
+    from marquee.config.fingerprint import identity
+    from marquee.runs.listing import flat
+
+    now, then = flat(identity(config)), flat(identity(run.manifest["config"]))
+    both = {key: (_without_digits(then[key]), _without_digits(now[key])) for key in now.keys() & then.keys()}
+    return [f"{key}={was}, not {is_now}" for key, (was, is_now) in both.items() if was != is_now]
 
 
 def minutes(seconds: float) -> str:
@@ -199,38 +207,79 @@ def _joined(words: Any) -> str:
 
 
 def evidence(recipe: Recipe, output: Path, words: Sequence[str], jobs: Sequence[Job] | None = None) -> Evidence | None:
-    """The finished runs of a recipe's jobs in its sweep below `output`; None where there is no sweep.
+    """The finished runs of a recipe's jobs below `output`, of its sweep or typed one by one; None where there is none.
 
     words  of the jobs, `seed=1,2,3`
-    jobs   those of the sweep that count; by default, of several that differ in the machine alone, the newest
+    jobs   those of its sweep that alone count. By default, of runs that differ in the machine, the newest are taken:
+           those on a card, or those on the processor, whichever are whole; rather those that are as the recipe is now
 
-    Raises ConfigError where jobs are not finished, with what to type, and where some ran on a card and others did not.
+    Raises ConfigError where jobs are not finished, with what to type.
     """
     folder = output / "sweeps" / sweep_name(recipe)
-    if not (folder / RECORD).is_file():
-        return None
-    sweep, found = Sweep.open(folder), {}
+    sweep = Sweep.open(folder) if (folder / RECORD).is_file() else None
     wanted = [frozenset({f"experiment={GROUP}/{recipe.name}", *cell}) for cell in cells(words)]
     grid = frozenset().union(*wanted)
-    for job in sweep.jobs if jobs is None else jobs:
+    found: dict[frozenset[str], dict[Path, Run]] = {}
+
+    def add(typed: Sequence[str], run: Run) -> None:
+        own = (word for word in typed if not word.startswith("sweep="))
+        key = frozenset(word for word in own if word in grid or not MACHINE_WORDS.fullmatch(word))
+        found.setdefault(key, {})[run.folder] = run
+
+    for job in (sweep.jobs if jobs is None else jobs) if sweep else ():
         place = sweep.run_folder(job)
         if sweep.status(job) == "finished" and place is not None and (place / MANIFEST).is_file():
-            own = (word for word in job.overrides if not word.startswith("sweep="))
-            key = frozenset(word for word in own if word in grid or not MACHINE_WORDS.fullmatch(word))
-            found.setdefault(key, []).append(Run.open(place))
-    missing = [" ".join(cell) for cell, key in zip(cells(words), wanted) if key not in found]
-    if missing:
-        raise ConfigError(
-            f"{recipe.name}: {len(missing)} of {jobs_word(len(wanted))} are not finished in {folder}: "
-            f"{', '.join(missing)}.\n  fix: python scripts/replicate.py {recipe.name}"
+            add(job.overrides, Run.open(place))
+    for run in _typed(output, recipe.name) if jobs is None else ():
+        add(run.manifest["overrides"], run)
+    of_jobs = [list(found.get(key, {}).values()) for key in wanted]
+    if sweep is None and not any(of_jobs):
+        return None
+    now, whole = composed(recipe, cells(words)), []
+    for card in (False, True):
+        of_kind = [[run for run in runs if on_card(run) == card] for runs in of_jobs]
+        if all(of_kind):
+            whole.append(tuple(_newest(runs, config) for runs, config in zip(of_kind, now)))
+    if not whole:
+        missing = [" ".join(cell) for cell, runs in zip(cells(words), of_jobs) if not runs]
+        what = (
+            f"are not finished in {output}: {', '.join(missing)}" if missing else "have not run on one kind of machine"
         )
-    runs = tuple(max(found[key], key=lambda run: run.manifest["started"]) for key in wanted)
-    if len({on_card(run) for run in runs}) > 1:
         raise ConfigError(
-            f"{recipe.name}: some of its jobs ran on a card and some on the processor, so they make no row together. "
-            "Run all of them on one."
+            f"{recipe.name}: {len(missing) or 'some'} of {jobs_word(len(wanted))} {what}.\n"
+            f"  fix: python scripts/replicate.py {recipe.name}"
         )
-    return Evidence(recipe, tuple(cells(words)), runs)
+    return Evidence(recipe, tuple(cells(words)), max(whole, key=lambda runs: max(map(_started, runs))))
+
+
+def _newest(runs: Sequence[Run], config: Mapping[str, Any]) -> Run:
+    """The newest of those that were trained as a configuration says, else of all."""
+    as_now = [run for run in runs if all(change.partition("=")[0] in MACHINE_KEYS for change in changes(run, config))]
+    return max(as_now or runs, key=_started)
+
+
+def _started(run: Run) -> str:
+    return run.manifest["started"]
+
+
+def _typed(output: Path, name: str) -> list[Run]:
+    """The finished runs below `output` that a command with the recipe's name made, in a sweep or by itself."""
+    found = []
+    for run in _of_recipes(output):
+        if run.manifest["status"] == "finished" and f"experiment={GROUP}/{name}" in run.manifest["overrides"]:
+            found.append(run)
+    return found
+
+
+@cache
+def _of_recipes(output: Path) -> list[Run]:
+    """The runs of all recipes; of others only the text is looked at, as there may be thousands."""
+    found = []
+    for file in sorted((output / "runs").glob(f"*/{MANIFEST}")):
+        if f'"experiment={GROUP}/' in file.read_text("utf-8", "replace"):
+            with suppress(ConfigError):  # a record that cannot be read is no evidence
+                found.append(Run.open(file.parent))
+    return found
 
 
 def on_card(run: Run) -> bool:

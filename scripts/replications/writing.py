@@ -1,4 +1,4 @@
-"""What finished sweeps found, put where people read it: the heads of the recipes, and the section of the page."""
+"""What finished runs found, put where people read it: the heads of the recipes, and the section of the page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,13 @@ import results
 
 from marquee.errors import ConfigError
 from replications import recipes
-from replications.evidence import Evidence, evidence, sweep_name
+from replications.evidence import Evidence, evidence
 from replications.page import TITLE, section
 from replications.recipes import Recipe, rewrite
 
 
 def write(rows: Sequence[Recipe], output: Path, strict: bool) -> None:
-    """Put what the sweeps found into the recipes. Raises ConfigError for a recipe that has changed since they ran."""
+    """Put what runs found into the recipes. Raises ConfigError for a recipe that has changed since they ran."""
     found = _found(rows, output, strict)
     for of_row in found.values():
         if changed := of_row.differences[0]:
@@ -38,7 +38,7 @@ def page(output: Path, file: Path) -> None:
 
 
 def _found(rows: Sequence[Recipe], output: Path, strict: bool) -> dict[str, Evidence]:
-    """What whole sweeps below `output` hold, by the recipe's name; with `strict`, an error where one is not whole."""
+    """What the whole rows below `output` are, by the recipe's name; with `strict`, an error where one is not whole."""
     found = {}
     for recipe in rows:
         try:
@@ -51,6 +51,6 @@ def _found(rows: Sequence[Recipe], output: Path, strict: bool) -> dict[str, Evid
         if of_row is not None:
             found[recipe.name] = of_row
         elif strict:
-            raise ConfigError(f"{output / 'sweeps' / sweep_name(recipe)} is not there.\n"
+            raise ConfigError(f"{output} has no run of {recipe.name}.\n"
                               f"  fix: python scripts/replicate.py {recipe.name}")  # fmt: skip
     return found
