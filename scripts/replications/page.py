@@ -200,7 +200,9 @@ def _table(of_table: Sequence[Evidence], kept: Sequence[Table]) -> Table:
     first = manifests[0]
     draws = sorted({draw for one in manifests if (draw := fold_and_draw(one)[1]) is not None})
     told = f"Protocol: {describe(first, draws, manifests)}."
-    heading = f"{key.partition('_')[0]}: {first['data']['name']}, {first['split']['name']}"
+    node = first["config"]["data"]
+    which = next((f" {node[name]}" for name in ("subset", "path") if node.get(name)), "")
+    heading = f"{key.partition('_')[0]}: {first['data']['name']}{which}, {first['split']['name']}"
     return Table(key, heading, told, baselines=_baselines(of_table))
 
 

@@ -44,9 +44,11 @@ def typed(*words):
     import sys
 
     sys.argv, sys.path = [str(SCRIPTS / "replicate.py"), *words], [str(SCRIPTS), *sys.path]
-    from replications import page
+    from replications import page, recipes
 
-    page.SWITCHES, page.WHOLE = "switch", "switch_full"  # recipes that ship have the other names
+    # As if no others were shipped.
+    page.SWITCHES, page.WHOLE = "switch", "switch_full"
+    recipes.names = lambda: sorted(ROWS)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
 
@@ -209,6 +211,21 @@ def test_a_page_wants_the_figures_of_the_sweep_and_keeps_rows_without_one(place)
     done = replicate("--page", "--output", page)
     assert done.returncode == 2 and "python scripts/replicate.py world_ease --write" in done.stderr
     assert "of another script" in page.read_text()
+
+
+def test_runs_count_without_a_sweep_and_damaged_or_other_ones_do_not(place):
+    """Two runs of the recipe and one of another model; the record of a copy is cut off."""
+    shutil.rmtree(place / "outputs/sweeps")
+    before = head(place, "world_ease").read_text()
+    for number, folder in enumerate(sorted((place / "outputs/runs").iterdir())):
+        copy = place / "outputs/runs" / f"copy-{number}"
+        shutil.copytree(folder, copy)
+        text = (copy / "manifest.json").read_text()
+        later = re.sub(r'"started": "2', '"started": "3', text).replace('"l2": 50', '"l2": 51')
+        (copy / "manifest.json").write_text(later if number else text[:-100])
+    done = replicate("world_ease", "--write")
+    assert done.returncode == 0 and done.stdout == "world_ease: as it was\n", done.stderr
+    assert head(place, "world_ease").read_text() == before
 
 
 def test_results_of_other_sweeps_keep_the_section(place):
