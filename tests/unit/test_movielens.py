@@ -94,6 +94,21 @@ def test_movielens_latest_small_with_half_stars_and_quoted_titles(paths):
     assert data.items["title"].tolist() == ["Heat (1995)", "Café, The", "Up"]
 
 
+def test_ratings_of_the_same_second_keep_the_order_of_the_lines_or_take_a_random_one(paths):
+    lines = "".join(f"1\t{100 * second + item}\t3\t{second}\n" for second in (8, 9) for item in range(20))
+    write(paths, "ml-100k", ML_100K | {"u.data": lines})
+    found = {}
+    for ties in ("file", "random"):
+        data = ready(MovieLens100K, paths, ties=ties)
+        found[ties] = data.store.item_ids[data.store.items].tolist(), data.fingerprint
+    in_lines = [100 * second + item for second in (8, 9) for item in range(20)]
+    assert found["file"][0] == in_lines
+    assert found["random"][0] != in_lines
+    assert [item // 100 for item in found["random"][0]] == [8] * 20 + [9] * 20  # time still decides
+    assert sorted(found["random"][0]) == in_lines
+    assert found["file"][1] != found["random"][1]
+
+
 def test_the_original_archive_in_the_data_folder_is_enough(paths):
     with zipfile.ZipFile(paths.data / "ml-1m.zip", "w") as archive:
         for name, text in ML_1M.items():
