@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 
 SUMS = Path(__file__).with_name("sums.yaml")
 
@@ -30,16 +30,16 @@ def look(configs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
                 lacking[seen[key]][name] = None
             continue
         seen[key] = ""
-        data, split, places = build(config["data"]), build(config["split"]), paths(config["paths"])
-        if not hasattr(data, "sources"):
-            continue
         try:
-            sources = data.sources(places)
+            data, split, places = build(config["data"]), build(config["split"]), paths(config["paths"])
+            sources = data.sources(places) if hasattr(data, "sources") else {}
             if hasattr(split, "sources"):
                 sources = split.sources(sources, places)
         except DataError as error:
             seen[key] = str(error)
             lacking.setdefault(seen[key], {})[name] = None
+            continue
+        except (ConfigError, TypeError, ValueError):  # a mistake in the recipe, which the check of its run explains
             continue
         found.update(dict.fromkeys(sources.values()))
     if lacking:

@@ -261,9 +261,10 @@ def test_a_failed_job_ends_with_4_and_the_other_rows_run_all_the_same(place):
 
 
 def test_a_mistake_in_a_recipe_ends_with_2_as_a_run_would(place):
-    edit(head(place, "switch_full"), "l2: 50", "l3: 50")
+    edit(head(place, "switch_full"), "l2: 50", "l3: 50\ndata:\n  kcore: 2")
     done = replicate("switch_full")
     assert done.returncode == 2 and "model.l3" in done.stderr and "EASE takes view, l2" in done.stderr
+    assert "data.kcore" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_ctrl_c_says_what_to_type_and_that_goes_on(place):
