@@ -14,9 +14,9 @@ from replications.verdicts import CHECK, MISSED, REACHED, RULES, WITHIN, against
 
 TITLE = "Replications"
 SWITCHES = "protocol"  # what the names of one model under several protocols begin with
-WHOLE = "protocol_full"  # the one that the others stand beside
+NOTHING = "nothing"  # what the note of the one begins with that the others stand beside: nothing is switched
 COLUMNS = ("row", "model", "metric", "published", "ours", "n", "verdict", "minutes", "machine")
-SWITCH_COLUMNS = ("row", "what is switched", "metric", "ours", f"beside `{WHOLE}`", "n", "minutes", "machine")
+SWITCH_COLUMNS = ("row", "what is switched", "metric", "ours", "beside the first", "n", "minutes", "machine")
 COMMAND = "python scripts/replicate.py NAME"
 WHAT = """\
 Published numbers, each under its own protocol. A row is a recipe of `conf/experiment/replicate/`; the command makes it
@@ -79,7 +79,8 @@ def section(recipes: Sequence[Recipe], found: Mapping[str, Evidence], before: st
         table = _table(of_table, kept)
         made[table.key] = table
         for evidence in of_table:
-            table.rows[evidence.recipe.name] = lines(evidence.recipe, evidence.manifest["model"], known.get(WHOLE))
+            recipe = evidence.recipe
+            table.rows[recipe.name] = lines(recipe, evidence.manifest["model"], whole_of(recipes, recipe.name))
     for recipe in recipes:
         if recipe.name in found or recipe.ours is None:
             continue
@@ -88,8 +89,8 @@ def section(recipes: Sequence[Recipe], found: Mapping[str, Evidence], before: st
             notes.append(f"{recipe.name} is left out: its sweep is not at hand, and it is not on the page so far")
             continue
         table = made.setdefault(old.key, Table(old.key, old.heading, old.told, baselines=old.baselines))
-        table.rows[recipe.name] = _kept(recipe, old.rows[recipe.name], known.get(WHOLE))
-    ordered = sorted(made.values(), key=lambda table: (table.key.startswith(SWITCHES), table.heading, table.key))
+        table.rows[recipe.name] = _kept(recipe, old.rows[recipe.name], whole_of(recipes, recipe.name))
+    ordered = sorted(made.values(), key=lambda table: (is_switch(table.key), table.heading, table.key))
     rules = " ".join(f"*{word[0].upper()}{word[1:]}*: {RULES[word]}." for word in (REACHED, WITHIN, MISSED, CHECK))
     how = textwrap.fill(HOW.format(rules=rules), 120, break_on_hyphens=False)
     head = [f"## {TITLE}", "", WHAT, "", "```bash", COMMAND, "```", "", how, ""]
@@ -115,7 +116,14 @@ def lines(recipe: Recipe, model: str, whole: Recipe | None) -> list[str]:
 
 
 def is_switch(name: str) -> bool:
-    return name.startswith(f"{SWITCHES}_")
+    return name.startswith(SWITCHES)
+
+
+def whole_of(recipes: Sequence[Recipe], name: str) -> Recipe | None:
+    """Of one model under several protocols the row in which nothing is switched; None for other rows."""
+    prefix = f"{name.partition('_')[0]}_"
+    of_group = [recipe for recipe in recipes if is_switch(name) and recipe.name.startswith(prefix)]
+    return next((recipe for recipe in of_group if recipe.note.startswith(NOTHING)), None)
 
 
 def _beside(figure: Figure, whole: Sequence[Figure]) -> str:
@@ -182,7 +190,7 @@ def _key(evidence: Evidence) -> str:
 
     prefix = evidence.recipe.name.partition("_")[0]
     if is_switch(evidence.recipe.name):
-        return SWITCHES
+        return prefix
     return f"{prefix}_{hashlib.sha256(protocol_key(evidence.manifest).encode()).hexdigest()[:8]}"
 
 
@@ -190,12 +198,12 @@ def _table(of_table: Sequence[Evidence], kept: Sequence[Table]) -> Table:
     """A table without its rows."""
     from marquee.compare.protocol import describe, fold_and_draw
 
-    whole = next((evidence for evidence in of_table if evidence.recipe.name == WHOLE), None)
     key = _key(of_table[0])
-    if key == SWITCHES:
-        old = next((table for table in kept if table.key == key), None)
-        told = f"`{WHOLE}`: {describe(whole.manifest)}." if whole else old.told if old else "One model."
-        return Table(key, "protocol: what the switch alone changes", told)
+    if is_switch(of_table[0].recipe.name):
+        whole = next((evidence for evidence in of_table if evidence.recipe.note.startswith(NOTHING)), None)
+        old = next((table.told for table in kept if table.key == key), "")
+        told = f"`{whole.recipe.name}`, `{whole.manifest['model']}`: {describe(whole.manifest)}." if whole else old
+        return Table(key, f"{key}: what the switch alone changes", told)
     manifests = [run.manifest for evidence in of_table for run in evidence.runs]
     first = manifests[0]
     draws = sorted({draw for one in manifests if (draw := fold_and_draw(one)[1]) is not None})
@@ -226,12 +234,13 @@ def _baselines(of_table: Sequence[Evidence]) -> list[str]:
 
 
 def _written(table: Table, known: Mapping[str, Recipe]) -> str:
-    columns = SWITCH_COLUMNS if table.key == SWITCHES else COLUMNS
-    # The row with the whole protocol first: the others are beside it.
-    rows = sorted(table.rows, key=lambda name: (name != WHOLE, name))
+    columns = SWITCH_COLUMNS if is_switch(table.key) else COLUMNS
+    whole = whole_of(list(known.values()), next(iter(table.rows)))
+    # The row in which nothing is switched first: the others are beside it.
+    rows = sorted(table.rows, key=lambda name: (whole is None or name != whole.name, name))
     told = [f"- `{name}`: {remarks(known[name])}" for name in rows]
     body = [line for name in rows for line in table.rows[name]]
-    right = {"published", "ours", "n", "minutes", f"beside `{WHOLE}`"}
+    right = {"published", "ours", "n", "minutes", "beside the first"}
     rule = "| " + " | ".join("---:" if column in right else "---" for column in columns) + " |"
     return "\n".join([
         f"### {table.heading}", "", f"<!-- table {table.key} -->", "", table.told, "",

@@ -47,7 +47,7 @@ def typed(*words):
     from replications import page, recipes
 
     # As if no others were shipped.
-    page.SWITCHES, page.WHOLE = "switch", "switch_full"
+    page.SWITCHES = "switch"
     recipes.names = lambda: sorted(ROWS)
     runpy.run_path(sys.argv[0], run_name="__main__")
 
@@ -145,7 +145,8 @@ def test_the_page_has_a_table_a_protocol_and_one_of_what_is_switched(finished):
     assert world.startswith("world: world_ratings, ratio\n")
     assert "Protocol: data world_ratings (" in world and "draws of seeds 0, 1 pooled" in world
     assert "- `world_ease`: Published: nobody. Chosen: the model's defaults. Note: it is made up." in world
-    assert switches.startswith("protocol: what the switch alone changes\n")
+    assert switches.startswith("switch: what the switch alone changes\n")
+    assert "\n`switch_full`, `linear/ease`: data world_ratings (" in switches
     full, sampled = (line.split(" | ") for line in switches.splitlines() if line.startswith("| `"))
     assert full[0] == "| `switch_full`" and full[2] == "ndcg@10" and full[4] == ""
     assert sampled[:3] == ["| `switch_sampled`", "a hundred items are ranked,", "ndcg_uniform100@10"]

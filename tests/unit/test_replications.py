@@ -393,7 +393,7 @@ def test_the_page_has_the_figures_of_the_recipes_and_the_other_way_round(shipped
     on_page = {name: lines for table in page.tables(section) for name, lines in table.rows.items()}
     measured = [recipe for recipe in shipped if recipe.ours]
     assert set(on_page) == {recipe.name for recipe in measured}
-    whole = next((recipe for recipe in measured if recipe.name == page.WHOLE), None)
     for recipe in measured:
-        assert on_page[recipe.name] == page.lines(recipe, composed[recipe.name].choices["model"], whole), recipe.name
+        model, whole = composed[recipe.name].choices["model"], page.whole_of(shipped, recipe.name)
+        assert on_page[recipe.name] == page.lines(recipe, model, whole), recipe.name
         assert page.remarks(recipe) in section
