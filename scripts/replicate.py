@@ -157,7 +157,7 @@ def _run(
     from marquee.sweeps import session
 
     words = {recipe.name: recipe.words(seeds) for recipe in rows}  # also says where there are no seeds
-    _look_at_data(rows, words, overrides)
+    _look_ahead(rows, words, overrides)
     here = versions_here()
     for recipe in rows:
         _note_versions(recipe, here, "this installation")
@@ -189,8 +189,9 @@ def _run(
     return next((code for code in codes if code), 1 if differ else 0)
 
 
-def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrides: Sequence[str]) -> None:
-    """Before the first job of the first row: the files of all of them. Raises DataError for what is missing."""
+def _look_ahead(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrides: Sequence[str]) -> None:
+    """Before the first job of the first row: the metrics and the files of all. Raises DataError for what is missing."""
+    from replications.evidence import refuse_unknown_metrics
     from replications.files import look
     from replications.recipes import GROUP, cells
 
@@ -199,6 +200,9 @@ def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrid
     values = [word for word in overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
     jobs = [(recipe.name, cell) for recipe in rows for cell in cells(words[recipe.name])]
     composed = compose_all([[f"experiment={GROUP}/{name}", *cell, *values] for name, cell in jobs])
+    configs = {name: job.config for (name, _), job in zip(jobs, composed)}
+    for recipe in rows:
+        refuse_unknown_metrics(recipe, configs[recipe.name])
     for note in look([(name, job.config) for (name, _), job in zip(jobs, composed)]):
         _say(f"note: {note}")
 
