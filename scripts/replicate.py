@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 def _seeds(text: str) -> str:
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} are no seeds; whole numbers joined by commas, such as 1,2,3")
-    return ",".join(dict.fromkeys(text.split(",")))
+    return ",".join(dict.fromkeys(str(int(seed)) for seed in text.split(",")))  # 01 would be no whole number
 
 
 def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -94,7 +94,11 @@ def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
 
 
 def _output(overrides: Sequence[str]) -> Path:
+    from marquee.errors import ConfigError
+
     said = [word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("paths.output=")]
+    if said and "${" in said[-1]:
+        raise ConfigError(f"paths.output={said[-1]}: here the name of a folder is wanted, not a formula.")
     return Path(said[-1].strip("'\"") if said else os.environ.get("MARQUEE_OUTPUT", "outputs")).expanduser()
 
 
@@ -179,7 +183,7 @@ def _run(
             found.append(of_row)
     differ = [of_row.recipe.name for of_row in found if not _compared(of_row, here)]
     if found:
-        _say(_rules("reached", "within tolerance", "reproduced"))
+        _say(_rules("reached", "within tolerance", "beyond: check", "reproduced"))
     for recipe, code in zip(rows, codes):
         if code:
             print(f"{recipe.name}: not all of its jobs are finished, see above")

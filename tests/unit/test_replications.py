@@ -347,6 +347,40 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
     assert "page.md cannot be written" in capsys.readouterr().err
 
 
+def test_a_page_that_is_no_text_is_named_and_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MARQUEE_OUTPUT", str(tmp_path))
+    page_file = tmp_path / "page.md"
+    page_file.write_bytes(b"# Page\n\xff\xfe\n")
+    assert replicate.main(["--page", "--output", str(page_file)]) == 2
+    assert "page.md is no text in UTF-8" in capsys.readouterr().err
+    assert page_file.read_bytes() == b"# Page\n\xff\xfe\n"
+
+
+def test_a_heading_with_a_space_behind_it_is_the_same_section(tmp_path):
+    (tmp_path / "page.md").write_text("# Page\n\n## Replications  \n\nold\n\n## other\n\nkept\n")
+    results.put_sections(tmp_path / "page.md", "# Page\n", {page.TITLE: "## Replications\n\nnew\n"}, first=True)
+    assert (tmp_path / "page.md").read_text() == "# Page\n\n## Replications\n\nnew\n\n## other\n\nkept\n"
+
+
+@pytest.mark.parametrize("ours, verdict", [("0.3012 ± 0.0020", "missed"), ("0.4012 ± 0.0020", "beyond: check")])
+def test_a_row_that_is_far_off_its_reference_is_not_put_on_the_page_without_a_note(sample, ours, verdict):
+    note = HEAD[HEAD.index("# Note") : HEAD.index("defaults")]
+    recipe = sample(note, "")
+    text = recipe.file.read_text().replace("0.3012 ± 0.0020", ours).replace("0.305", "0.330")
+    recipe.file.write_text(text)
+    with pytest.raises(ConfigError, match=f"a row that is `{verdict}` says why in a `Note`"):
+        page.section([recipes.parse("sample", recipe.file)], {}, "")
+
+
+def test_a_folder_for_runs_is_named_and_no_formula(capsys):
+    assert replicate.main(["ml1m_popular", "paths.output=${oc.env:HOME}"]) == 2
+    assert "here the name of a folder is wanted" in capsys.readouterr().err
+
+
+def test_seeds_are_whole_numbers_each_once():
+    assert replicate._seeds("1,01,2") == "1,2"
+
+
 def test_what_belongs_to_running_is_refused_elsewhere(capsys):
     for words in (["--seeds", "1"], ["ml100k_*", "--list", "--seeds", "1"], ["--page", "--seeds", "1"]):
         assert replicate.main(words) == 2
@@ -433,10 +467,14 @@ def test_every_recipe_passes_the_check_with_its_jobs(composed):
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
-def test_a_recipe_that_misses_its_reference_says_why(shipped):
-    assert [
-        recipe.name for recipe in shipped if verdicts.of_recipe(recipe) == verdicts.MISSED and not recipe.note
-    ] == []
+def test_a_recipe_that_is_far_off_its_reference_says_why(shipped):
+    far = (verdicts.MISSED, verdicts.CHECK)
+    assert [recipe.name for recipe in shipped if verdicts.of_recipe(recipe) in far and not recipe.note] == []
+
+
+def test_figures_are_of_all_jobs_that_a_recipe_has(shipped):
+    measured = [recipe for recipe in shipped if recipe.ours]
+    assert [recipe.name for recipe in measured if recipe.ours.jobs != len(recipes.cells(recipe.jobs))] == []
 
 
 def test_no_recipe_is_left_open(shipped):
