@@ -478,8 +478,9 @@ def test_figures_are_of_all_jobs_that_a_recipe_has(shipped):
 
 
 def test_no_recipe_is_left_open(shipped):
-    """One that cannot be run here says so: `none (why)`."""
-    assert [recipe.name for recipe in shipped if recipe.unmeasured == "not run yet"] == []
+    """One that cannot be run here says so: `none (why)`. Figures without minutes have not been measured."""
+    left = [recipe.name for recipe in shipped if recipe.unmeasured == "not run yet"]
+    assert left + [recipe.name for recipe in shipped if recipe.ours and recipe.minutes == "?"] == []
 
 
 def test_the_page_has_the_figures_of_the_recipes_and_the_other_way_round(shipped, composed):
