@@ -57,8 +57,7 @@ def _parser() -> argparse.ArgumentParser:
                         help="run nothing: put what finished runs found into the heads of the recipes")  # fmt: skip
     parser.add_argument("--page", action="store_true",
                         help="run nothing: write the section of docs/results.md of all recipes")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE",
-                        help="the page, instead of docs/results.md")  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page, instead of docs/results.md")
     return parser
 
 
@@ -78,13 +77,18 @@ def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
     asked = [word for word in arguments.words if word not in overrides]
     if arguments.seeds and (not asked or arguments.list or arguments.write or arguments.page):
         raise ConfigError(f"--seeds {arguments.seeds} is for running: give the NAME of a recipe, and nothing else.")
+    if arguments.output and not arguments.page:
+        raise ConfigError(f"--output {arguments.output} is the page that --page writes. Runs: paths.output=FOLDER")
+    if arguments.list and (arguments.write or arguments.page):
+        raise ConfigError("--list is for looking: leave --write and --page out, or type them by themselves.")
     rows = [recipes.read(name) for name in (recipes.chosen(asked) if asked else recipes.names())]
     refuse_other_experiments([recipe.name for recipe in rows] or ["NAME"], overrides)
     output = _output(overrides)
     if arguments.write:
         writing.write(rows, output, bool(asked))
     if arguments.page:
-        writing.page(output, arguments.output)  # of all recipes, whatever names were given
+        file = arguments.output or REPOSITORY / "docs" / "results.md"
+        writing.page(output, file)  # of all recipes, whatever names were given
     if arguments.write or arguments.page:
         return 0
     if arguments.list or not asked:

@@ -385,6 +385,9 @@ def test_what_belongs_to_running_is_refused_elsewhere(capsys):
     for words in (["--seeds", "1"], ["ml100k_*", "--list", "--seeds", "1"], ["--page", "--seeds", "1"]):
         assert replicate.main(words) == 2
         assert "--seeds 1 is for running" in capsys.readouterr().err
+    for words, told in ((["ml1m_popular", "--output", "x"], "Runs: paths.output="), (["--list", "--page"], "--list")):
+        assert replicate.main(words) == 2
+        assert told in capsys.readouterr().err
     with pytest.raises(SystemExit):
         replicate.main(["ml100k_ease", "--seeds", "one"])
     assert "'one' are no seeds" in capsys.readouterr().err
