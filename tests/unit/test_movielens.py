@@ -85,6 +85,8 @@ def test_movielens_1m_without_timestamps_refuses_time_and_says_what_to_use(paths
         ready(MovieLens1M, paths)
     with pytest.raises(ConfigError, match=r"global_time.*split=ratio"):
         ready(MovieLens1M, paths, GlobalTime())
+    with pytest.raises(ConfigError, match=r"data\.ties=random .* no times"):
+        ready(MovieLens1M, paths, Ratio(), ties="random")
 
 
 def test_movielens_latest_small_with_half_stars_and_quoted_titles(paths):
@@ -141,6 +143,7 @@ def test_movielens_100k_has_the_published_counts(real_data, tmp_path):
     data.setup(Ratio(), Paths(real_data, tmp_path))
     assert (len(data.store), data.store.n_users, data.store.n_items) == (100_000, 943, 1_682)
     assert data.items["title"][0] == "Toy Story (1995)"
+    assert data.fingerprint.startswith("e291bf85359c9719")  # as before it had `ties`: runs of then are still compared
     data.setup(
         Files(train="ml-100k/ua.base.gz", test="ml-100k/ua.test.gz", validation_share=0), Paths(real_data, tmp_path)
     )
