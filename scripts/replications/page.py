@@ -21,7 +21,7 @@ COMMAND = "python scripts/replicate.py NAME"
 WHAT = """\
 Published numbers, each under its own protocol. A row is a recipe of `conf/experiment/replicate/`; the command makes it
 again and compares what it finds, one row or several (`'ml100k_*'`); without a name, it lists them all. What ran on a
-card wants `trainer=gpu` behind the name where the recipe does not say so itself."""
+card wants `trainer=auto` behind the name where the recipe does not say so itself."""
 HOW = """\
 Ours is the mean ± standard deviation (sd) over n jobs: seeds, folds, or draws of the split. {rules} Minutes are CPU
 minutes of training and validation of all jobs together; on a card, of the clock."""
