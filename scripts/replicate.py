@@ -135,7 +135,7 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
         print("\nrun one, or several:")
         for name in (rows[0].name, several):
             print(f"  python scripts/replicate.py {name}")
-        _say("Min: CPU minutes, or minutes on a card. " + _rules("reached", "within tolerance"))
+        _say("Min: CPU minutes, or minutes on a card. " + _rules("reached", "within tolerance", "beyond: check"))
 
 
 def _rules(*words: str) -> str:
