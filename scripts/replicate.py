@@ -4,8 +4,9 @@
     python scripts/replicate.py [NAME ...] --list | --write | --page
 
 Without a name, all recipes are listed. NAME may be a pattern, 'ml100k_*'. Each recipe's jobs run as the sweep
-replicate_NAME: what is finished is taken as it is, what was interrupted goes on. KEY=VALUE says where and how jobs run
-(hydra.launcher.n_jobs=2, trainer=auto, tracker=none, paths.output=FOLDER), nothing that would make another experiment.
+replicate_NAME: what is finished with the code at hand is taken as it is, what was interrupted goes on. KEY=VALUE says
+where and how jobs run (hydra.launcher.n_jobs=2, trainer=auto, tracker=none, paths.output=FOLDER), nothing that would
+make another experiment. --write and --page take runs of other code, too.
 
 Exit code: 0 all ran and reproduced their recipes; 1 a row differs from its recipe; 2 configuration; 3 data is missing;
 4 a job failed; 130 Ctrl-C.
