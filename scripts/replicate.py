@@ -4,8 +4,9 @@
     python scripts/replicate.py [NAME ...] --list | --write | --page
 
 Without a name, all recipes are listed. NAME may be a pattern, 'ml100k_*'. Each recipe's jobs run as the sweep
-replicate_NAME: what is finished is taken as it is, what was interrupted goes on. KEY=VALUE says where and how jobs run
-(hydra.launcher.n_jobs=2, trainer=gpu, tracker=none, paths.output=FOLDER), nothing that would make another experiment.
+replicate_NAME: what is finished with the code at hand is taken as it is, what was interrupted goes on. KEY=VALUE says
+where and how jobs run (hydra.launcher.n_jobs=2, trainer=auto, tracker=none, paths.output=FOLDER), nothing that would
+make another experiment. --write and --page take runs of other code, too.
 
 Exit code: 0 all ran and reproduced their recipes; 1 a row differs from its recipe; 2 configuration; 3 data is missing;
 4 a job failed; 130 Ctrl-C.
@@ -57,15 +58,14 @@ def _parser() -> argparse.ArgumentParser:
                         help="run nothing: put what finished runs found into the heads of the recipes")  # fmt: skip
     parser.add_argument("--page", action="store_true",
                         help="run nothing: write the section of docs/results.md of all recipes")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "docs" / "results.md", metavar="FILE",
-                        help="the page, instead of docs/results.md")  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the page, instead of docs/results.md")
     return parser
 
 
 def _seeds(text: str) -> str:
     if not re.fullmatch(r"\d+(,\d+)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} are no seeds; whole numbers joined by commas, such as 1,2,3")
-    return ",".join(dict.fromkeys(text.split(",")))
+    return ",".join(dict.fromkeys(str(int(seed)) for seed in text.split(",")))  # 01 would be no whole number
 
 
 def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
@@ -78,13 +78,18 @@ def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
     asked = [word for word in arguments.words if word not in overrides]
     if arguments.seeds and (not asked or arguments.list or arguments.write or arguments.page):
         raise ConfigError(f"--seeds {arguments.seeds} is for running: give the NAME of a recipe, and nothing else.")
+    if arguments.output and not arguments.page:
+        raise ConfigError(f"--output {arguments.output} is the page that --page writes. Runs: paths.output=FOLDER")
+    if arguments.list and (arguments.write or arguments.page):
+        raise ConfigError("--list is for looking: leave --write and --page out, or type them by themselves.")
     rows = [recipes.read(name) for name in (recipes.chosen(asked) if asked else recipes.names())]
     refuse_other_experiments([recipe.name for recipe in rows] or ["NAME"], overrides)
     output = _output(overrides)
     if arguments.write:
         writing.write(rows, output, bool(asked))
     if arguments.page:
-        writing.page(output, arguments.output)  # of all recipes, whatever names were given
+        file = arguments.output or REPOSITORY / "docs" / "results.md"
+        writing.page(output, file)  # of all recipes, whatever names were given
     if arguments.write or arguments.page:
         return 0
     if arguments.list or not asked:
@@ -94,7 +99,11 @@ def _act(arguments: argparse.Namespace, typed: Sequence[str]) -> int:
 
 
 def _output(overrides: Sequence[str]) -> Path:
+    from marquee.errors import ConfigError
+
     said = [word.partition("=")[2] for word in overrides if word.lstrip("+").startswith("paths.output=")]
+    if said and "${" in said[-1]:
+        raise ConfigError(f"paths.output={said[-1]}: here the name of a folder is wanted, not a formula.")
     return Path(said[-1].strip("'\"") if said else os.environ.get("MARQUEE_OUTPUT", "outputs")).expanduser()
 
 
@@ -127,7 +136,7 @@ def _list(rows: "Sequence[Recipe]", asked: bool) -> None:
         print("\nrun one, or several:")
         for name in (rows[0].name, several):
             print(f"  python scripts/replicate.py {name}")
-        _say("Min: CPU minutes, or minutes on a card. " + _rules("reached", "within tolerance"))
+        _say("Min: CPU minutes, or minutes on a card. " + _rules("reached", "within tolerance", "beyond: check"))
 
 
 def _rules(*words: str) -> str:
@@ -157,7 +166,7 @@ def _run(
     from marquee.sweeps import session
 
     words = {recipe.name: recipe.words(seeds) for recipe in rows}  # also says where there are no seeds
-    _look_at_data(rows, words, overrides)
+    _look_ahead(rows, words, overrides)
     here = versions_here()
     for recipe in rows:
         _note_versions(recipe, here, "this installation")
@@ -179,7 +188,7 @@ def _run(
             found.append(of_row)
     differ = [of_row.recipe.name for of_row in found if not _compared(of_row, here)]
     if found:
-        _say(_rules("reached", "within tolerance", "reproduced"))
+        _say(_rules("reached", "within tolerance", "beyond: check", "reproduced"))
     for recipe, code in zip(rows, codes):
         if code:
             print(f"{recipe.name}: not all of its jobs are finished, see above")
@@ -189,8 +198,9 @@ def _run(
     return next((code for code in codes if code), 1 if differ else 0)
 
 
-def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrides: Sequence[str]) -> None:
-    """Before the first job of the first row: the files of all of them. Raises DataError for what is missing."""
+def _look_ahead(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrides: Sequence[str]) -> None:
+    """Before the first job of the first row: the metrics and the files of all. Raises DataError for what is missing."""
+    from replications.evidence import refuse_unknown_metrics
     from replications.files import look
     from replications.recipes import GROUP, cells
 
@@ -199,6 +209,9 @@ def _look_at_data(rows: "Sequence[Recipe]", words: dict[str, list[str]], overrid
     values = [word for word in overrides if not word.lstrip("+").startswith(("hydra.", "hydra/"))]
     jobs = [(recipe.name, cell) for recipe in rows for cell in cells(words[recipe.name])]
     composed = compose_all([[f"experiment={GROUP}/{name}", *cell, *values] for name, cell in jobs])
+    configs = {name: job.config for (name, _), job in zip(jobs, composed)}
+    for recipe in rows:
+        refuse_unknown_metrics(recipe, configs[recipe.name])
     for note in look([(name, job.config) for (name, _), job in zip(jobs, composed)]):
         _say(f"note: {note}")
 

@@ -84,23 +84,34 @@ def references() -> dict[str, list[str]]:
 
 
 def sections(page: Path) -> dict[str, str]:
-    """The sections that a page has, by their headings."""
+    """The sections that a page has, by their headings. Raises ConfigError where it is no text."""
+    from marquee.errors import ConfigError
+
     if not page.is_file():
         return {}
-    parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M)
-    return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
+    try:
+        parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page} is no text in UTF-8 ({error}). Name another with --output FILE.") from error
+    return {part.partition("\n")[0].removeprefix("## ").strip(): part for part in parts if part.startswith("## ")}
 
 
 def put_sections(page: Path, head: str, made: dict[str, str], first: bool = False) -> None:
     """Write a page: its head, and its sections with those in `made` in the places of the ones of their headings.
 
     first  they stand before all others
+
+    Raises ConfigError where it cannot be written.
     """
+    from marquee.errors import ConfigError
     from marquee.files import write_text
 
     before = sections(page)
     whole = made | before | made if first else before | made
-    write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    try:
+        write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    except OSError as error:
+        raise ConfigError(f"{page} cannot be written: {error.strerror}. Name another with --output FILE.") from error
     print(f"wrote {shlex.quote(str(page))}")
 
 
@@ -123,10 +134,10 @@ def write(
 
     try:
         made = dict(make(folder, *more) for folder in arguments.sweeps)
+        put_sections(arguments.output, head, made)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    put_sections(arguments.output, head, made)
     return 0
 
 

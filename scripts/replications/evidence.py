@@ -13,6 +13,7 @@ from typing import Any
 from marquee.errors import ConfigError
 from marquee.runs.record import MANIFEST, Run
 from marquee.sweeps.store import RECORD, Job, Sweep
+from replications.changes import changes
 from replications.recipes import GROUP, Figure, Measured, Recipe, cells, jobs_word
 
 # Words that say where, how fast and before whose eyes jobs run, and nothing of what is measured. Precision is among
@@ -49,6 +50,22 @@ def refuse_other_experiments(names: Sequence[str], overrides: Sequence[str]) -> 
         )
 
 
+def refuse_unknown_metrics(recipe: Recipe, config: Mapping[str, Any]) -> None:
+    """Raise ConfigError for a metric of the head that the recipe's runs will not have, where their task knows."""
+    from marquee.config.targets import closest, resolve
+
+    try:
+        known = resolve(config["task"]["_target_"]).metrics_of(config["task"])
+    except (ConfigError, TypeError, ValueError):  # a mistake in the recipe, which the check of its run explains
+        return
+    for metric in recipe.metrics(""):
+        if metric and known and metric not in known:
+            near = closest(metric, known)
+            meant = f" Did you mean {near}?" if near else ""
+            raise ConfigError(f"{recipe.file}: its runs will have no {metric}.{meant}\n"
+                              f"  they will have: {', '.join(known)}")  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Evidence:
     """The finished runs of a recipe's jobs, in the order of the jobs; `cells` are the jobs' own words."""
@@ -78,7 +95,11 @@ class Evidence:
         ]
         values = [value for value in found if value is not None]
         if len(values) < len(self.runs):
-            known = sorted(name[5:] for name in self.manifest["metrics"] if name.startswith("test/"))
+            known = sorted(
+                name[5:]
+                for name, value in self.manifest["metrics"].items()
+                if name.startswith("test/") and value is not None
+            )
             raise ConfigError(f"{self.recipe.file}: runs of it have no {metric}.\n  they have: {', '.join(known)}")
         spread = round(statistics.stdev(values), 4) if len(values) > 1 else None
         return Figure(metric, round(statistics.fmean(values), 4), spread)
@@ -152,16 +173,6 @@ def composed(recipe: Recipe, jobs: Sequence[Sequence[str]]) -> list[dict[str, An
     return [job.config for job in compose_all([[f"experiment={GROUP}/{recipe.name}", *job] for job in jobs])]
 
 
-def changes(run: Run, config: Mapping[str, Any]) -> list[str]:
-    """`model.dim=32, not 64` of each key that a run was trained with and a configuration says otherwise."""
-    from marquee.config.fingerprint import identity
-    from marquee.runs.listing import flat
-
-    now, then = flat(identity(config)), flat(identity(run.manifest["config"]))
-    both = {key: (_without_digits(then[key]), _without_digits(now[key])) for key in now.keys() & then.keys()}
-    return [f"{key}={was}, not {is_now}" for key, (was, is_now) in both.items() if was != is_now]
-
-
 def minutes(seconds: float) -> str:
     value = seconds / 60
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 1 else f"{max(value, 0.01):.2f}"
@@ -190,13 +201,6 @@ def _told(packages: Mapping[str, str], marquee: str | None, data: str) -> dict[s
 def other_versions(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """`torch 2.13.0, here 2.12.0` of each version that both know and that differs."""
     return [f"{name} {before[name]}, here {now[name]}" for name in before if name in now and before[name] != now[name]]
-
-
-def _without_digits(value: Any) -> str:
-    """A value in words; a record has twelve digits of a sha256 behind each run and file that features come from."""
-    from marquee.runs.listing import brief_value
-
-    return re.sub(r"@[0-9a-f]{12}\b", "", brief_value(value))
 
 
 def _joined(words: Any) -> str:

@@ -21,7 +21,7 @@ COMMAND = "python scripts/replicate.py NAME"
 WHAT = """\
 Published numbers, each under its own protocol. A row is a recipe of `conf/experiment/replicate/`; the command makes it
 again and compares what it finds, one row or several (`'ml100k_*'`); without a name, it lists them all. What ran on a
-card wants `trainer=gpu` behind the name where the recipe does not say so itself."""
+card wants `trainer=auto` behind the name where the recipe does not say so itself."""
 HOW = """\
 Ours is the mean ± standard deviation (sd) over n jobs: seeds, folds, or draws of the split. {rules} Minutes are CPU
 minutes of training and validation of all jobs together; on a card, of the clock."""
@@ -64,7 +64,7 @@ def section(recipes: Sequence[Recipe], found: Mapping[str, Evidence], before: st
     found   what the sweeps at hand hold, by the recipe's name
     before  the section as it stands; rows whose sweeps are not at hand keep their place in it
 
-    Raises ConfigError for a recipe that does not say what its sweep does, or misses its reference without a note.
+    Raises ConfigError for a recipe that does not say what its sweep does, or is far off its reference without a note.
     """
     kept = tables(before)
     made: dict[str, Table] = {}
@@ -73,8 +73,8 @@ def section(recipes: Sequence[Recipe], found: Mapping[str, Evidence], before: st
     for recipe in recipes:
         if recipe.name in found:
             _refuse_stale(recipe, found[recipe.name])
-        if recipe.ours and of_recipe(recipe) == MISSED and not recipe.note:
-            raise ConfigError(f"{recipe.file}: a row that is {MISSED} says why in a `Note`.")
+        if recipe.ours and (verdict := of_recipe(recipe)) in (MISSED, CHECK) and not recipe.note:
+            raise ConfigError(f"{recipe.file}: a row that is `{verdict}` says why in a `Note`.")
     for of_table in _by_protocol(found):
         table = _table(of_table, kept)
         made[table.key] = table

@@ -16,7 +16,6 @@ in the places of Minutes and Ours, or `none yet`.
 
 import itertools
 import re
-import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,8 +33,8 @@ INDENT, WIDTH = 13, 120
 _METRIC, _NUMBER = r"[A-Za-z_][\w@.\-]*", r"(?:\d*\.)?\d+"
 _ENTRY = re.compile(r"# ([A-Z]\w*):\s+(\S.*)")
 _MORE = re.compile(r"#\s{3,}(\S.*)")
-_BOUND = re.compile(rf"({_METRIC}) (>=|≥|<=|≤) ({_NUMBER})")
-_FIGURE = re.compile(rf"({_METRIC}) ({_NUMBER})(?: ± ({_NUMBER}))?")
+_BOUND = re.compile(rf"({_METRIC}) (>=|≥|<=|≤) (-?{_NUMBER})")
+_FIGURE = re.compile(rf"({_METRIC}) (-?{_NUMBER})(?: ± ({_NUMBER}))?")
 _MINUTES = re.compile(rf"({_NUMBER}) on (\d+ cores?|one \S.*?)(?: \((.+)\))?")
 _VERSION = re.compile(rf"({'|'.join(PACKAGES)}) (\S+(?: and \S+)*)")
 
@@ -202,7 +201,7 @@ def parse(name: str, file: Path) -> Recipe:
     command = f"marquee train experiment={GROUP}/{name}"
     if entries["Command"].text != command:
         raise wrong("Command", command)
-    jobs = tuple(shlex.split(entries["Jobs"].text))
+    jobs = tuple(entries["Jobs"].text.split())
     if any(not re.fullmatch(r"[a-z][\w.]*=[\w.\-/]+(,[\w.\-/]+)*", word) for word in jobs):
         raise wrong("Jobs", "words such as seed=1,2,3 or split.fold=0,1,2,3,4: key=value, values joined by commas")
     minutes = _MINUTES.fullmatch(entries["Minutes"].text)
@@ -217,6 +216,13 @@ def parse(name: str, file: Path) -> Recipe:
     ours = _measured(found, remark) if found != "none" else None
     if not remark or (ours is None and found != "none"):
         raise wrong("Ours", "ndcg@10 0.3326 ± 0.0047 (3 jobs; torch 2.13.0; AMD EPYC), none (why)")
+    pairs = [word.partition("=") for word in jobs]
+    listed = [("Jobs", [key for key, _, _ in pairs]), *(("Jobs", values.split(",")) for _, _, values in pairs),
+              ("Reference", [bound[1] for bound in bounds if bound]),
+              ("Ours", [figure.metric for figure in ours.figures] if ours else [])]  # fmt: skip
+    for key, parts in listed:
+        if twice := [part for part in parts if parts.count(part) > 1]:
+            raise wrong(key, f"{twice[0]} once, which stands here twice")
     recipe = Recipe(
         name, file, jobs, entries["Minutes"].text,
         tuple(Bound(bound[1], bound[2] in (">=", "≥"), bound[3]) for bound in bounds if bound),
@@ -224,7 +230,8 @@ def parse(name: str, file: Path) -> Recipe:
         entries["Note"].lines if "Note" in entries else (),
     )  # fmt: skip
     if ours and (absent := [bound.metric for bound in recipe.bounds if ours.figure(bound.metric) is None]):
-        raise _wrong(file, entries["Ours"].first, f"`Ours` has no {', '.join(absent)}, which `Reference` has.")
+        told = f"`Ours` has no {', '.join(absent)}, which `Reference` has.\n  fix: write `?` there, and run the row"
+        raise _wrong(file, entries["Ours"].first, told)
     return recipe
 
 

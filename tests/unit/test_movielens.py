@@ -141,6 +141,7 @@ def test_movielens_100k_has_the_published_counts(real_data, tmp_path):
     data.setup(Ratio(), Paths(real_data, tmp_path))
     assert (len(data.store), data.store.n_users, data.store.n_items) == (100_000, 943, 1_682)
     assert data.items["title"][0] == "Toy Story (1995)"
+    assert data.fingerprint.startswith("e291bf85359c9719")  # as before it had `ties`: runs of then are still compared
     data.setup(
         Files(train="ml-100k/ua.base.gz", test="ml-100k/ua.test.gz", validation_share=0), Paths(real_data, tmp_path)
     )

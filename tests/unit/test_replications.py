@@ -79,6 +79,12 @@ def test_a_row_without_a_reference_is_judged_by_what_it_has_or_by_what_its_runs_
         ("replicate/sample", "replicate/other", 2, "allowed: marquee train experiment=replicate/sample"),
         ("seed=1,2,3", "seed=range(3)", 3, "seed=1,2,3 or split.fold=0,1,2,3,4"),
         ("seed=1,2,3", "three seeds", 3, "`Jobs: three seeds` cannot be read"),
+        ("seed=1,2,3", "'seed=1", 3, "`Jobs: 'seed=1` cannot be read"),
+        ("seed=1,2,3", "seed=1,2,1", 3, "1 once, which stands here twice"),
+        ("seed=1,2,3", "seed=1 seed=2", 3, "seed once, which stands here twice"),
+        ("≥ .175 (", "≥ .175, recall@10 >= 0.4 (", 5, "recall@10 once"),
+        ("0.0011 (3", "0.0011, ndcg@10 0.2 (3", 6, "ndcg@10 once"),
+        ("± 0.0011", "± -0.0011", 6, "none (why)"),
         ("1.4 on one", "an hour on one", 4, "0.5 on 2 cores"),
         (">= 0.305", "about 0.305", 5, "rmse <= 0.934 (source)"),
         (" (Petrov (2023), full ranking)", "", 5, "rmse <= 0.934 (source)"),
@@ -129,6 +135,15 @@ def test_new_figures_take_the_place_of_the_old_and_all_else_stays(sample, end):
     again = recipes.parse("sample", recipe.file)
     assert again.ours.figure("ndcg@10") == Figure("ndcg@10", 0.18) and again.ours.machine == "AMD"
     assert not recipes.rewrite(again, new, "0.50 on 2 cores (CPU time)")
+
+
+def test_numbers_below_zero_are_written_and_read_again(sample):
+    ours = HEAD[HEAD.index("recall@10 >=") : HEAD.index("# Chosen")]
+    recipe = sample(ours, "recall@10 >= -0.5 (a source)\n# Ours:      ?\n")
+    new = Measured((Figure("recall@10", -0.25, 0.1), Figure("r2", -0.0, None)), 2, {"torch": "2.14.0"}, "AMD")
+    recipes.rewrite(recipe, new, "1 on 2 cores")
+    again = recipes.parse("sample", recipe.file)
+    assert again.ours == new and verdicts.of_recipe(again) == "beyond: check"  # .25 above -.5
 
 
 def test_long_figures_are_folded_and_read_again(sample):
@@ -241,6 +256,48 @@ def test_a_precision_that_is_not_the_recipes_is_told_beside_the_machine(tmp_path
     assert evidence.Evidence(recipe, (("seed=1",),), (longer,)).differences[0] == ["trainer.max_epochs=30, not 3"]
 
 
+@pytest.mark.parametrize(
+    "then, now, told",
+    [
+        ({"model": {"dim": 8}}, {"model": {"dim": 8}}, []),
+        ({"model": {"dim": 8}}, {"model": {"dim": 9}}, ["model.dim=8, not 9"]),
+        ({"data": {}}, {"data": {"ties": "file"}}, []),  # a key that is newer than the run
+        ({"data": {"path": "a.csv"}}, {"data": {"path": "b.csv"}}, ["data.path=a.csv, not b.csv"]),
+        ({"data": {"item_features": {"genres": "multi_hot"}}}, {"data": {"item_features": None}},
+         ['data.item_features={"genres": "multi_hot"}, not null']),
+        ({"data": {"item_features": {"a": "words"}}}, {"data": {"item_features": {"a": "words", "b": "words"}}},
+         ["data.item_features.b=null, not words"]),
+        ({"callbacks": {}}, {"callbacks": {"early_stopping": {"_target_": "x"}}},
+         ['callbacks.early_stopping=null, not {"_target_": "x"}']),
+        ({"callbacks": {"early_stopping": {"_target_": "x"}}}, {"callbacks": {}},
+         ['callbacks.early_stopping={"_target_": "x"}, not null']),
+        ({"scheduler": {"_target_": "x"}}, {"scheduler": None}, ['scheduler={"_target_": "x"}, not null']),
+        ({"trainer": {"max_steps": 9}}, {"trainer": {}}, ["trainer.max_steps=9, not null"]),
+        ({"callbacks": {"pruning": {"_target_": "x"}}, "tags": ["a"]}, {"callbacks": {}, "tags": []}, []),
+    ],
+)  # fmt: skip
+def test_a_run_is_another_experiment_where_a_recipe_now_says_more_less_or_other_than_it_was_trained_with(
+    then, now, told
+):
+    assert evidence.changes(Ran({"config": then}), now) == told
+
+
+def test_a_metric_without_a_value_is_not_among_those_that_runs_have(sample, monkeypatch):
+    """NaN is null in a record."""
+    run = ran(30, False)
+    run.manifest["metrics"]["test/ndcg@10"] = None
+    with pytest.raises(ConfigError, match=r"runs of it have no ndcg@10\.\n  they have: recall@10$"):
+        evidence.Evidence(sample(), ((),), (run,)).figure("ndcg@10")
+
+
+def test_a_metric_that_runs_will_not_have_is_told_before_they_start(sample):
+    task = {"_target_": "marquee.tasks.recommendation.Recommendation", "ks": [10], "candidates": None}
+    evidence.refuse_unknown_metrics(sample(), {"task": task})
+    with pytest.raises(ConfigError, match=r"no recall@10\. Did you mean recall_uniform100@10\?"):
+        evidence.refuse_unknown_metrics(sample(), {"task": {**task, "candidates": "uniform"}})
+    evidence.refuse_unknown_metrics(sample(), {"task": {"_target_": "marquee.tasks.nothing.Nothing"}})
+
+
 # Words ---------------------------------------------------------------------------------------------------------------
 
 
@@ -290,10 +347,47 @@ def test_a_page_that_cannot_be_written_is_named(tmp_path, monkeypatch, capsys):
     assert "page.md cannot be written" in capsys.readouterr().err
 
 
+def test_a_page_that_is_no_text_is_named_and_stays(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MARQUEE_OUTPUT", str(tmp_path))
+    page_file = tmp_path / "page.md"
+    page_file.write_bytes(b"# Page\n\xff\xfe\n")
+    assert replicate.main(["--page", "--output", str(page_file)]) == 2
+    assert "page.md is no text in UTF-8" in capsys.readouterr().err
+    assert page_file.read_bytes() == b"# Page\n\xff\xfe\n"
+
+
+def test_a_heading_with_a_space_behind_it_is_the_same_section(tmp_path):
+    (tmp_path / "page.md").write_text("# Page\n\n## Replications  \n\nold\n\n## other\n\nkept\n")
+    results.put_sections(tmp_path / "page.md", "# Page\n", {page.TITLE: "## Replications\n\nnew\n"}, first=True)
+    assert (tmp_path / "page.md").read_text() == "# Page\n\n## Replications\n\nnew\n\n## other\n\nkept\n"
+
+
+@pytest.mark.parametrize("ours, verdict", [("0.3012 ± 0.0020", "missed"), ("0.4012 ± 0.0020", "beyond: check")])
+def test_a_row_that_is_far_off_its_reference_is_not_put_on_the_page_without_a_note(sample, ours, verdict):
+    note = HEAD[HEAD.index("# Note") : HEAD.index("defaults")]
+    recipe = sample(note, "")
+    text = recipe.file.read_text().replace("0.3012 ± 0.0020", ours).replace("0.305", "0.330")
+    recipe.file.write_text(text)
+    with pytest.raises(ConfigError, match=f"a row that is `{verdict}` says why in a `Note`"):
+        page.section([recipes.parse("sample", recipe.file)], {}, "")
+
+
+def test_a_folder_for_runs_is_named_and_no_formula(capsys):
+    assert replicate.main(["ml1m_popular", "paths.output=${oc.env:HOME}"]) == 2
+    assert "here the name of a folder is wanted" in capsys.readouterr().err
+
+
+def test_seeds_are_whole_numbers_each_once():
+    assert replicate._seeds("1,01,2") == "1,2"
+
+
 def test_what_belongs_to_running_is_refused_elsewhere(capsys):
     for words in (["--seeds", "1"], ["ml100k_*", "--list", "--seeds", "1"], ["--page", "--seeds", "1"]):
         assert replicate.main(words) == 2
         assert "--seeds 1 is for running" in capsys.readouterr().err
+    for words, told in ((["ml1m_popular", "--output", "x"], "Runs: paths.output="), (["--list", "--page"], "--list")):
+        assert replicate.main(words) == 2
+        assert told in capsys.readouterr().err
     with pytest.raises(SystemExit):
         replicate.main(["ml100k_ease", "--seeds", "one"])
     assert "'one' are no seeds" in capsys.readouterr().err
@@ -376,15 +470,20 @@ def test_every_recipe_passes_the_check_with_its_jobs(composed):
     assert {name: wrong for name, wrong in found.items() if wrong} == {}
 
 
-def test_a_recipe_that_misses_its_reference_says_why(shipped):
-    assert [
-        recipe.name for recipe in shipped if verdicts.of_recipe(recipe) == verdicts.MISSED and not recipe.note
-    ] == []
+def test_a_recipe_that_is_far_off_its_reference_says_why(shipped):
+    far = (verdicts.MISSED, verdicts.CHECK)
+    assert [recipe.name for recipe in shipped if verdicts.of_recipe(recipe) in far and not recipe.note] == []
+
+
+def test_figures_are_of_all_jobs_that_a_recipe_has(shipped):
+    measured = [recipe for recipe in shipped if recipe.ours]
+    assert [recipe.name for recipe in measured if recipe.ours.jobs != len(recipes.cells(recipe.jobs))] == []
 
 
 def test_no_recipe_is_left_open(shipped):
-    """One that cannot be run here says so: `none (why)`."""
-    assert [recipe.name for recipe in shipped if recipe.unmeasured == "not run yet"] == []
+    """One that cannot be run here says so: `none (why)`. Figures without minutes have not been measured."""
+    left = [recipe.name for recipe in shipped if recipe.unmeasured == "not run yet"]
+    assert left + [recipe.name for recipe in shipped if recipe.ours and recipe.minutes == "?"] == []
 
 
 def test_the_page_has_the_figures_of_the_recipes_and_the_other_way_round(shipped, composed):
