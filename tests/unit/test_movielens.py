@@ -85,6 +85,8 @@ def test_movielens_1m_without_timestamps_refuses_time_and_says_what_to_use(paths
         ready(MovieLens1M, paths)
     with pytest.raises(ConfigError, match=r"global_time.*split=ratio"):
         ready(MovieLens1M, paths, GlobalTime())
+    with pytest.raises(ConfigError, match=r"data\.ties=random .* no times"):
+        ready(MovieLens1M, paths, Ratio(), ties="random")
 
 
 def test_movielens_latest_small_with_half_stars_and_quoted_titles(paths):

@@ -15,7 +15,7 @@ from marquee.data.interactions.dataset import InteractionData, Tables
 from marquee.data.interactions.filters import Duplicates
 from marquee.data.interactions.joined import KnockOut
 from marquee.data.sources import Archive, RawFile, find
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 # The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because it may be
@@ -50,8 +50,9 @@ def _with_ages(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 class MovieLens(InteractionData):
     """Base of them all. Files must be as published, byte for byte; others can be read as `data=interactions`.
 
-    ties  the order of a user's ratings of the same second: `file`, that of the lines; `random`, as a sort leaves them
-          that is not stable. Many ratings share a second, and the order of the lines tells more than chance does
+    ties  the order of a user's ratings of the same second: `file`, that of the lines; `random`, the same in every run,
+          the most that a sort can do to them that is not stable. Many ratings share a second, and the order of the
+          lines tells more than chance does
     """
 
     files: ClassVar[dict[str, RawFile]]
@@ -77,6 +78,11 @@ class MovieLens(InteractionData):
         tables = super().read(sources)
         if self.ties == "file":
             return tables
+        if "timestamp" not in tables.interactions:
+            raise ConfigError(
+                "data.ties=random is about ratings of the same second, and the ratings at hand have no times.\n"
+                "  fix: data.ties=file"
+            )
         # The sort by time is stable, so that rows in random order are what makes ties random.
         shuffled = tables.interactions.sample(frac=1, random_state=0, ignore_index=True)
         return tables._replace(interactions=shuffled)
