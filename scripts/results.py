@@ -4,7 +4,8 @@
 
 SWEEP is a folder such as outputs/sweeps/models_100k. Everything on the page is read from the records of the sweeps and
 the manifests of their runs; the tables are those of `marquee compare`. Sections of other sweeps that the page has
-already are kept, so that a page can grow. What others published stands in references.yaml beside this script.
+already are kept, so that a page can grow, and so is the one that replicate.py writes. What others published stands in
+references.yaml beside this script.
 """
 
 import argparse
@@ -23,9 +24,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 REFERENCES = Path(__file__).with_name("references.yaml")
 HEAD = """# Results
 
-Made by `scripts/results.py` from finished sweeps; nothing here is typed. Each command makes its table again: what is
-finished is not run twice. Baselines stand in every table, the protocol below it. Settings not named are the defaults,
-chosen on validation parts; the test part was looked at once a run.
+Made by `scripts/results.py`, and the replications by `scripts/replicate.py`, from finished sweeps; nothing here is
+typed. Each command makes its table again: what is finished is not run twice. Baselines stand in every table, the
+protocol below it. Settings not named are the defaults, chosen on validation parts; the test part was looked at once a
+run.
 """
 
 
@@ -82,11 +84,35 @@ def references() -> dict[str, list[str]]:
 
 
 def sections(page: Path) -> dict[str, str]:
-    """The sections that a page has, by their headings."""
+    """The sections that a page has, by their headings. Raises ConfigError where it is no text."""
+    from marquee.errors import ConfigError
+
     if not page.is_file():
         return {}
-    parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M)
-    return {part.partition("\n")[0].removeprefix("## "): part for part in parts if part.startswith("## ")}
+    try:
+        parts = re.split(r"^(?=## )", page.read_text(encoding="utf-8"), flags=re.M)
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{page} is no text in UTF-8 ({error}). Name another with --output FILE.") from error
+    return {part.partition("\n")[0].removeprefix("## ").strip(): part for part in parts if part.startswith("## ")}
+
+
+def put_sections(page: Path, head: str, made: dict[str, str], first: bool = False) -> None:
+    """Write a page: its head, and its sections with those in `made` in the places of the ones of their headings.
+
+    first  they stand before all others
+
+    Raises ConfigError where it cannot be written.
+    """
+    from marquee.errors import ConfigError
+    from marquee.files import write_text
+
+    before = sections(page)
+    whole = made | before | made if first else before | made
+    try:
+        write_text(page, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
+    except OSError as error:
+        raise ConfigError(f"{page} cannot be written: {error.strerror}. Name another with --output FILE.") from error
+    print(f"wrote {shlex.quote(str(page))}")
 
 
 def write(
@@ -105,16 +131,13 @@ def write(
     arguments = parser.parse_args(words)
     more = [arguments.metric] if metrics else []
     from marquee.errors import MarqueeError
-    from marquee.files import write_text
 
     try:
         made = dict(make(folder, *more) for folder in arguments.sweeps)
+        put_sections(arguments.output, head, made)
     except MarqueeError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    whole = sections(arguments.output) | made
-    write_text(arguments.output, "\n".join([head, *(text.rstrip("\n") + "\n" for text in whole.values())]))
-    print(f"wrote {shlex.quote(str(arguments.output))}")
     return 0
 
 

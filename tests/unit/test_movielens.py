@@ -85,6 +85,8 @@ def test_movielens_1m_without_timestamps_refuses_time_and_says_what_to_use(paths
         ready(MovieLens1M, paths)
     with pytest.raises(ConfigError, match=r"global_time.*split=ratio"):
         ready(MovieLens1M, paths, GlobalTime())
+    with pytest.raises(ConfigError, match=r"data\.ties=random .* no times"):
+        ready(MovieLens1M, paths, Ratio(), ties="random")
 
 
 def test_movielens_latest_small_with_half_stars_and_quoted_titles(paths):
@@ -92,6 +94,21 @@ def test_movielens_latest_small_with_half_stars_and_quoted_titles(paths):
     data = ready(MovieLensLatestSmall, paths)
     assert data.store.values.tolist() == [3.0, 4.5, 0.5]
     assert data.items["title"].tolist() == ["Heat (1995)", "Café, The", "Up"]
+
+
+def test_ratings_of_the_same_second_keep_the_order_of_the_lines_or_take_a_random_one(paths):
+    lines = "".join(f"1\t{100 * second + item}\t3\t{second}\n" for second in (8, 9) for item in range(20))
+    write(paths, "ml-100k", ML_100K | {"u.data": lines})
+    found = {}
+    for ties in ("file", "random"):
+        data = ready(MovieLens100K, paths, ties=ties)
+        found[ties] = data.store.item_ids[data.store.items].tolist(), data.fingerprint
+    in_lines = [100 * second + item for second in (8, 9) for item in range(20)]
+    assert found["file"][0] == in_lines
+    assert found["random"][0] != in_lines
+    assert [item // 100 for item in found["random"][0]] == [8] * 20 + [9] * 20  # time still decides
+    assert sorted(found["random"][0]) == in_lines
+    assert found["file"][1] != found["random"][1]
 
 
 def test_the_original_archive_in_the_data_folder_is_enough(paths):
@@ -126,6 +143,7 @@ def test_movielens_100k_has_the_published_counts(real_data, tmp_path):
     data.setup(Ratio(), Paths(real_data, tmp_path))
     assert (len(data.store), data.store.n_users, data.store.n_items) == (100_000, 943, 1_682)
     assert data.items["title"][0] == "Toy Story (1995)"
+    assert data.fingerprint.startswith("e291bf85359c9719")  # as before it had `ties`: runs of then are still compared
     data.setup(
         Files(train="ml-100k/ua.base.gz", test="ml-100k/ua.test.gz", validation_share=0), Paths(real_data, tmp_path)
     )

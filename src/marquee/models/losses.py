@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from torch import Tensor
 
-# Logits formed at a time: 4 MB of float32, which stay in the last-level cache of most machines.
-CHUNK_CELLS = 1_000_000
+# Logits formed at a time: 4 MB of float32, which stay in the last-level cache of most machines; on a card 256 MB, as
+# each chunk costs a dozen launches there.
+CHUNK_CELLS, CHUNK_CELLS_ON_A_CARD = 1_000_000, 64_000_000
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -25,7 +26,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         n, n_items = len(hidden), len(weight)
-        size = max(1, CHUNK_CELLS // n_items)
+        cells = CHUNK_CELLS if hidden.device.type == "cpu" else CHUNK_CELLS_ON_A_CARD
+        size = max(1, cells // n_items)
         need_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         grad_hidden = torch.empty_like(hidden)
         # In float32 even where products are not: a sum in bfloat16 stops at some 256 terms of one size.

@@ -30,6 +30,9 @@ from marquee.tasks.loop import MakeOptimizer, Schedule
 
 log = logging.getLogger(__name__)
 
+# As EVALUATION_CELLS, on a card: there the number of launches counts. More would not fit the attention of small cards.
+CELLS_ON_A_CARD = 8_000_000
+
 
 class Recommendation(Task):
     """All recommenders, whether they embed ids, read histories or solve a closed form, are judged here alike.
@@ -169,10 +172,11 @@ class Recommendation(Task):
         return self.model.loss(batch)
 
     def evaluation_batches(self, part: Part, rank: int = 0, world: int = 1) -> Iterator[RankingBatch]:
-        """Every user with targets, as many at once as EVALUATION_CELLS scores hold."""
+        """Every user with targets, as many at once as EVALUATION_CELLS scores hold, or CELLS_ON_A_CARD."""
         known, wanted = self.data.history(part), self.data.parts[part]
         users = np.flatnonzero(np.diff(wanted.offsets))[rank::world]
-        size = max(1, EVALUATION_CELLS // self.data.spec.n_items)
+        cells = EVALUATION_CELLS if self.device.type == "cpu" else CELLS_ON_A_CARD
+        size = max(1, cells // self.data.spec.n_items)
         for start in range(0, len(users), size):
             chunk = users[start : start + size]
             yield RankingBatch(

@@ -1,16 +1,21 @@
 """The MovieLens data sets of GroupLens (Harper & Konstan 2015, TiiS 5(4)): 100K to 32M, and latest-small."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
+from annotated_types import Ge
 
 from marquee.data.dataset import Paths
 from marquee.data.interactions.columns import read_interactions, read_table
-from marquee.data.interactions.dataset import InteractionData
+from marquee.data.interactions.content import FeatureSources
+from marquee.data.interactions.dataset import InteractionData, Tables
+from marquee.data.interactions.filters import Duplicates
+from marquee.data.interactions.joined import KnockOut
 from marquee.data.sources import Archive, RawFile, find
-from marquee.errors import DataError
+from marquee.errors import ConfigError, DataError
 
 ADDRESS = "https://files.grouplens.org/datasets/movielens"
 # The md5 sums are those that GroupLens publishes beside its archives. latest-small has none there, because it may be
@@ -43,9 +48,50 @@ def _with_ages(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 
 
 class MovieLens(InteractionData):
-    """Base of the three. Files must be as published, byte for byte; others can be read as `data=interactions`."""
+    """Base of them all. Files must be as published, byte for byte; others can be read as `data=interactions`.
+
+    ties  the order of a user's ratings of the same second: `file`, that of the lines; `random`, the same in every run,
+          the most that a sort can do to them that is not stable. Many ratings share a second, and the order of the
+          lines tells more than chance does
+    """
 
     files: ClassVar[dict[str, RawFile]]
+
+    def __init__(
+        self,
+        *,
+        ties: Literal["file", "random"] = "file",
+        duplicates: Duplicates = "keep_last",
+        min_rating: float | None = None,
+        k_core: Annotated[int, Ge(0)] = 0,
+        item_features: FeatureSources | None = None,
+        user_features: FeatureSources | None = None,
+        knock_out: KnockOut | None = None,
+    ):
+        super().__init__(
+            duplicates=duplicates, min_rating=min_rating, k_core=k_core, item_features=item_features,
+            user_features=user_features, knock_out=knock_out,
+        )  # fmt: skip
+        self.ties = ties
+
+    def read(self, sources: Mapping[str, Path]) -> Tables:
+        tables = super().read(sources)
+        if self.ties == "file":
+            return tables
+        if "timestamp" not in tables.interactions:
+            raise ConfigError(
+                "data.ties=random is about ratings of the same second, and the ratings at hand have no times.\n"
+                "  fix: data.ties=file"
+            )
+        # The sort by time is stable, so that rows in random order are what makes ties random.
+        shuffled = tables.interactions.sample(frac=1, random_state=0, ignore_index=True)
+        return tables._replace(interactions=shuffled)
+
+    def _parameters(self) -> dict[str, Any]:
+        found = super()._parameters()
+        if self.ties == "file":  # fingerprints of earlier versions know of no other
+            del found["ties"]
+        return found
 
     def sources(self, paths: Paths) -> dict[str, Path]:
         return {role: find(raw, paths, self.name) for role, raw in self.files.items()}
