@@ -50,9 +50,9 @@ def _with_ages(path: Path, table: pd.DataFrame) -> pd.DataFrame:
 class MovieLens(InteractionData):
     """Base of them all. Files must be as published, byte for byte; others can be read as `data=interactions`.
 
-    ties  the order of a user's ratings of the same second: `file`, that of the lines; `random`, the same in every run,
-          the most that a sort can do to them that is not stable. Many ratings share a second, and the order of the
-          lines tells more than chance does
+    ties  the order of a user's ratings of the same second: `file`, that of the lines; `random`, another, the same in
+          every run. Many ratings share a second, so that this decides which of them is the last. A sort that is not
+          stable is somewhere between; the lines of u.data are in random order themselves. Needs times
     """
 
     files: ClassVar[dict[str, RawFile]]
