@@ -24,8 +24,9 @@ again and compares what it finds, one row or several (`'ml100k_*'`); without a n
 card wants `trainer=auto` behind the name where the recipe does not say so itself."""
 HOW = """\
 Ours is the mean ± standard deviation (sd) over n jobs: seeds, folds, or draws of the split. {rules} Minutes are CPU
-minutes of training and validation of all jobs together; on a card, of the clock. Hyperparameters were chosen on
-validation; trials measure the test part, too, as every run does, and nothing was chosen by it."""
+minutes of training and validation of all jobs together; on a card, of the clock, which other jobs on it lengthen.
+Hyperparameters were chosen on validation; trials measure the test part, too, as every run does, and nothing was chosen
+by it."""
 _MARK = re.compile(r"<!-- table (\w+) -->")
 
 
