@@ -96,7 +96,9 @@ def section(recipes: Sequence[Recipe], found: Mapping[str, Evidence], before: st
     rules = " ".join(f"*{word[0].upper()}{word[1:]}*: {RULES[word]}." for word in (REACHED, WITHIN, MISSED, CHECK))
     how = textwrap.fill(HOW.format(rules=rules), 120, break_on_hyphens=False)
     head = [f"## {TITLE}", "", WHAT, "", "```bash", COMMAND, "```", "", how, ""]
-    return "\n".join([*head, *(_written(table, known) for table in ordered)]), notes
+    open_rows = [f"- `{recipe.name}`: {recipe.unmeasured}. {remarks(recipe)}" for recipe in recipes if not recipe.ours]
+    rest = ["### without a number", "", *open_rows, ""] if open_rows else []
+    return "\n".join([*head, *(_written(table, known) for table in ordered), *rest]), notes
 
 
 def lines(recipe: Recipe, model: str, whole: Recipe | None) -> list[str]:

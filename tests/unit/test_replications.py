@@ -491,6 +491,8 @@ def test_the_page_has_the_figures_of_the_recipes_and_the_other_way_round(shipped
     section = results.sections(REPOSITORY / "docs" / "results.md").get(page.TITLE, "")
     on_page = {name: lines for table in page.tables(section) for name, lines in table.rows.items()}
     measured = [recipe for recipe in shipped if recipe.ours]
+    for recipe in shipped:
+        assert recipe.ours or f"- `{recipe.name}`: {recipe.unmeasured}. " in section, f"{recipe.name} is on no list"
     assert set(on_page) == {recipe.name for recipe in measured}
     for recipe in measured:
         model, whole = composed[recipe.name].choices["model"], page.whole_of(shipped, recipe.name)
