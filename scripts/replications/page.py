@@ -26,7 +26,7 @@ HOW = """\
 Ours is the mean ± standard deviation (sd) over n jobs: seeds, folds, or draws of the split. {rules} Minutes are CPU
 minutes of training and validation of all jobs together; on a card, of the clock, which other jobs on it lengthen.
 Hyperparameters were chosen on validation; trials measure the test part, too, as every run does, and nothing was chosen
-by it."""
+by it but where a note says so."""
 _MARK = re.compile(r"<!-- table (\w+) -->")
 
 
